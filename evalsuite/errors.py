@@ -1,0 +1,26 @@
+"""The errors and warnings that users see; every message names what was wrong and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RequestError(ValueError):
+    """The request is wrong (a misspelt name, a missing file, an impossible value): exit status 2."""
+
+
+class Refused(RuntimeError):
+    """A plugin declines a combination it cannot serve; the trial becomes a row with status ``refused``."""
+
+
+class QuantizationWarning(UserWarning):
+    """Something about a model or its calibration images that makes a quantized result doubtful."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> RequestError:
+    """Build the error for a misspelt name: says what was meant if it is near, and lists what there is."""
+    choices = sorted(known)
+    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return RequestError(f"unknown {what} {name!r}: {hint}known: {', '.join(choices) or 'none'}")

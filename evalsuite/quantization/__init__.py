@@ -1,0 +1,1 @@
+"""The arithmetic and the building blocks that PTQ methods share."""

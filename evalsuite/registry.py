@@ -1,0 +1,194 @@
+"""Plugins by name: entry points, loaded only when used; collisions and misspelt names are clear errors.
+
+A plugin is named by its entry point (``rtn``), by an import path (``package.module:Class``) or by a file
+(``path/to/file.py:Class``). The project's own plugins are registered exactly as a third party's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from evalsuite.errors import RequestError, unknown_name
+from evalsuite.hashing import canonical_json, digest
+
+Kind = Literal["tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports"]
+KINDS: tuple[Kind, ...] = ("tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports")
+
+
+@functools.cache
+def _entry_points(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for point in importlib.metadata.entry_points(group=f"evalsuite.{kind}"):
+        other = found.get(point.name)
+        if other is not None and other.value != point.value:
+            raise RequestError(
+                f"two installed packages register {kind[:-1]} {point.name!r}: {other.value} and {point.value}; "
+                "expected one: uninstall or rename the other"
+            )
+        found[point.name] = point
+    return found
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the names of the installed plugins of a kind, in alphabetical order."""
+    return sorted(_entry_points(kind))
+
+
+def load(kind: Kind, name: str) -> Any:
+    """Return the object registered under ``name``, or the one that a ``module:attribute`` path points to.
+
+    Raises
+    ------
+    RequestError
+        If there is no such plugin (the nearest name is suggested) or it cannot be imported.
+    """
+    point = _entry_points(kind).get(name)
+    if point is None:
+        if ":" in name:
+            return _load_path(name)
+        raise unknown_name(kind[:-1] if kind != "studies" else "study", name, names(kind))
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise RequestError(
+            f"{kind[:-1]} {name!r} is registered as {point.value} but cannot be loaded: {error}"
+        ) from error
+
+
+def _load_path(path: str) -> Any:
+    where, _, attribute = path.rpartition(":")
+    if where.endswith(".py"):
+        file = Path(where)
+        if not file.is_file():
+            raise RequestError(f"no file {where}: expected path/to/file.py:Class")
+        module = _load_file(file.resolve())
+    else:
+        try:
+            module = importlib.import_module(where)
+        except ImportError as error:
+            raise RequestError(f"cannot import {where!r}: {error}; expected package.module:Class") from error
+    if not hasattr(module, attribute):
+        raise RequestError(f"{where} has no {attribute!r}; it defines {', '.join(_classes(module)) or 'no class'}")
+    return getattr(module, attribute)
+
+
+def _load_file(file: Path) -> Any:
+    # The content is part of the module's name, so that an edited file is never mistaken for its old self.
+    content = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    name = f"evalsuite_external_{file.stem}_{content}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise RequestError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _classes(module: Any) -> list[str]:
+    return [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__]
+
+
+def summary(kind: Kind, name: str) -> str:
+    """First line of a plugin's docstring."""
+    lines = (load(kind, name).__doc__ or "").strip().splitlines()
+    return lines[0] if lines else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A plugin with all its options filled in: hashable, comparable, serialisable.
+
+    Build one with :func:`configure`; ``options`` is the canonical JSON of the resolved options, so that two
+    spellings of the same setting are equal.
+    """
+
+    kind: Kind
+    name: str
+    options: str = "{}"
+    source: str = ""
+    """Digest of the file that a ``path.py:Class`` plugin came from, else empty."""
+
+    def values(self) -> dict[str, Any]:
+        """Return the resolved options."""
+        return dict(TypeAdapter(dict[str, Any]).validate_json(self.options))
+
+    def build(self) -> Any:
+        """Return the plugin itself."""
+        return _construct(self.kind, self.name, self.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form that enters a trial's identity and ``study.json``."""
+        value = {"name": self.name, **self.values()}
+        return value | ({"source": self.source} if self.source else {})
+
+
+def configure(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Setting:
+    """Check a plugin's options and fill in its defaults.
+
+    Raises
+    ------
+    RequestError
+        If the plugin or an option is unknown, or an option has an impossible value.
+    """
+    plugin = _construct(kind, name, dict(options or {}))
+    resolved = {field.name: getattr(plugin, field.name) for field in _fields(type(plugin))}
+    return Setting(kind, name, canonical_json(resolved), _source(name))
+
+
+def _source(name: str) -> str:
+    where, _, _ = name.rpartition(":")
+    return digest(Path(where).read_text(encoding="utf-8")) if where.endswith(".py") else ""
+
+
+def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
+    if not dataclasses.is_dataclass(cls):
+        return ()
+    return tuple(field for field in dataclasses.fields(cls) if field.init)
+
+
+def option_names(kind: Kind, name: str) -> list[str]:
+    """Return the names of a plugin's options."""
+    return [field.name for field in _fields(load(kind, name))]
+
+
+def list_options(kind: Kind, name: str) -> set[str]:
+    """Return the options whose value is itself a list, which a study's grid must not expand."""
+    found = set()
+    for field in _fields(load(kind, name)):
+        if str(field.type).replace(" ", "").startswith(("tuple[", "list[", "Sequence[")):
+            found.add(field.name)
+    return found
+
+
+def _construct(kind: Kind, name: str, options: dict[str, Any]) -> Any:
+    cls = load(kind, name)
+    known = [field.name for field in _fields(cls)]
+    for key in options:
+        if key not in known:
+            raise unknown_name(f"option of {kind[:-1]} {name!r}", key, known)
+    if not dataclasses.is_dataclass(cls):
+        return cls()
+    try:
+        return TypeAdapter(cls).validate_python(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "options"
+        raise RequestError(f"{kind[:-1]} {name!r}, {where} = {first.get('input')!r}: {first['msg']}") from error
