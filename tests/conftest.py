@@ -1,0 +1,18 @@
+"""Shared fixtures; every test process uses one torch thread, so that two of them fit two cores."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with real images and weights; the test is skipped where it is absent."""
+    root = Path(os.environ.get("EVALSUITE_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not (root / "cifar10_test_images.npy").is_file():
+        pytest.skip(f"no real data at {root} (set EVALSUITE_DATA)")
+    return root
