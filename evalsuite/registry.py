@@ -103,7 +103,9 @@ def _load_file(file: Path) -> Any:
 
 
 def _classes(module: Any) -> list[str]:
-    return [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__]
+    return [
+        key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__
+    ]
 
 
 def summary(kind: Kind, name: str) -> str:
@@ -189,6 +191,14 @@ def _construct(kind: Kind, name: str, options: dict[str, Any]) -> Any:
     try:
         return TypeAdapter(cls).validate_python(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "options"
-        raise RequestError(f"{kind[:-1]} {name!r}, {where} = {first.get('input')!r}: {first['msg']}") from error
+        raise validation_error(f"{kind[:-1]} {name!r}", error) from error
+
+
+def validation_error(what: str, error: ValidationError) -> RequestError:
+    """Turn pydantic's error into one line that names what was wrong; a plugin's own RequestError stays as it is."""
+    first = error.errors()[0]
+    own = first.get("ctx", {}).get("error")
+    if isinstance(own, RequestError):
+        return own
+    where = ".".join(str(part) for part in first["loc"])
+    return RequestError(f"{what}{f', {where}' if where else ''} = {first.get('input')!r}: {first['msg']}")

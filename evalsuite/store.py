@@ -97,9 +97,10 @@ class Run:
         done = self.trials.loc[self.trials["status"] == "done", "trial"]
         tables = [pq.read_table(self.folder / "records" / f"{trial}.parquet") for trial in done]
         if not tables:
-            return RECORD_SCHEMA.empty_table().to_pandas()
+            tables = [RECORD_SCHEMA.empty_table()]
         joined = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
-        return joined.replace_schema_metadata(None).to_pandas()
+        frame: pd.DataFrame = joined.replace_schema_metadata(None).to_pandas()
+        return frame
 
 
 def load(folder: str | Path) -> Run:

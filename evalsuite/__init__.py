@@ -1,0 +1,43 @@
+"""evalsuite: how reliable is a post-training-quantized vision network under shift?
+
+Importing the package loads no backend; each name below is imported when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evalsuite import metrics as metrics
+    from evalsuite import statistics as statistics
+    from evalsuite.adaptation import adapt as adapt
+    from evalsuite.corruptions import corrupt as corrupt
+    from evalsuite.harness import run as run
+    from evalsuite.quantization.apply import quantize as quantize
+    from evalsuite.store import load as load
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "adapt": "evalsuite.adaptation:adapt",
+    "corrupt": "evalsuite.corruptions:corrupt",
+    "load": "evalsuite.store:load",
+    "metrics": "evalsuite.metrics",
+    "quantize": "evalsuite.quantization.apply:quantize",
+    "run": "evalsuite.harness:run",
+    "statistics": "evalsuite.statistics",
+}
+__all__ = ["__version__", "adapt", "corrupt", "load", "metrics", "quantize", "run", "statistics"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'evalsuite' has no attribute {name!r}")
+    module, _, attribute = _WHERE[name].partition(":")
+    loaded = importlib.import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

@@ -1,0 +1,247 @@
+"""The command ``evalsuite``: what was asked for is checked before anything is written."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from evalsuite import __version__, registry
+from evalsuite.errors import RequestError
+
+app = typer.Typer(
+    help="How reliable is a post-training-quantized vision network under shift?",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+DataRoot = Annotated[
+    str | None,
+    typer.Option("--data-root", metavar="DIR", help="Folder with images and weights [default: $EVALSUITE_DATA]."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to write to.")]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 is one a core.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the study, for example stream.images=100."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the status that the contract names."""
+    sys.exit(call(sys.argv[1:] if arguments is None else arguments))
+
+
+def call(arguments: list[str]) -> int:
+    """Run the command line and return the exit status."""
+    try:
+        status = typer.main.get_command(app).main(arguments, prog_name="evalsuite", standalone_mode=False)
+    except RequestError as error:
+        return _refuse(" ".join(str(error).split()))
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print("interrupted; run the same command again to go on from here", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        # typer carries its own copy of click's exceptions in some releases, so these are told by their form.
+        if hasattr(error, "format_message"):
+            return _refuse(" ".join(error.format_message().split()))
+        if hasattr(error, "exit_code"):
+            return int(error.exit_code)
+        raise
+    return status if isinstance(status, int) else DONE
+
+
+def _refuse(message: str) -> int:
+    print(f"evalsuite: {message}", file=sys.stderr)
+    return WRONG_REQUEST
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Audit post-training quantization of vision networks under shift, with and without test-time adaptation."""
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="A registered study or a TOML file.")] = "quick",
+    out: Out = None,
+    workers: Workers = 1,
+    overrides: Overrides = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> int:
+    """Run a study, resuming a run that exists, then report."""
+    from evalsuite.harness import execute
+
+    outcome = execute(
+        study,
+        out,
+        workers,
+        data_root=data_root,
+        device=device,
+        overrides=overrides or [],
+        command=shlex.join(["evalsuite", *sys.argv[1:]]),
+        console=Console(stderr=True, quiet=as_json),
+    )
+    page = _write_report(outcome.folder) if outcome.done else None
+    _say_outcome(outcome, page, as_json)
+    return SOME_FAILED if outcome.failed else DONE
+
+
+def _say_outcome(outcome: Any, page: Path | None, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**vars(outcome), "folder": str(outcome.folder), "page": str(page) if page else None}))
+        return
+    total = outcome.done + outcome.refused + outcome.failed
+    print(f"{total} trials: {outcome.done} done, {outcome.refused} refused, {outcome.failed} failed", end="")
+    print(f" ({outcome.reused} from an earlier call)" if outcome.reused else "")
+    print(f"report: {page}" if page else f"nothing to report; see {outcome.folder / 'trials.parquet'} for the reasons")
+
+
+def _write_report(folder: Path, figures: list[str] | None = None, out: Path | None = None) -> Path:
+    path: Path = registry.load("reports", "page")(folder, figures=figures, out=out)
+    return path
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    figures: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these figures.")] = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> int:
+    """Make figures, tables and page from a run's records; runs no network."""
+    page = _write_report(run, _names(figures), out)
+    print(json.dumps({"page": str(page)}) if as_json else f"report: {page}")
+    return DONE
+
+
+def _names(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+
+
+@app.command()
+def audit(
+    target: Annotated[
+        str, typer.Argument(help="package.module:Class, path.py:Class, or an installed quantizer's name.")
+    ],
+    task: Annotated[str, typer.Option(help="A task; see `evalsuite list tasks`.")] = "digits/resnet",
+    against: Annotated[str, typer.Option(metavar="NAME,...", help="Quantizers to compare with.")] = "rtn,adaround",
+    out: Out = None,
+    workers: Workers = 1,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> int:
+    """Audit a new PTQ method: is it better, where does it break, is the difference real?"""
+    from evalsuite.audit import audit_study, findings
+    from evalsuite.harness import execute
+    from evalsuite.store import load
+
+    study = audit_study(target, task, _names(against) or [])
+    outcome = execute(
+        study,
+        out or Path("runs") / study.name,
+        workers,
+        data_root=data_root,
+        device=device,
+        command=shlex.join(["evalsuite", *sys.argv[1:]]),
+        console=Console(stderr=True, quiet=as_json),
+    )
+    page = _write_report(outcome.folder) if outcome.done else None
+    found = findings(load(outcome.folder), target)
+    if as_json:
+        print(json.dumps({"folder": str(outcome.folder), "page": str(page), "findings": found}))
+    else:
+        print("\n".join(found))
+        _say_outcome(outcome, page, as_json)
+    return SOME_FAILED if outcome.failed else DONE
+
+
+@app.command("list")
+def list_plugins(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="tasks, quantizers, adapters, protocols, studies, figures or corruptions [default: all]."),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """List what there is, with one line each."""
+    from evalsuite.catalogue import KINDS, catalogue
+
+    if kind is not None and kind not in KINDS:
+        from evalsuite.errors import unknown_name
+
+        raise unknown_name("kind", kind, KINDS)
+    found = {name: catalogue(name) for name in ([kind] if kind else KINDS)}
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return DONE
+    for name, entries in found.items():
+        table = Table(title=name, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+        for entry, line in entries.items():
+            table.add_row(entry, line)
+        Console().print(table, "", sep="\n")
+    return DONE
+
+
+@app.command()
+def validate(
+    study: Annotated[str, typer.Argument(help="A registered study or a TOML file.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check a study and print the number of trials and an estimate of their cost; runs nothing."""
+    from evalsuite.catalogue import cost_of
+    from evalsuite.study import read
+
+    cost = cost_of(read(study, overrides or []))
+    if as_json:
+        print(json.dumps(cost))
+        return DONE
+    print(
+        f"{study} is sound: {cost['trials']} trials, {cost['quantizations']} quantizations, "
+        f"{cost['corrupted_domains']} corrupted domains, about {cost['image_passes']:,} image passes"
+    )
+    return DONE
+
+
+@app.command()
+def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> int:
+    """Show versions, devices and data found, what is broken and how to mend it."""
+    from evalsuite.doctor import examine
+
+    checks = examine(data_root)
+    if as_json:
+        print(json.dumps([vars(check) for check in checks], indent=2))
+    else:
+        for check in checks:
+            print(f"{'ok     ' if check.ok else 'BROKEN ' if check.needed else 'absent '} {check.name}: {check.found}")
+            if check.remedy:
+                print(f"        -> {check.remedy}")
+    return SOME_FAILED if any(check.needed and not check.ok for check in checks) else DONE

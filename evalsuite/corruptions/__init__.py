@@ -1,0 +1,98 @@
+"""Corruptions of images: one interface, every image with a generator of its own.
+
+The list and its order are those of Hendrycks & Dietterich 2019 (arXiv 1903.12261): 15 common corruptions and
+4 held out for development.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evalsuite.errors import RequestError, unknown_name
+from evalsuite.randomness import numpy_generator
+
+if TYPE_CHECKING:
+    from evalsuite.plugins import IntArray, UInt8Array
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
+COMMON: tuple[str, ...] = tuple(name for names in FAMILIES.values() for name in names)
+"""The 15 common corruptions in the usual order."""
+HELD_OUT: tuple[str, ...] = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""The 4 on which hyper-parameters may be chosen; never a test corruption."""
+
+_FAMILY = {name: family for family, names in FAMILIES.items() for name in names} | dict.fromkeys(HELD_OUT, "held out")
+
+ENGINES = ("reference",)
+CONSTANTS = ("imagenet",)
+
+Corruption = Callable[["UInt8Array", str, int, np.random.Generator], "UInt8Array"]
+
+
+def family(name: str) -> str:
+    """Return the family of a corruption: noise, blur, weather, digital, held out; ``clean`` is its own."""
+    return _FAMILY.get(name, name)
+
+
+def check(name: str, severity: int) -> None:
+    """Raise RequestError unless there is such a corruption and severity."""
+    if name not in _FAMILY:
+        raise unknown_name("corruption", name, _FAMILY)
+    if severity not in (1, 2, 3, 4, 5):
+        raise RequestError(f"severity {severity!r} of {name}: expected 1, 2, 3, 4 or 5")
+
+
+def corrupt(
+    images: UInt8Array,
+    name: str,
+    severity: int,
+    *,
+    seed: int = 0,
+    first_index: int = 0,
+    indices: IntArray | None = None,
+    constants: str | None = None,
+    engine: str = "reference",
+) -> UInt8Array:
+    """Corrupt images; an image's result depends on its index and the seed, not on the batch it comes in.
+
+    Parameters
+    ----------
+    images : (N, H, W, 3) uint8, RGB, at least 32 pixels high and wide.
+    name, severity : one of the 19 corruptions; 1..5.
+    seed, first_index : image i uses the generator of (seed, name, severity, ``first_index + i``).
+    indices : (N,) the images' own indices, where they are not consecutive; overrides ``first_index``.
+    constants : ``imagenet`` (so far the only set; it is harsher than intended on 32-pixel images).
+    engine : ``reference``, the imagecorruptions package.
+
+    Returns
+    -------
+    (N, H, W, 3) uint8, a new array.
+
+    Raises
+    ------
+    RequestError
+        For an unknown name, severity, engine or constant set, or images of another form.
+    """
+    check(name, severity)
+    if engine not in ENGINES:
+        raise unknown_name("corruption engine", engine, ENGINES)
+    if constants not in (None, *CONSTANTS):
+        raise unknown_name("constant set", str(constants), CONSTANTS)
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or min(images.shape[1:3]) < 32:
+        raise RequestError(
+            f"images of shape {images.shape}, {images.dtype}: expected (N, H, W, 3) uint8 of at least 32 x 32 pixels"
+        )
+    from evalsuite.corruptions.reference import corrupt_image
+
+    own = np.arange(first_index, first_index + len(images)) if indices is None else np.asarray(indices)
+    out = np.empty_like(images)
+    for position, (image, index) in enumerate(zip(images, own, strict=True)):
+        out[position] = corrupt_image(image, name, severity, numpy_generator(seed, name, severity, int(index)))
+    return out

@@ -1,0 +1,84 @@
+"""What this machine has: versions, devices, data, and how to mend what is broken."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from evalsuite import registry
+from evalsuite.environment import device_name, resolve_device, versions
+from evalsuite.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. ``needed``: evalsuite does not work without it."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+    needed: bool = True
+
+
+def examine(data_root: str | None = None) -> list[Check]:
+    """Look at versions, devices, libraries that need help, plugins and data."""
+    root = data_root or os.environ.get("EVALSUITE_DATA")
+    checks = [Check("versions", True, ", ".join(f"{name} {version}" for name, version in versions().items()))]
+    checks.append(_device())
+    checks.append(_try("torchvision", _torchvision, "install the torchvision release that matches torch"))
+    checks.append(_try("imagecorruptions", _imagecorruptions, "pip install imagecorruptions==1.1.2"))
+    checks += [_plugins(kind) for kind in registry.KINDS]
+    checks += [_task(name, root) for name in registry.names("tasks")]
+    return checks
+
+
+def _device() -> Check:
+    device = resolve_device("auto")
+    cores = f"{os.cpu_count()} cores"
+    return Check("device", True, cores if device == "cpu" else f"{cores}, {device_name(device)}")
+
+
+def _try(name: str, action: Callable[[], str], remedy: str) -> Check:
+    try:
+        return Check(name, True, action())
+    except Exception as error:  # whatever is broken there is what the user wants to read
+        return Check(name, False, f"{type(error).__name__}: {' '.join(str(error).split())}", remedy)
+
+
+def _torchvision() -> str:
+    from evalsuite.torchvision_compat import import_torchvision
+
+    return f"{import_torchvision().__version__} imports"
+
+
+def _imagecorruptions() -> str:
+    import numpy as np
+
+    from evalsuite.corruptions import COMMON, HELD_OUT, corrupt
+
+    image = np.full((1, 32, 32, 3), 128, np.uint8)
+    for name in COMMON + HELD_OUT:
+        corrupt(image, name, 1)
+    return f"{len(COMMON + HELD_OUT)} corruptions run"
+
+
+def _plugins(kind: registry.Kind) -> Check:
+    broken = []
+    for name in registry.names(kind):
+        try:
+            registry.load(kind, name)
+        except RequestError as error:
+            broken.append(str(error))
+    found = ", ".join(registry.names(kind)) or "none"
+    return Check(kind, not broken, "; ".join(broken) or found, "reinstall evalsuite: make setup" if broken else "")
+
+
+def _task(name: str, root: str | None) -> Check:
+    try:
+        data = registry.load("tasks", name)().data(root)
+    except RequestError as error:
+        remedy = "give the folder by --data-root or EVALSUITE_DATA" if root is None else "put the file there"
+        return Check(name, False, str(error), remedy, needed=False)
+    return Check(name, True, f"{len(data.test_images)} test images, {len(data.pool_images)} to calibrate with")

@@ -1,0 +1,225 @@
+"""Running trials: a quantized model and an adapter over streams, giving a row per trial and a record per image."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evalsuite.adaptation import AdaptedModel
+from evalsuite.corruptions import family
+from evalsuite.environment import peak_memory
+from evalsuite.materials import (
+    QuantizedModel,
+    Workspace,
+    data_digest,
+    domain_images,
+    load_quantized,
+    normalise,
+    plan_stream,
+    source_images,
+    task_data,
+)
+from evalsuite.plugins import TaskData, UInt8Array
+from evalsuite.randomness import torch_generator
+from evalsuite.streams import Stream
+from evalsuite.trials import Trial, adapts
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a network said of T images.
+
+    Attributes
+    ----------
+    prediction : (T,) class index.
+    confidence : (T,) softmax probability of the predicted class.
+    loss : (T,) negative log-likelihood of the label.
+    """
+
+    prediction: NDArray[np.int32]
+    confidence: NDArray[np.float32]
+    loss: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a stream cost; passes are counted in batches."""
+
+    forwards: float
+    backwards: float
+    adapt_seconds: float
+    forward_seconds: float
+    adapted_parameters: int
+    state_bytes: int
+
+
+def predictions(logits: Tensor, labels: NDArray[np.int64]) -> Predictions:
+    """Read (T, classes) logits against (T,) labels."""
+    logs = torch.log_softmax(logits.detach().float().cpu(), dim=1)
+    best, prediction = logs.max(dim=1)
+    loss = -logs.gather(1, torch.from_numpy(labels).view(-1, 1)).squeeze(1)
+    return Predictions(prediction.numpy().astype(np.int32), best.exp().numpy(), loss.numpy())
+
+
+def _joined(parts: Sequence[Predictions]) -> Predictions:
+    return Predictions(
+        np.concatenate([part.prediction for part in parts]),
+        np.concatenate([part.confidence for part in parts]),
+        np.concatenate([part.loss for part in parts]),
+    )
+
+
+class StreamImages:
+    """The images of a stream, fetched by batch from what its domains show."""
+
+    def __init__(self, stream: Stream, workspace: Workspace, data: TaskData) -> None:
+        self.shown = domain_images(stream, data_digest(data))
+        for shown in self.shown:
+            shown.make(workspace, data)  # made already, unless that failed or the folder was emptied
+        self.images = [shown.load(workspace, data) for shown in self.shown]
+        self.indices = [np.array(shown.indices) for shown in self.shown]
+
+    def fetch(self, image: NDArray[np.int32], domain: NDArray[np.int16]) -> UInt8Array:
+        """Return (n, H, W, 3): test image ``image[k]`` as ``domain[k]`` shows it."""
+        rows = [self.images[d][np.searchsorted(self.indices[d], i)] for i, d in zip(image, domain, strict=True)]
+        return np.stack(rows)
+
+
+def run_adapting(
+    trial: Trial, model: nn.Module, stream: Stream, images: StreamImages, workspace: Workspace, data: TaskData
+) -> tuple[Predictions, Costs]:
+    """Run an adapter over a stream, batch by batch, reset where the stream says so."""
+    source = source_images(data, trial.source_images, trial.seed).to(workspace.device)
+    generator = torch_generator(trial.seed, "adapt", trial.identity)
+    adapted = AdaptedModel.from_setting(trial.adapter, model, source, generator)
+    parts = []
+    for batch in stream.batches():
+        if batch.reset and batch.start > 0:
+            adapted.reset()
+        inputs = normalise(images.fetch(batch.image, batch.domain), data).to(workspace.device)
+        parts.append(predictions(adapted(inputs), data.test_labels[batch.image]))
+    totals = adapted.totals
+    costs = Costs(
+        forwards=totals["forwards"],
+        backwards=totals["backwards"],
+        adapt_seconds=totals["seconds"],
+        forward_seconds=totals["forward_seconds"],
+        adapted_parameters=int(totals["adapted_parameters"]),
+        state_bytes=int(totals["state_bytes"]),
+    )
+    return _joined(parts), costs
+
+
+class FixedModel:
+    """A network that does not adapt: each domain's images pass through it once, whatever the stream's order."""
+
+    def __init__(self, trial: Trial, model: nn.Module, workspace: Workspace, data: TaskData) -> None:
+        self.workspace, self.data = workspace, data
+        source = source_images(data, 1, trial.seed).to(workspace.device)
+        self.adapted = AdaptedModel.from_setting(trial.adapter, model, source, torch_generator(trial.seed))
+        self.known: dict[tuple[str, int], tuple[Predictions, float]] = {}
+
+    def run(self, stream: Stream, images: StreamImages) -> tuple[Predictions, Costs]:
+        """Look the stream's predictions up, computing what is not known yet."""
+        batch_size = int(np.diff(np.append(stream.starts, len(stream))).max())
+        parts = Predictions(
+            np.empty(len(stream), np.int32), np.empty(len(stream), np.float32), np.empty(len(stream), np.float32)
+        )
+        seconds = 0.0
+        for number, (shown, pixels, indices) in enumerate(
+            zip(images.shown, images.images, images.indices, strict=True)
+        ):
+            key = (shown.key, batch_size)
+            if key not in self.known:
+                self.known[key] = self._evaluate(pixels, indices, batch_size)
+            known, spent = self.known[key]
+            here = np.flatnonzero(stream.domain == number)
+            rows = np.searchsorted(indices, stream.image[here])
+            parts.prediction[here] = known.prediction[rows]
+            parts.confidence[here] = known.confidence[rows]
+            parts.loss[here] = known.loss[rows]
+            seconds += spent * len(here) / len(indices)
+        # One pass an image, whichever stream it was first computed for.
+        costs = Costs(float(len(stream.starts)), 0.0, seconds, seconds, 0, 0)
+        return parts, costs
+
+    def _evaluate(self, pixels: UInt8Array, indices: NDArray[np.int64], batch_size: int) -> tuple[Predictions, float]:
+        parts = []
+        start = time.perf_counter()
+        for first in range(0, len(indices), batch_size):
+            chosen = slice(first, first + batch_size)
+            inputs = normalise(pixels[chosen], self.data).to(self.workspace.device)
+            parts.append(predictions(self.adapted(inputs), self.data.test_labels[indices[chosen]]))
+        return _joined(parts), time.perf_counter() - start
+
+
+def records(trial: Trial, stream: Stream, said: Predictions, data: TaskData) -> dict[str, Any]:
+    """Return the columns of a trial's records, in stream order."""
+    names = [domain.name for domain in stream.domains]
+    severities = np.array([domain.severity for domain in stream.domains], dtype=np.int8)
+    return {
+        "image": stream.image,
+        "position": np.arange(len(stream), dtype=np.int32),
+        "domain": _encoded(names, stream.domain),
+        "family": _encoded([family(name) for name in names], stream.domain),
+        "severity": severities[stream.domain],
+        "label": data.test_labels[stream.image].astype(np.int32),
+        "prediction": said.prediction,
+        "confidence": said.confidence,
+        "loss": said.loss,
+        **{name: values[stream.image] for name, values in data.groups.items()},
+    }
+
+
+def _encoded(names: Sequence[str], codes: NDArray[np.int16]) -> pa.DictionaryArray:
+    unique, inverse = np.unique(names, return_inverse=True)
+    return pa.DictionaryArray.from_arrays(pa.array(inverse[codes].astype(np.int32)), pa.array(unique.tolist()))
+
+
+def result_columns(quantized: QuantizedModel, stream: Stream, error: float, costs: Costs) -> dict[str, Any]:
+    """Return the columns of a trial's row that hold what came out."""
+    return {
+        "status": "done",
+        "reason": "",
+        "error": error,
+        "images": len(stream),
+        "batches": len(stream.starts),
+        **costs.__dict__,
+        "quantize_seconds": quantized.seconds,
+        "peak_bytes": peak_memory(),
+        "engine": "simulated",
+        "stream_digest": stream.digest(),
+        "warnings": "; ".join(quantized.warnings),
+    }
+
+
+class Evaluator:
+    """Runs the trials of one (quantized model, adapter)."""
+
+    def __init__(self, trial: Trial, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.data = task_data(trial.task, workspace.root)
+        self.quantized = load_quantized(trial, workspace)
+        adapting = adapts(trial.adapter)
+        self.fixed = None if adapting else FixedModel(trial, self.quantized.module, workspace, self.data)
+
+    def run(self, trial: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the result columns and the records of a trial. Raises whatever its plugins raise."""
+        stream = plan_stream(trial, self.data.test_labels)
+        images = StreamImages(stream, self.workspace, self.data)
+        if self.fixed is not None:
+            said, costs = self.fixed.run(stream, images)
+        else:
+            model = copy.deepcopy(self.quantized.module)
+            said, costs = run_adapting(trial, model, stream, images, self.workspace, self.data)
+        error = float(np.mean(said.prediction != self.data.test_labels[stream.image]))
+        return result_columns(self.quantized, stream, error, costs), records(trial, stream, said, self.data)

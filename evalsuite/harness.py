@@ -1,0 +1,302 @@
+"""Running a study: shared work first, then the trials; finished trials are never repeated."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from evalsuite import store
+from evalsuite.environment import hardware, resolve_device, versions
+from evalsuite.errors import Refused, RequestError
+from evalsuite.evaluation import Evaluator
+from evalsuite.files import write_json
+from evalsuite.hashing import digest
+from evalsuite.materials import (
+    DomainImages,
+    Workspace,
+    data_digest,
+    describe_task,
+    domain_images,
+    plan_stream,
+    quantize_model,
+    select_images,
+    task_data,
+    task_model,
+)
+from evalsuite.study import Study, read
+from evalsuite.trials import Trial, expand, labels, reference
+
+S = TypeVar("S")
+T = TypeVar("T")
+Failure = tuple[str, str]
+"""(status, reason) of what could not be done."""
+
+NOTES = (
+    "Corruptions are made by the imagecorruptions package with its ImageNet constants, also where images have 32 "
+    "pixels; there they are harsher than those of CIFAR-10-C, so errors must not be compared with figures published "
+    "for CIFAR-10-C.",
+    "Quantization is simulated in floating point; times are those of the simulation, not of an integer engine.",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    folder: Path
+    done: int
+    refused: int
+    failed: int
+    reused: int
+    """How many of them an earlier call had finished."""
+
+
+def run(
+    study: str | Path | Study,
+    out: str | Path | None = None,
+    workers: int = 1,
+    *,
+    data_root: str | None = None,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+) -> Path:
+    """Run a study and return the run's folder; a run that is there already is resumed.
+
+    Parameters
+    ----------
+    study : a registered study's name, a TOML file or a checked study.
+    out : the run's folder, by default ``runs/NAME``.
+    workers : processes; each gets an equal share of the cores.
+    data_root : folder with images and weights, by default ``EVALSUITE_DATA``.
+    device : ``auto``, ``cpu`` or ``cuda``.
+    overrides : ``KEY=VALUE`` changes to the study.
+
+    Raises
+    ------
+    RequestError
+        If the study, a path or an option is wrong; nothing has been written then.
+    """
+    return execute(study, out, workers, data_root=data_root, device=device, overrides=overrides).folder
+
+
+def execute(
+    study: str | Path | Study,
+    out: str | Path | None = None,
+    workers: int = 1,
+    *,
+    data_root: str | None = None,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    command: str = "",
+    console: Console | None = None,
+) -> Outcome:
+    """Run a study like :func:`run` and say how it ended."""
+    import torch
+
+    checked = study if isinstance(study, Study) else read(study, overrides)
+    if workers < 0:
+        raise RequestError(f"workers = {workers}: expected at least 1, or 0 for one a core")
+    cores = os.cpu_count() or 1
+    workers = workers or cores
+    threads = max(1, cores // workers)
+    root = data_root or os.environ.get("EVALSUITE_DATA")
+    folder = Path(out) if out is not None else Path("runs") / checked.name
+    workspace = Workspace(folder, root, resolve_device(device), threads)
+    console = console or Console(stderr=True)
+
+    tasks = {task: describe_task(task, root) for task in checked.tasks}
+    digests = {task: digest([facts["data_digest"], facts["weights_digest"]]) for task, facts in tasks.items()}
+    trials = expand(checked, digests)
+    facts = {
+        "name": checked.name,
+        "title": checked.title,
+        "description": checked.description,
+        "command": command,
+        "settings": checked.as_dict(),
+        "trials": len(trials),
+        "seeds": list(checked.seeds),
+        "analysis": checked.as_dict()["analysis"],
+        "tasks": tasks,
+        "versions": versions(),
+        "hardware": hardware(workspace.device, threads),
+        "notes": list(NOTES),
+    }
+    finished = {t: row for t, row in store.read_rows(folder).items() if row["status"] != "failed"}
+    missing = [trial for trial in trials if trial.identity not in finished]
+    # What a task cannot serve is refused here, before anything is written.
+    shown = shared_images(missing, workspace)
+    for task, calibration, seed in dict.fromkeys((t.task, t.calibration, t.seed) for t in missing):
+        select_images(calibration, task_data(task, root), seed, task_model(task, root))
+    try:
+        write_json(folder / "study.json", facts)
+    except OSError as error:
+        raise RequestError(f"cannot write to {folder}: {error.strerror}") from error
+    before = torch.get_num_threads()
+    try:
+        if missing:
+            _run_missing(missing, shown, workspace, workers, console)
+    finally:
+        torch.set_num_threads(before)
+        rows = gather(trials, checked, folder)
+    status = [row["status"] for row in rows]
+    return Outcome(
+        folder,
+        done=status.count("done"),
+        refused=status.count("refused"),
+        failed=status.count("failed"),
+        reused=len(trials) - len(missing),
+    )
+
+
+def gather(trials: Sequence[Trial], study: Study, folder: Path) -> list[dict[str, Any]]:
+    """Write ``trials.parquet`` from the rows of the trials that have ended, and return them in the study's order."""
+    ended = store.read_rows(folder)
+    named = labels(trials)
+    rows = []
+    for trial in trials:
+        row = ended.get(trial.identity)
+        if row is not None:
+            own = reference(trial, study).identity
+            rows.append({**trial.settings(), **named[trial.identity], "reference": own, **row})
+    if rows:
+        store.write_trials(folder, rows)
+    return rows
+
+
+def shared_images(trials: Sequence[Trial], workspace: Workspace) -> dict[str, tuple[str, DomainImages]]:
+    """Return, by key, every set of corrupted images the trials need and a task to take the images from."""
+    needed: dict[str, tuple[str, DomainImages]] = {}
+    planned = set()
+    for trial in trials:
+        plan = (trial.task, trial.stream, trial.seed)
+        if plan not in planned:
+            planned.add(plan)
+            data = task_data(trial.task, workspace.root)
+            for shown in domain_images(plan_stream(trial, data.test_labels), data_digest(data)):
+                needed.setdefault(shown.key, (trial.task, shown))
+    return needed
+
+
+def _run_missing(
+    missing: Sequence[Trial],
+    shown: Mapping[str, tuple[str, DomainImages]],
+    workspace: Workspace,
+    workers: int,
+    console: Console,
+) -> None:
+    models = {trial.quantization: trial for trial in missing}
+    units: dict[tuple[str, str], list[Trial]] = {}
+    for trial in missing:
+        units.setdefault((trial.quantization, digest(trial.adapter.as_dict())), []).append(trial)
+    with _progress(console) as progress:
+        images = [item for item in shown.values() if not workspace.images_file(item[1].key).is_file()]
+        for _ in _stage("corrupting images", _corrupt, images, workspace, workers, progress):
+            pass
+        quantized = _stage("quantizing", _quantize, list(models.values()), workspace, workers, progress)
+        failures = {key: failure for key, failure in quantized if failure is not None}
+        for trial in missing:
+            if trial.quantization in failures:
+                _write_failure(workspace.folder, trial, failures[trial.quantization])
+        ready = [trials for (model, _), trials in units.items() if model not in failures]
+        for _ in _stage("evaluating", _evaluate, ready, workspace, workers, progress, size=len):
+            pass
+
+
+def _corrupt(item: tuple[str, DomainImages], workspace: Workspace) -> None:
+    task, shown = item
+    shown.make(workspace, task_data(task, workspace.root))
+
+
+def _quantize(trial: Trial, workspace: Workspace) -> tuple[str, Failure | None]:
+    return trial.quantization, _attempt(lambda: quantize_model(trial, workspace))
+
+
+def _evaluate(trials: Sequence[Trial], workspace: Workspace) -> None:
+    """Run trials that share a quantized model and an adapter; what goes wrong becomes the trial's row."""
+    prepared: list[Evaluator] = []
+    failure = _attempt(lambda: prepared.append(Evaluator(trials[0], workspace)))
+    for trial in trials:
+        own = failure or _attempt(lambda trial=trial: _write_done(workspace.folder, trial, prepared[0]))  # type: ignore[misc]
+        if own is not None:
+            _write_failure(workspace.folder, trial, own)
+
+
+def _write_done(folder: Path, trial: Trial, evaluator: Evaluator) -> None:
+    columns, records = evaluator.run(trial)
+    store.write_trial(folder, {"trial": trial.identity, **columns}, records)
+
+
+def _write_failure(folder: Path, trial: Trial, failure: Failure) -> None:
+    status, reason = failure
+    store.write_trial(folder, {"trial": trial.identity, "status": status, "reason": reason})
+
+
+def _attempt(action: Callable[[], Any]) -> Failure | None:
+    try:
+        action()
+    except Refused as error:
+        return "refused", _one_line(error)
+    except Exception as error:  # a plugin may raise anything; the rest of the study must go on
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, RequestError) else f" ({Path(last.filename).name}:{last.lineno})"
+        return "failed", f"{type(error).__name__}: {_one_line(error)}{where}"
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description:>17}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=False),
+    )
+    with Progress(*columns, console=console, disable=console.quiet or not console.is_terminal) as progress:
+        yield progress
+
+
+def _stage(
+    name: str,
+    work: Callable[[S, Workspace], T],
+    items: Sequence[S],
+    workspace: Workspace,
+    workers: int,
+    progress: Progress,
+    size: Callable[[S], int] = lambda item: 1,
+) -> Iterator[T]:
+    """Do one stage's items, in this process or in several, and yield results as they come."""
+    if not items:
+        return
+    from joblib import Parallel, delayed
+
+    start = time.perf_counter()
+    bar = progress.add_task(name, total=sum(size(item) for item in items))
+    jobs = min(workers, len(items))
+    calls = (delayed(_timed)(work, item, workspace, size(item)) for item in items)
+    for result, done in Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls):
+        progress.advance(bar, done)
+        yield result
+    if not progress.console.is_terminal:
+        progress.console.print(f"{name}: {len(items)} done in {time.perf_counter() - start:.0f} s")
+
+
+def _timed(work: Callable[[S, Workspace], T], item: S, workspace: Workspace, size: int) -> tuple[T, int]:
+    import torch
+
+    torch.set_num_threads(workspace.threads)
+    return work(item, workspace), size

@@ -1,0 +1,163 @@
+"""Trials: the product of a study's settings, each with an identity of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from evalsuite import registry
+from evalsuite.hashing import canonical_json, digest
+from evalsuite.registry import Setting, configure
+from evalsuite.study import Calibration, Quantized, Study, display_name
+
+_SCHEMA = 1  # raised when the same settings would give other records
+_UNCALIBRATED = Calibration(())
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One (task, calibration set, quantizer, bits, adapter, stream, seed), with the digests of what it reads."""
+
+    task: str
+    digests: str
+    """Digest of the task's images and weights."""
+    calibration: Calibration
+    quantizer: Quantized
+    adapter: Setting
+    stream: Setting
+    seed: int
+    source_images: int
+
+    @property
+    def quantization(self) -> str:
+        """Hash of what the quantized model depends on."""
+        return digest(
+            [_SCHEMA, self.task, self.digests, self.calibration.as_dict(), self.quantizer.as_dict(), self.seed]
+        )
+
+    @property
+    def identity(self) -> str:
+        """Hash of the resolved settings, 16 hex digits."""
+        # An adapter that never changes the model reads no source images, so their number is not its identity.
+        source = self.source_images if adapts(self.adapter) else 0
+        return digest([self.quantization, self.adapter.as_dict(), self.stream.as_dict(), source])
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is the full-precision network without adaptation."""
+        return self.quantizer.bits is None and not adapts(self.adapter)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the columns of ``trials.parquet`` that say what the trial is."""
+        bits = self.quantizer.bits
+        columns: dict[str, Any] = {
+            "trial": self.identity,
+            "task": self.task,
+            "calibration": canonical_json(self.calibration.as_dict()),
+            "quantizer": self.quantizer.method.name,
+            "bits": str(bits) if bits else "FP32",
+            "adapter": self.adapter.name,
+            "stream": self.stream.name,
+            "seed": self.seed,
+            "source_images": self.source_images,
+            **(bits.as_dict() if bits else {}),
+        }
+        for table, setting in (
+            ("quantizer", self.quantizer.method),
+            ("adapter", self.adapter),
+            ("stream", self.stream),
+        ):
+            for option, value in setting.values().items():
+                columns[f"{table}.{option}"] = canonical_json(value) if isinstance(value, list | dict) else value
+        return columns
+
+
+def adapts(adapter: Setting) -> bool:
+    """Whether an adapter ever changes the model."""
+    return bool(getattr(registry.load("adapters", adapter.name), "adapts", True))
+
+
+def expand(study: Study, digests: Mapping[str, str]) -> list[Trial]:
+    """Return a study's trials in a fixed order, each once, with the references they need.
+
+    ``digests``: by task, of its images and weights. A quantizer that is not calibrated (full precision) is
+    the same trial for every calibration set; references that the study does not ask for are added at the end.
+    """
+    trials: dict[str, Trial] = {}
+    for task, calibration, quantizer, adapter, stream, seed in itertools.product(
+        study.tasks, study.calibrations, study.quantizers, study.adapters, study.streams, study.seeds
+    ):
+        seen = calibration if quantizer.bits is not None else _UNCALIBRATED
+        trial = Trial(task, digests[task], seen, quantizer, adapter, stream, seed, study.source_images)
+        if not any(_matches(trial, json.loads(text)) for text in study.exclude):
+            trials.setdefault(trial.identity, trial)
+    for trial in list(trials.values()):
+        own = reference(trial, study)
+        trials.setdefault(own.identity, own)
+    return list(trials.values())
+
+
+def reference(trial: Trial, study: Study) -> Trial:
+    """Return the trial of the full-precision, unadapted network on the same task, stream and seed."""
+    unadapted = [setting for setting in study.adapters if not adapts(setting)]
+    full = [quantizer for quantizer in study.quantizers if quantizer.bits is None]
+    return replace(
+        trial,
+        calibration=_UNCALIBRATED,
+        quantizer=full[0] if full else Quantized(configure("quantizers", "full_precision"), None),
+        adapter=unadapted[0] if unadapted else configure("adapters", "none"),
+    )
+
+
+def _matches(trial: Trial, wanted: Mapping[str, Any]) -> bool:
+    columns = trial.settings()
+    return all(columns.get(key) in (value if isinstance(value, list) else [value]) for key, value in wanted.items())
+
+
+T = TypeVar("T")
+
+
+def labels(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
+    """Return short names for people by trial: what a setting calls itself, and the options that tell it from others."""
+    calibrations = _distinct((t.calibration for t in trials), str, lambda c: {"steps": c.as_dict()})
+    quantizers = _distinct((t.quantizer for t in trials), lambda q: display_name(q.method), _quantizer_options)
+    adapters = _distinct((t.adapter for t in trials), display_name, Setting.values)
+    streams = _distinct((t.stream for t in trials), display_name, Setting.values)
+    return {
+        t.identity: {
+            "calibration_label": calibrations[t.calibration],
+            "quantizer_label": quantizers[t.quantizer] + (f" {t.quantizer.bits}" if t.quantizer.bits else ""),
+            "adapter_label": adapters[t.adapter],
+            "stream_label": streams[t.stream],
+        }
+        for t in trials
+    }
+
+
+def _quantizer_options(quantizer: Quantized) -> dict[str, Any]:
+    policy = quantizer.bits.as_dict() if quantizer.bits else {}
+    return quantizer.method.values() | {k: v for k, v in policy.items() if k not in ("weight_bits", "activation_bits")}
+
+
+def _distinct(
+    settings: Iterable[T], name: Callable[[T], str], options: Callable[[T], Mapping[str, Any]]
+) -> dict[T, str]:
+    """Name settings, adding to those of one name the options in which they differ."""
+    unique = list(dict.fromkeys(settings))
+    names = {setting: name(setting).replace("_", " ") for setting in unique}
+    found = {}
+    for setting in unique:
+        kin = [options(other) for other in unique if names[other] == names[setting]]
+        own = options(setting)
+        differing = [key for key in own if len({canonical_json(other.get(key)) for other in kin}) > 1]
+        found[setting] = " ".join([names[setting], *(_worded(key, own[key]) for key in differing)])
+    return found
+
+
+def _worded(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return key.replace("_", " ") if value else f"no {key.replace('_', ' ')}"
+    return value.replace("_", " ") if isinstance(value, str) else f"{key}={canonical_json(value)}"

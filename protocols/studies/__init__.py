@@ -1,0 +1,7 @@
+"""The studies that come with evalsuite: a TOML file each, named here and registered in ``pyproject.toml``."""
+
+from pathlib import Path
+
+_here = Path(__file__).parent
+
+quick = _here / "quick.toml"

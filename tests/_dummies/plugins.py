@@ -1,0 +1,104 @@
+"""A task, quantizers and adapters so small that a whole study takes a second; named by import path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evalsuite.errors import Refused
+from evalsuite.plugins import TaskData
+
+TASK = "_dummies.plugins:StripesTask"
+SCALED = "_dummies.plugins:Scaled"
+FAILING = "_dummies.plugins:Failing"
+REFUSING = "_dummies.plugins:RefusingAdapter"
+DRIFTING = "_dummies.plugins:Drifting"
+
+
+@dataclass(frozen=True)
+class StripesTask:
+    """Images that are bright in one of three bands; the network looks which."""
+
+    image_size: ClassVar[int] = 32
+    architecture: ClassVar[Literal["cnn", "transformer"]] = "cnn"
+
+    def data(self, root: str | None) -> TaskData:
+        def draw(count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+            labels = np.arange(count, dtype=np.int64) % 3
+            images = generator.integers(0, 120, (count, 32, 32, 3), dtype=np.uint8)
+            for image, label in zip(images, labels, strict=True):
+                image[10 * label : 10 * label + 10] += 100
+            return images, labels
+
+        generator = np.random.default_rng(5)
+        test, pool = draw(48, generator), draw(30, generator)
+        groups = {"half": np.arange(48) % 2}
+        return TaskData(*test, *pool, ("top", "middle", "bottom"), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), groups)
+
+    def model(self, root: str | None) -> nn.Module:
+        band = torch.zeros(3, 32)
+        for label in range(3):
+            band[label, 10 * label : 10 * label + 10] = 1
+        model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))
+        with torch.no_grad():
+            model[1].weight.copy_(band[:, None, :, None].expand(3, 3, 32, 32).reshape(3, -1) / 100)
+            model[1].bias.zero_()
+        return model
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Rounds weights to few levels and counts how often it was asked to."""
+
+    levels: int = 4
+
+    def insert(self, model: nn.Module, bits: object, example: Tensor) -> nn.Module:
+        import copy
+
+        return copy.deepcopy(model)
+
+    def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:
+        noise = torch.rand(1, generator=generator).item()
+        for parameter in model.parameters():
+            step = parameter.abs().max().clamp_min(1e-6) / self.levels
+            parameter.data.copy_((parameter / step).round() * step * (1 + noise / 100))
+
+
+@dataclass(frozen=True)
+class Failing(Scaled):
+    """Fails while calibrating."""
+
+    def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:
+        raise ZeroDivisionError("no luck\ntoday")
+
+
+@dataclass(frozen=True)
+class RefusingAdapter:
+    """Applies to nothing."""
+
+    def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> object:
+        raise Refused("this adapter applies to nothing")
+
+    def step(self, state: object, images: Tensor) -> Tensor:
+        raise AssertionError("never reached")
+
+
+@dataclass(frozen=True)
+class Drifting:
+    """Moves the bias at random at every step."""
+
+    size: float = 0.1
+
+    def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> dict[str, object]:
+        return {"model": model, "generator": generator}
+
+    def step(self, state: dict[str, object], images: Tensor) -> Tensor:
+        model, generator = state["model"], state["generator"]
+        with torch.no_grad():
+            logits = model(images)
+            model[1].bias.add_(self.size * torch.randn(3, generator=generator))
+        return logits

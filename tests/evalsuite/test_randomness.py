@@ -1,0 +1,21 @@
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalsuite.randomness import numpy_generator, torch_generator
+
+
+@given(st.integers(0, 2**31), st.lists(st.text() | st.integers(), max_size=3))
+def test_same_keys_same_draws(seed, keys):
+    assert np.array_equal(numpy_generator(seed, *keys).random(3), numpy_generator(seed, *keys).random(3))
+    first, second = (torch.rand(3, generator=torch_generator(seed, *keys)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_every_key_matters():
+    draws = {
+        numpy_generator(*keys).random()
+        for keys in [(0,), (1,), (0, "a"), (0, "b"), (0, "a", 1), (0, "a", 2), (0, 1, "a")]
+    }
+    assert len(draws) == 7

@@ -1,0 +1,101 @@
+import pytest
+from _dummies import plugins
+
+from evalsuite import registry
+from evalsuite.errors import RequestError
+
+
+def test_every_registered_plugin_loads_and_says_what_it_is():
+    for kind in ("tasks", "quantizers", "adapters", "protocols", "figures"):
+        for name in registry.names(kind):
+            assert registry.summary(kind, name), f"{kind} {name} has no docstring"
+
+
+def test_misspelt_name_suggests_the_nearest():
+    with pytest.raises(RequestError, match="did you mean 'adaround'"):
+        registry.load("quantizers", "adarund")
+
+
+def test_misspelt_option_suggests_the_nearest():
+    with pytest.raises(RequestError, match="option of quantizer .*'level'.*did you mean 'levels'"):
+        registry.configure("quantizers", plugins.SCALED, {"level": 3})
+
+
+def test_impossible_value_is_one_line_that_names_it():
+    with pytest.raises(RequestError, match=r"levels = 'many'") as caught:
+        registry.configure("quantizers", plugins.SCALED, {"levels": "many"})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plugin_s_own_refusal_is_passed_on():
+    with pytest.raises(RequestError, match="^contaminated fraction 2"):
+        registry.configure("protocols", "noise", {"fraction": 2.0})
+
+
+def test_settings_of_equal_meaning_are_equal():
+    assert registry.configure("quantizers", plugins.SCALED) == registry.configure(
+        "quantizers", plugins.SCALED, {"levels": 4}
+    )
+
+
+def test_setting_builds_the_plugin():
+    setting = registry.configure("quantizers", plugins.SCALED, {"levels": 7})
+    assert setting.build() == plugins.Scaled(7)
+    assert setting.as_dict() == {"name": plugins.SCALED, "levels": 7}
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no_such_module:Thing", "cannot import"),
+        ("_dummies.plugins:Thing", "has no 'Thing'"),
+        ("missing.py:Thing", "no file missing.py"),
+    ],
+)
+def test_paths_that_lead_nowhere(path, message):
+    with pytest.raises(RequestError, match=message):
+        registry.load("quantizers", path)
+
+
+def test_file_plugins_are_identified_by_their_content(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("class Mine:\n    '''Mine.'''\n")
+    first = registry.configure("quantizers", f"{file}:Mine")
+    file.write_text("class Mine:\n    '''Mine, changed.'''\n")
+    second = registry.configure("quantizers", f"{file}:Mine")
+    assert first.source != second.source
+    assert registry.summary("quantizers", f"{file}:Mine") == "Mine, changed."
+
+
+def test_file_that_does_not_import_is_named(tmp_path):
+    file = tmp_path / "broken.py"
+    file.write_text("import no_such_module\n")
+    with pytest.raises(RequestError, match=r"broken\.py cannot be imported: ModuleNotFoundError"):
+        registry.load("quantizers", f"{file}:Mine")
+
+
+def test_two_packages_with_one_name_collide(monkeypatch):
+    import importlib.metadata as metadata
+
+    points = [metadata.EntryPoint("twin", f"package_{k}:Twin", "evalsuite.reports") for k in "ab"]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points)
+    registry._entry_points.cache_clear()
+    try:
+        with pytest.raises(RequestError, match="two installed packages register report 'twin'"):
+            registry.names("reports")
+    finally:
+        registry._entry_points.cache_clear()
+
+
+def test_registered_plugin_that_cannot_be_loaded_is_named(monkeypatch):
+    import importlib.metadata as metadata
+
+    monkeypatch.setattr(
+        metadata, "entry_points", lambda group: [metadata.EntryPoint("gone", "no_such_module:Gone", group)]
+    )
+    registry._entry_points.cache_clear()
+    try:
+        with pytest.raises(RequestError, match="'gone' is registered as no_such_module:Gone but cannot be loaded"):
+            registry.load("adapters", "gone")
+    finally:
+        registry._entry_points.cache_clear()
