@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from typing import Any
+
+import pandas as pd
 
 from evalsuite.errors import RequestError
 from evalsuite.registry import configure
@@ -11,6 +14,8 @@ from evalsuite.study import Study, parse
 
 BITS = ("W8A8", "W4A4")
 SEEDS = (0, 1, 2)
+IMAGES = 300
+ALPHA = 0.05
 
 
 def audit_study(target: str, task: str, against: list[str]) -> Study:
@@ -40,7 +45,7 @@ def audit_study(target: str, task: str, against: list[str]) -> Study:
         "calibration": [{"protocol": "calibration", "size": 128}],
         "quantizer": [{"method": "full_precision"}, {"method": [target, *others], "bits": list(BITS)}],
         "adapter": [{"method": "none"}],
-        "stream": [{"protocol": "continual", "images": 300, "clean_first": True}],
+        "stream": [{"protocol": "continual", "images": IMAGES, "clean_first": True}],
     }
     return parse(raw, "the audit's study")
 
@@ -49,30 +54,37 @@ def findings(run: Run, target: str) -> list[str]:
     """Say how the target compares with each of the others at each bit width, in sentences."""
     from evalsuite.analysis import compare, summarise
 
-    summary = summarise(run)
-    comparisons = compare(run)
     own = set(run.trials.loc[run.trials["quantizer"] == target, "quantizer_label"])
-    sentences = []
-    for row in summary[summary["quantizer_label"].isin(own)].itertuples():
-        harm = (
-            "more than chance alone would give" if row.worst_drop_class_p_holm < 0.05 else "no more than chance gives"
-        )
-        sentences.append(
-            f"{row.quantizer_label}: {100 * row.drop:.1f} points more errors than full precision on average, "
-            f"{100 * row.worst_drop_class_value:.1f} in its worst class ({row.worst_drop_class}), {harm} "
-            f"(expected {100 * row.worst_drop_class_null:.1f}, p = {row.worst_drop_class_p_holm:.3g})."
-        )
-    factor = comparisons[comparisons["factor"] == "quantizer"]
-    for row in factor[factor["a"].isin(own) ^ factor["b"].isin(own)].itertuples():
-        sign, mine, other = (1, row.a, row.b) if row.a in own else (-1, row.b, row.a)
-        bits = mine.rpartition(" ")[2]
-        if other.rpartition(" ")[2] != bits:
-            continue
-        gap = 100 * sign * row.difference
-        real = row.p_holm < 0.05
-        verdict = f"{'worse' if gap > 0 else 'better'} than" if real else "not distinguishable from"
-        chance = f"p = {row.p_holm:.3g}" if row.p_holm == row.p_holm else row.note
-        sentences.append(
-            f"{mine} is {verdict} {other}: {gap:+.1f} points of mean error ({chance}, n = {row.n} domains)."
-        )
-    return sentences
+    summary = summarise(run).to_dict("records")
+    comparisons = compare(run).to_dict("records")
+    alike = [row for row in comparisons if row["factor"] == "quantizer" and (row["a"] in own) != (row["b"] in own)]
+    return [
+        *(_harm(row) for row in summary if row["quantizer_label"] in own),
+        *(_contest(row, own) for row in alike if _bits(row["a"]) == _bits(row["b"])),
+    ]
+
+
+def _harm(row: Mapping[Hashable, Any]) -> str:
+    p = row["worst_drop_class_p_holm"]
+    verdict = "more than chance alone gives" if p < ALPHA else "no more than chance alone may give"
+    return (
+        f"{row['quantizer_label']}: {100 * row['drop']:.1f} points more errors than full precision on average, "
+        f"{100 * row['worst_drop_class_value']:.1f} in its worst class ({row['worst_drop_class']}), {verdict} "
+        f"({100 * row['worst_drop_class_null']:.1f} expected, p = {p:.2g})."
+    )
+
+
+def _contest(row: Mapping[Hashable, Any], own: set[str]) -> str:
+    mine, other, sign = (row["a"], row["b"], 1) if row["a"] in own else (row["b"], row["a"], -1)
+    gap = 100 * sign * row["difference"]
+    if pd.isna(row["p_holm"]):
+        return f"{mine} against {other}: {gap:+.1f} points of mean error; no test ({row['note']})."
+    verdict = ("worse than" if gap > 0 else "better than") if row["p_holm"] < ALPHA else "not distinguishable from"
+    return (
+        f"{mine} is {verdict} {other}: {gap:+.1f} points of mean error "
+        f"(p = {row['p_holm']:.2g} after Holm, {row['n']} domains)."
+    )
+
+
+def _bits(label: str) -> str:
+    return label.rpartition(" ")[2]

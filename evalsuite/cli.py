@@ -18,7 +18,6 @@ from evalsuite.errors import RequestError
 
 app = typer.Typer(
     help="How reliable is a post-training-quantized vision network under shift?",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -49,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
 def call(arguments: list[str]) -> int:
     """Run the command line and return the exit status."""
     try:
-        status = typer.main.get_command(app).main(arguments, prog_name="evalsuite", standalone_mode=False)
+        status = typer.main.get_command(app).main(arguments or ["--help"], prog_name="evalsuite", standalone_mode=False)
     except RequestError as error:
         return _refuse(" ".join(str(error).split()))
     except (KeyboardInterrupt, click.exceptions.Abort):

@@ -18,6 +18,10 @@ class QuantizationWarning(UserWarning):
     """Something about a model or its calibration images that makes a quantized result doubtful."""
 
 
+class AdaptationWarning(UserWarning):
+    """A part of an adaptation method that does not work on this model or stream as its authors describe it."""
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> RequestError:
     """Build the error for a misspelt name: says what was meant if it is near, and lists what there is."""
     choices = sorted(known)

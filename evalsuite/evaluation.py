@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +16,14 @@ from torch import Tensor, nn
 from evalsuite.adaptation import AdaptedModel
 from evalsuite.corruptions import family
 from evalsuite.environment import peak_memory
+from evalsuite.errors import AdaptationWarning
 from evalsuite.materials import (
-    QuantizedModel,
     Workspace,
     data_digest,
     domain_images,
     load_quantized,
     normalise,
+    own_warnings,
     plan_stream,
     source_images,
     task_data,
@@ -162,7 +162,7 @@ class FixedModel:
         return _joined(parts), time.perf_counter() - start
 
 
-def records(trial: Trial, stream: Stream, said: Predictions, data: TaskData) -> dict[str, Any]:
+def records(stream: Stream, said: Predictions, data: TaskData) -> dict[str, Any]:
     """Return the columns of a trial's records, in stream order."""
     names = [domain.name for domain in stream.domains]
     severities = np.array([domain.severity for domain in stream.domains], dtype=np.int8)
@@ -185,23 +185,6 @@ def _encoded(names: Sequence[str], codes: NDArray[np.int16]) -> pa.DictionaryArr
     return pa.DictionaryArray.from_arrays(pa.array(inverse[codes].astype(np.int32)), pa.array(unique.tolist()))
 
 
-def result_columns(quantized: QuantizedModel, stream: Stream, error: float, costs: Costs) -> dict[str, Any]:
-    """Return the columns of a trial's row that hold what came out."""
-    return {
-        "status": "done",
-        "reason": "",
-        "error": error,
-        "images": len(stream),
-        "batches": len(stream.starts),
-        **costs.__dict__,
-        "quantize_seconds": quantized.seconds,
-        "peak_bytes": peak_memory(),
-        "engine": "simulated",
-        "stream_digest": stream.digest(),
-        "warnings": "; ".join(quantized.warnings),
-    }
-
-
 class Evaluator:
     """Runs the trials of one (quantized model, adapter)."""
 
@@ -216,10 +199,22 @@ class Evaluator:
         """Return the result columns and the records of a trial. Raises whatever its plugins raise."""
         stream = plan_stream(trial, self.data.test_labels)
         images = StreamImages(stream, self.workspace, self.data)
-        if self.fixed is not None:
-            said, costs = self.fixed.run(stream, images)
-        else:
-            model = copy.deepcopy(self.quantized.module)
-            said, costs = run_adapting(trial, model, stream, images, self.workspace, self.data)
-        error = float(np.mean(said.prediction != self.data.test_labels[stream.image]))
-        return result_columns(self.quantized, stream, error, costs), records(trial, stream, said, self.data)
+        with own_warnings(AdaptationWarning) as caught:
+            if self.fixed is not None:
+                said, costs = self.fixed.run(stream, images)
+            else:
+                said, costs = run_adapting(trial, self.quantized.module, stream, images, self.workspace, self.data)
+        columns = {
+            "status": "done",
+            "reason": "",
+            "error": float(np.mean(said.prediction != self.data.test_labels[stream.image])),
+            "images": len(stream),
+            "batches": len(stream.starts),
+            **vars(costs),
+            "quantize_seconds": self.quantized.seconds,
+            "peak_bytes": peak_memory(),
+            "engine": "simulated",
+            "stream_digest": stream.digest(),
+            "warnings": "; ".join([*self.quantized.warnings, *caught]),
+        }
+        return columns, records(stream, said, self.data)

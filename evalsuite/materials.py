@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,9 +88,9 @@ def describe_task(task: str, root: str | None) -> dict[str, Any]:
 
 def normalise(images: UInt8Array, data: TaskData) -> Tensor:
     """Turn (N, H, W, 3) uint8 images into the network's (N, 3, H, W) float32 input."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    pixels = torch.from_numpy(np.asarray(images, np.float32)).permute(0, 3, 1, 2).contiguous().div_(255)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (data.mean, data.std))
-    return pixels.sub_(mean).div_(std).contiguous()
+    return pixels.sub_(mean).div_(std)
 
 
 def example(data: TaskData) -> Tensor:
@@ -183,8 +185,7 @@ def quantize_model(trial: Trial, workspace: Workspace) -> None:
     data = task_data(trial.task, workspace.root)
     model = task_model(trial.task, workspace.root)
     start = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", QuantizationWarning)
+    with own_warnings(QuantizationWarning) as caught:
         quantized = build_quantized(trial, workspace, model, data)
         if trial.quantizer.bits is not None:
             images = calibration_images(trial.calibration, data, trial.seed, model).to(workspace.device)
@@ -192,7 +193,7 @@ def quantize_model(trial: Trial, workspace: Workspace) -> None:
             trial.quantizer.method.build().calibrate(quantized, images, generator)
     facts = {
         "seconds": f"{time.perf_counter() - start:.6f}",
-        "warnings": json.dumps(_own(caught)),
+        "warnings": json.dumps(caught),
     }
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in quantized.state_dict().items()}
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor.float()).all()]
@@ -202,9 +203,18 @@ def quantize_model(trial: Trial, workspace: Workspace) -> None:
         save_file(state, temporary, metadata=facts)
 
 
-def _own(caught: list[warnings.WarningMessage]) -> list[str]:
-    own = [str(w.message) for w in caught if issubclass(w.category, QuantizationWarning)]
-    return list(dict.fromkeys(own))
+@contextlib.contextmanager
+def own_warnings(category: type[Warning]) -> Iterator[list[str]]:
+    """Collect warnings of one category, each message once; others are shown as ever."""
+    messages: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", category)
+        yield messages
+    for warning in caught:
+        if not issubclass(warning.category, category):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        elif str(warning.message) not in messages:
+            messages.append(str(warning.message))
 
 
 @dataclass(frozen=True)

@@ -160,4 +160,4 @@ def _distinct(
 def _worded(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return key.replace("_", " ") if value else f"no {key.replace('_', ' ')}"
-    return value.replace("_", " ") if isinstance(value, str) else f"{key}={canonical_json(value)}"
+    return value.replace("_", " ") if isinstance(value, str) else f"{key.replace('_', ' ')}={canonical_json(value)}"

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evalsuite.errors import RequestError
+
 if TYPE_CHECKING:
     from evalsuite.plugins import UInt8Array
 
@@ -92,7 +94,13 @@ def _package() -> Any:
     missing = {"pkg_resources": resources, "scipy.ndimage.interpolation": interpolation}
     with _stand_ins(missing), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        module: Any = importlib.import_module("imagecorruptions.corruptions")
+        try:
+            module: Any = importlib.import_module("imagecorruptions.corruptions")
+        except ImportError as error:  # opencv-python wants system libraries that a bare container lacks
+            raise RequestError(
+                f"the imagecorruptions package cannot be loaded: {error}; "
+                "where libGL.so.1 is missing, install it (Debian: apt-get install libgl1 libglib2.0-0)"
+            ) from error
     module.np = _Numpy()
     module.gaussian = gaussian
     module.resource_filename = resource_filename

@@ -1,0 +1,162 @@
+"""Running an adapter on a private copy of a network: checks, resets and accounting around its two methods."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evalsuite import registry
+from evalsuite.costs import Meter, Spent, changed_parameters, kept_bytes
+from evalsuite.errors import RequestError
+from evalsuite.plugins import Adapter
+from evalsuite.randomness import torch_generator
+
+
+class AdaptedModel:
+    """A network that adapts to every batch it is called on: (N, C, H, W) normalised images -> (N, classes) logits.
+
+    Parameters
+    ----------
+    adapter : the method.
+    model : the network as deployed, quantized or not; it is copied and stays untouched.
+    source : (N, C, H, W) unlabelled clean images, normalised.
+    generator : source of the adapter's random draws.
+
+    Raises
+    ------
+    Refused
+        If the method does not apply to the model, with the reason.
+    RequestError
+        If ``source`` is no batch of finite images.
+    """
+
+    def __init__(self, adapter: Adapter, model: nn.Module, source: Tensor, generator: torch.Generator) -> None:
+        _check(source, "the source images")
+        self._adapter = adapter
+        private = copy.deepcopy(model).eval()
+        self._own_names = set(_tensors(private))
+        self._meter = Meter()
+        self._meter.attach(private)
+        state = adapter.prepare(private, source, generator)
+        self._fresh = copy.deepcopy((private, state))
+        self._model, self._state = private, state
+        self._at_reset = Spent()
+        self._most = (0, 0)
+
+    @classmethod
+    def from_setting(
+        cls, setting: registry.Setting, model: nn.Module, source: Tensor, generator: torch.Generator
+    ) -> AdaptedModel:
+        """Build the adapter that a checked setting describes and prepare it; parameters and errors as above."""
+        return cls(setting.build(), model, source, generator)
+
+    @property
+    def state(self) -> Any:
+        """What the adapter's ``prepare`` returned, as the last step left it."""
+        return self._state
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Adapt on one (N, C, H, W) batch and return its (N, classes) logits.
+
+        Raises
+        ------
+        RequestError
+            If the batch is empty, misshapen or holds NaN or infinity; nothing has been adapted then.
+        """
+        batches = (self._meter.spent - self._at_reset).batches
+        _check(images, f"batch {batches + 1}")
+        with self._meter.batch(images):
+            logits = self._adapter.step(self._state, images).detach()
+        if logits.ndim != 2 or len(logits) != len(images):
+            raise RequestError(
+                f"{type(self._adapter).__name__} gave logits of shape {tuple(logits.shape)}; "
+                f"expected ({len(images)}, classes)"
+            )
+        return logits
+
+    def reset(self) -> None:
+        """Forget everything learnt since ``prepare``, random draws included, and begin ``costs`` anew."""
+        self._most = self._sizes()
+        self._model, self._state = copy.deepcopy(self._fresh)
+        self._at_reset = self._meter.spent
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """What adaptation has cost since the last reset.
+
+        ``batches``, ``forwards``, ``backwards`` (passes over a batch), ``seconds``, ``forward_seconds`` (of one
+        pass over each batch), ``adapted_parameters`` (scalars of parameters that differ from those after
+        ``prepare``) and ``state_bytes`` (tensors kept beside the network's own parameters and buffers).
+        """
+        changed, kept = self._now()
+        return _summary(self._meter.spent - self._at_reset, changed, kept)
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """The same over all resets: sums, and the largest ``adapted_parameters`` and ``state_bytes`` met at one."""
+        return _summary(self._meter.spent, *self._sizes())
+
+    def _now(self) -> tuple[int, int]:
+        owned = [tensor for name, tensor in _tensors(self._model).items() if name in self._own_names]
+        return changed_parameters(self._model, self._fresh[0]), kept_bytes((self._model, self._state), owned)
+
+    def _sizes(self) -> tuple[int, int]:
+        changed, kept = self._now()
+        return max(changed, self._most[0]), max(kept, self._most[1])
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _summary(spent: Spent, changed: int, kept: int) -> dict[str, float]:
+    return {
+        "batches": spent.batches,
+        "forwards": spent.forwards,
+        "backwards": spent.backwards,
+        "seconds": spent.seconds,
+        "forward_seconds": spent.forward_seconds,
+        "adapted_parameters": changed,
+        "state_bytes": kept,
+    }
+
+
+def _check(images: Tensor, what: str) -> None:
+    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0:
+        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise RequestError(f"{what}: got {shape}; expected at least one image, a tensor (N, C, H, W)")
+    if not images.is_floating_point():
+        raise RequestError(f"{what}: got {images.dtype}; expected normalised floating-point images")
+    broken = images.numel() - int(torch.isfinite(images).sum())
+    if broken:
+        raise RequestError(f"{what} has {broken} values that are not finite; expected finite images")
+
+
+def adapt(model: nn.Module, method: str, source_images: Tensor, *, seed: int = 0, **options: Any) -> AdaptedModel:
+    """Adapt a network at test time.
+
+    Parameters
+    ----------
+    model : the network as deployed, quantized or not; it stays untouched.
+    method : an adapter's name (``evalsuite list adapters``), ``package.module:Class`` or ``path.py:Class``.
+    source_images : (N, C, H, W) unlabelled clean images, normalised as the network expects them.
+    seed : seed of the adapter's random draws.
+    options : the method's options.
+
+    Returns
+    -------
+    AdaptedModel
+        A callable batch (N, C, H, W) -> logits (N, classes), with ``reset()`` and ``costs``.
+
+    Raises
+    ------
+    RequestError
+        If the method, an option or the images are wrong.
+    Refused
+        If the method does not apply to the model.
+    """
+    setting = registry.configure("adapters", method, options)
+    return AdaptedModel.from_setting(setting, model, source_images, torch_generator(seed, "adapt", method))

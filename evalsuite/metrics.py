@@ -1,0 +1,170 @@
+"""What is measured: pure functions of arrays, no files, no randomness.
+
+``N`` is the number of rows (predictions), ``G`` the number of groups. Rates and probabilities are 0..1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from evalsuite.errors import RequestError
+
+FloatArray = NDArray[np.float64]
+
+COLUMNS = 64  # of a matrix product at a time: as many fit the processor's cache
+_FLOAT32_EXACT = 2**24
+
+
+@dataclass(frozen=True)
+class WorstGroup:
+    """The group with the highest value."""
+
+    index: int
+    value: float
+    size: int
+    """Rows in the group."""
+
+
+def _rows(**arrays: ArrayLike) -> tuple[NDArray[Any], ...]:
+    found = tuple(np.asarray(array) for array in arrays.values())
+    if len({array.shape for array in found}) > 1 or found[0].ndim != 1 or found[0].size == 0:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(arrays, found, strict=True))
+        raise RequestError(f"{shapes}: expected one shape (N,) with N at least 1")
+    return found
+
+
+def error(labels: ArrayLike, predictions: ArrayLike) -> float:
+    """Share of (N,) predictions that are not the label."""
+    truth, predicted = _rows(labels=labels, predictions=predictions)
+    return float(np.mean(truth != predicted))
+
+
+def drop(wrong: ArrayLike, reference_wrong: ArrayLike) -> float:
+    """Error minus the reference's error on the same (N,) rows; positive where the reference is better."""
+    own, reference = _rows(wrong=wrong, reference_wrong=reference_wrong)
+    return float(np.mean(own, dtype=np.float64) - np.mean(reference, dtype=np.float64))
+
+
+def flip_rate(predictions: ArrayLike, reference_predictions: ArrayLike) -> float:
+    """Share of (N,) rows whose prediction differs from the reference's, right or wrong."""
+    own, reference = _rows(predictions=predictions, reference_predictions=reference_predictions)
+    return float(np.mean(own != reference))
+
+
+def negative_log_likelihood(loss: ArrayLike) -> float:
+    """Mean of the (N,) cross-entropy losses, in nats."""
+    (values,) = _rows(loss=loss)
+    return float(np.mean(values, dtype=np.float64))
+
+
+def exact_type(values: NDArray[Any]) -> type[np.float32 | np.float64]:
+    """Return float32 where it can sum these rows exactly (few enough whole numbers), else float64.
+
+    Whole numbers also sum to the same digit in any order, so that results do not depend on threads.
+    """
+    if values.dtype.kind not in "biu" and not np.array_equal(values, np.rint(values)):
+        return np.float64
+    largest = max(abs(float(values.max(initial=0))), abs(float(values.min(initial=0))))
+    return np.float32 if largest * len(values) < _FLOAT32_EXACT else np.float64
+
+
+def group_sums(values: NDArray[Any], groups: NDArray[Any], n_groups: int) -> FloatArray:
+    """Sum (N,) or (N, M) rows by their group 0..n_groups-1; gives (n_groups,) or (n_groups, M)."""
+    if values.ndim == 1:
+        return np.bincount(groups, weights=values, minlength=n_groups).astype(np.float64)
+    kind = exact_type(values)
+    rows = len(values)
+    members = sparse.csr_array((np.ones(rows, kind), (groups, np.arange(rows))), shape=(n_groups, rows))
+    sums = np.empty((n_groups, values.shape[1]))
+    for start in range(0, values.shape[1], COLUMNS):
+        block = slice(start, start + COLUMNS)
+        sums[:, block] = members @ values[:, block].astype(kind)
+    return sums
+
+
+def group_means(values: ArrayLike, groups: ArrayLike, n_groups: int) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Mean value of each group and its size.
+
+    Parameters
+    ----------
+    values : (N,) or (N, M).
+    groups : (N,) integers 0..n_groups-1.
+
+    Returns
+    -------
+    Means (n_groups,) or (n_groups, M), NaN for a group without rows, and sizes (n_groups,).
+    """
+    numbers, codes = np.asarray(values), np.asarray(groups)
+    if len(codes) != len(numbers) or (codes.size and not 0 <= codes.min() <= codes.max() < n_groups):
+        raise RequestError(f"groups: expected {len(numbers)} integers from 0 to {n_groups - 1}")
+    sizes = np.bincount(codes, minlength=n_groups)
+    sums = group_sums(numbers, codes, n_groups)
+    with np.errstate(invalid="ignore"):
+        return sums / (sizes if sums.ndim == 1 else sizes[:, None]), sizes
+
+
+def worst_group(means: ArrayLike, sizes: ArrayLike) -> WorstGroup:
+    """Return the group with the highest of (G,) mean errors or drops; the first of equals, never an empty one."""
+    values, counts = _rows(means=means, sizes=sizes)
+    candidates = np.where(counts > 0, values, -np.inf)
+    index = int(np.argmax(candidates))
+    if counts[index] == 0:
+        raise RequestError(f"all {len(counts)} groups are empty: expected at least one row")
+    return WorstGroup(index, float(values[index]), int(counts[index]))
+
+
+def _present(values: ArrayLike) -> FloatArray:
+    numbers = np.asarray(values, np.float64)
+    kept = numbers[~np.isnan(numbers)]
+    if kept.size == 0:
+        raise RequestError("no group has a value: expected at least one")
+    return kept
+
+
+def cvar(values: ArrayLike, level: float) -> float:
+    """Mean of the worst (highest) ``level`` fraction of (G,) group values, empty (NaN) groups left out.
+
+    The conditional value at risk, or expected shortfall, of the uniform distribution over the groups
+    (Rockafellar and Uryasev 2002): where ``level * G`` is not whole, the last group counts by its fraction.
+    """
+    if not 0 < level <= 1:
+        raise RequestError(f"level {level}: expected more than 0 and at most 1")
+    worst_first = np.sort(_present(values))[::-1]
+    mass = level * len(worst_first)
+    shares = np.clip(mass - np.arange(len(worst_first)), 0, 1)
+    return float(shares @ worst_first / mass)
+
+
+def between_group_deviation(values: ArrayLike) -> float:
+    """Return the standard deviation of (G,) group values, empty (NaN) groups left out.
+
+    The groups are all there are, not a sample of groups, so the divisor is G. Sampling noise within the
+    groups is included.
+    """
+    return float(np.std(_present(values)))
+
+
+def ece(
+    confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15, binning: Literal["width", "mass"] = "width"
+) -> float:
+    """Return the expected calibration error: |accuracy - confidence| of confidence bins, weighted by their rows.
+
+    Parameters
+    ----------
+    confidence : (N,) probability of the predicted class.
+    correct : (N,) whether the prediction is the label.
+    bins : number of bins; a bin contains its upper edge.
+    binning : bins of equal width over 0..1 (Guo et al., arXiv 1706.04599), or of equal numbers of rows
+        (Nixon et al., arXiv 1904.01685; equal confidences stay together).
+    """
+    sure, right = _rows(confidence=confidence, correct=correct)
+    inner = np.linspace(0, 1, bins + 1)[1:-1]
+    edges = inner if binning == "width" else np.quantile(sure, inner)
+    bin_of_row = np.searchsorted(edges, sure, side="left")
+    gaps = np.bincount(bin_of_row, weights=right.astype(np.float64) - sure, minlength=bins)
+    return float(np.abs(gaps).sum() / len(sure))

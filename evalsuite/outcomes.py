@@ -1,0 +1,211 @@
+"""What each trial got wrong, in an order in which the rows of different trials pair up.
+
+Trials are read one after the other, and of the records only whether each prediction was wrong is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from evalsuite.errors import RequestError
+from evalsuite.hashing import digest, digest_arrays
+from evalsuite.metrics import ece
+from evalsuite.store import Run
+
+COMBINATION = ("task", "calibration_label", "quantizer_label", "adapter_label", "stream_label")
+GROUPS = ("class", "domain")
+
+_MOST_COLUMNS = 256
+_MOST_ELEMENTS = 2**26
+
+Int8Array = NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Which rows a trial has, sorted by domain, severity, image and position.
+
+    Trials with the same rows share one object, so that layouts are compared by identity.
+    """
+
+    domains: tuple[tuple[str, int], ...]
+    """(name, severity), in order."""
+    domain: NDArray[np.int16]
+    image: NDArray[np.int32]
+    label: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A trial's rows, wrong (1) or right (0), in the order of its layout."""
+
+    trial: str
+    layout: Layout
+    wrong: Int8Array
+
+
+@dataclass(frozen=True, eq=False)
+class Combination:
+    """A method combination; seeds are replicates."""
+
+    task: str
+    calibration: str
+    quantizer: str
+    adapter: str
+    stream: str
+    outcomes: dict[int, Outcome]
+    """By seed, of the trials that are done."""
+    references: dict[int, str]
+    """By seed, the trial of the full-precision, unadapted network."""
+    facts: dict[str, Any]
+    """The columns of ``summary.csv`` that come from the trials' rows, and ``ece``."""
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether its trials are their own references."""
+        return all(outcome.trial == self.references[seed] for seed, outcome in self.outcomes.items())
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of some layouts, one layout a seed, end to end."""
+
+    task: str
+    layouts: tuple[Layout, ...]
+    classes: Sequence[str]
+
+    @cached_property
+    def image(self) -> NDArray[np.int32]:
+        """(N,) index of the test image."""
+        return np.concatenate([layout.image for layout in self.layouts])
+
+    @cached_property
+    def domains(self) -> list[tuple[str, int]]:
+        """Every (name, severity), in order."""
+        return sorted({domain for layout in self.layouts for domain in layout.domains})
+
+    @cached_property
+    def domain(self) -> NDArray[np.int64]:
+        """(N,) index into ``domains``."""
+        code = {domain: index for index, domain in enumerate(self.domains)}
+        return np.concatenate([np.array([code[d] for d in part.domains])[part.domain] for part in self.layouts])
+
+    def group(self, name: str) -> tuple[NDArray[np.int64], list[str]]:
+        """Return each row's group (N,), for one of ``GROUPS``, and the groups' names."""
+        if name == "class":
+            labels = np.concatenate([layout.label for layout in self.layouts])
+            present, codes = np.unique(labels, return_inverse=True)
+            return codes, [self.classes[label] for label in present]
+        names, codes = np.unique([name for name, _ in self.domains], return_inverse=True)
+        return codes[self.domain], names.tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """A whole run."""
+
+    combinations: list[Combination]
+    by_trial: dict[str, Outcome]
+    classes: dict[str, list[str]]
+    """By task, the names of its classes."""
+
+    def paired_with_reference(self, combination: Combination) -> list[tuple[Outcome, Outcome]]:
+        """Return (own, reference) of each seed whose reference is done.
+
+        Raises
+        ------
+        RequestError
+            If the two did not see the same images under the same domains.
+        """
+        pairs = []
+        for seed, own in combination.outcomes.items():
+            reference = self.by_trial.get(combination.references[seed])
+            if reference is None:
+                continue
+            if own.layout is not reference.layout:
+                raise RequestError(
+                    f"trial {own.trial} and its reference {reference.trial} saw different images: "
+                    "expected the same stream; delete their record files and run again"
+                )
+            pairs.append((own, reference))
+        return pairs
+
+    def batches(self, items: Iterable[tuple[str, Sequence[Outcome]]]) -> Iterator[tuple[Rows, list[int]]]:
+        """Group items (task, outcomes) that have all their rows in common; yields those rows and the items' indices."""
+        groups: dict[tuple[str, tuple[Layout, ...]], list[int]] = {}
+        for index, (task, outcomes) in enumerate(items):
+            if outcomes:
+                groups.setdefault((task, tuple(outcome.layout for outcome in outcomes)), []).append(index)
+        for (task, layouts), members in groups.items():
+            rows = Rows(task, layouts, self.classes[task])
+            step = int(np.clip(_MOST_ELEMENTS // len(rows.image), 1, _MOST_COLUMNS))
+            for start in range(0, len(members), step):
+                yield rows, members[start : start + step]
+
+
+def pooled(outcomes: Iterable[Outcome]) -> Int8Array:
+    """Rows of several seeds end to end."""
+    return np.concatenate([outcome.wrong for outcome in outcomes])
+
+
+def read_outcomes(run: Run) -> Outcomes:
+    """Read the trials of a run that are done."""
+    layouts: dict[str, Layout] = {}
+    by_trial: dict[str, Outcome] = {}
+    found = []
+    done = run.trials[run.trials["status"] == "done"]
+    names: Any
+    for names, rows in done.groupby(list(COMBINATION), sort=False):
+        rows = rows.sort_values("seed")
+        confidence = []
+        for trial in rows["trial"]:
+            by_trial[trial], sure = _read(run, trial, layouts)
+            confidence.append(sure)
+        own = {seed: by_trial[trial] for seed, trial in zip(rows["seed"], rows["trial"], strict=True)}
+        facts = _facts(rows) | {"ece": ece(np.concatenate(confidence), pooled(own.values()) == 0)}
+        references = dict(zip(rows["seed"], rows["reference"], strict=True))
+        task, calibration, quantizer, adapter, stream = names
+        found.append(Combination(task, calibration, quantizer, adapter, stream, own, references, facts))
+    return Outcomes(found, by_trial, {task: facts["classes"] for task, facts in run.study["tasks"].items()})
+
+
+def _facts(rows: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "bits": rows["bits"].iloc[0],
+        "seeds": len(rows),
+        "images": int(rows["images"].iloc[0]),
+        "forwards_per_batch": rows["forwards"].sum() / rows["batches"].sum(),
+        "backwards_per_batch": rows["backwards"].sum() / rows["batches"].sum(),
+        "seconds_per_image": rows["adapt_seconds"].sum() / rows["images"].sum(),
+        "adapted_parameters": int(rows["adapted_parameters"].max()),
+        "state_bytes": int(rows["state_bytes"].max()),
+    }
+
+
+def _read(run: Run, trial: str, layouts: dict[str, Layout]) -> tuple[Outcome, NDArray[np.float32]]:
+    """Read a trial's outcome, and the confidences in the same order."""
+    numbers = ["severity", "image", "position", "label", "prediction", "confidence"]
+    with pq.ParquetFile(run.folder / "records" / f"{trial}.parquet") as file:
+        table = file.read(["domain", *numbers]).unify_dictionaries().combine_chunks()
+    column = {name: table[name].to_numpy() for name in numbers}
+    coded = table["domain"].chunk(0)
+    names, scale = coded.dictionary.to_pylist(), int(column["severity"].max()) + 1
+    shown = coded.indices.to_numpy().astype(np.int64) * scale + column["severity"]
+    present = np.flatnonzero(np.bincount(shown))
+    pairs = [(names[code // scale], int(code % scale)) for code in present]
+    domains = sorted(pairs)
+    rank = np.zeros(present[-1] + 1, np.int16)
+    rank[present] = [domains.index(pair) for pair in pairs]
+    order = np.lexsort((column["position"], column["image"], rank[shown]))
+    arrays = rank[shown][order], column["image"][order], column["label"][order]
+    layout = layouts.setdefault(digest([domains, digest_arrays(*arrays)]), Layout(tuple(domains), *arrays))
+    wrong = (column["prediction"] != column["label"])[order].astype(np.int8)
+    return Outcome(trial, layout, wrong), column["confidence"][order]

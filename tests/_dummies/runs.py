@@ -1,0 +1,248 @@
+"""Made-up runs: a folder exactly as ``docs/design.md`` describes it, without any network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from evalsuite import store
+from evalsuite.files import write_json
+from evalsuite.hashing import canonical_json, digest, digest_arrays
+from evalsuite.randomness import numpy_generator
+
+FAMILIES = {
+    "gaussian_noise": "noise",
+    "shot_noise": "noise",
+    "impulse_noise": "noise",
+    "defocus_blur": "blur",
+    "glass_blur": "blur",
+    "motion_blur": "blur",
+    "zoom_blur": "blur",
+    "snow": "weather",
+    "frost": "weather",
+    "fog": "weather",
+    "brightness": "weather",
+    "contrast": "digital",
+    "elastic_transform": "digital",
+    "pixelate": "digital",
+    "jpeg_compression": "digital",
+}
+USUAL_ORDER = tuple(FAMILIES)
+HARMED_CLASS = 3
+SEVERITY = 5
+BATCH = 10
+
+_HARM = {"FP32": 0.0, "W8A8": 0.05, "W4A8": 0.4, "W4A4": 0.7}
+_GAIN = {"none": 0.0, "bn_adapt": 0.4, "tent": 0.6, "zoa": 0.5}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "quantizer.rtn": {"quantizer.range": "minmax"},
+    "quantizer.adaround": {"quantizer.range": "mse", "quantizer.steps": 1000},
+    "adapter.tent": {"adapter.learning_rate": 0.001},
+    "adapter.zoa": {"adapter.learning_rate": 0.0005},
+}
+
+
+def make_run(
+    folder: Path,
+    *,
+    tasks: Sequence[str] = ("digits/resnet", "digits/vit"),
+    quantizers: Sequence[tuple[str, str]] = (
+        ("full_precision", "FP32"),
+        ("rtn", "W8A8"),
+        ("rtn", "W4A4"),
+        ("adaround", "W4A4"),
+    ),
+    adapters: Sequence[str] = ("none", "bn_adapt", "tent", "zoa"),
+    streams: Sequence[str] = ("usual", "reversed"),
+    domains: Sequence[str] = USUAL_ORDER,
+    images: int = 40,
+    classes: int = 10,
+    seeds: Sequence[int] = (0,),
+    seed: int = 0,
+    broken: bool = False,
+    permutations: int = 200,
+    bootstrap: int = 200,
+) -> Path:
+    """Write a believable run and return its folder.
+
+    Every image has a difficulty that all trials share; quantization harms class ``HARMED_CLASS`` four
+    times as much as the others. ``domains`` may contain ``clean``. The first quantizer and adapter make the
+    references. ``broken`` turns one trial into a failed one and one into a refused one, never a reference.
+    """
+    settings = list(itertools.product(tasks, quantizers, adapters, streams, seeds))
+    hashes = {key: digest([list(key), images, classes, list(domains), seed]) for key in settings}
+    others = [key for key in settings if _reference(key, quantizers, adapters) != key]
+    ends = {others[-1]: "refused", others[len(others) // 2]: "failed"} if broken else {}
+    rows = []
+    for key in settings:
+        reference = hashes[_reference(key, quantizers, adapters)]
+        status = ends.get(key, "done")
+        records = _records(key, domains, images, classes, seed) if status == "done" else None
+        row = _row(key, hashes[key], reference, status, records)
+        store.write_trial(folder, row, records)
+        rows.append(row)
+    store.write_trials(folder, rows)
+    write_json(folder / "study.json", _study(tasks, settings, images, classes, seeds, permutations, bootstrap))
+    return folder
+
+
+Key = tuple[str, tuple[str, str], str, str, int]
+
+
+def _reference(key: Key, quantizers: Sequence[tuple[str, str]], adapters: Sequence[str]) -> Key:
+    task, _, _, stream, seed = key
+    return task, quantizers[0], adapters[0], stream, seed
+
+
+def _row(key: Key, trial: str, reference: str, status: str, records: dict[str, Any] | None) -> dict[str, Any]:
+    task, (quantizer, bits), adapter, stream, seed = key
+    full = bits == "FP32"
+    row: dict[str, Any] = {
+        "trial": trial,
+        "task": task,
+        "quantizer": quantizer,
+        "adapter": adapter,
+        "stream": stream,
+        "seed": seed,
+        "source_images": 256,
+        "calibration": "[]" if full else canonical_json([{"name": "size", "size": 64}]),
+        "bits": bits,
+        "weight_bits": None if full else int(bits[1]),
+        "activation_bits": None if full else int(bits[3]),
+        "first_last_bits": None if full else 8,
+        "per_channel": None if full else True,
+        "symmetric": None if full else False,
+        "fold_norm": None if full else False,
+        **_OPTIONS.get(f"quantizer.{quantizer}", {}),
+        **_OPTIONS.get(f"adapter.{adapter}", {}),
+        "stream.batch_size": BATCH,
+        "calibration_label": "none" if full else "size 64",
+        "quantizer_label": quantizer.replace("_", " ") + ("" if full else f" {bits}"),
+        "adapter_label": adapter.replace("_", " "),
+        "stream_label": stream,
+        "reference": reference,
+        "status": status,
+        "reason": {"done": "", "failed": "RuntimeError: out of memory", "refused": "no BatchNorm layer"}[status],
+    }
+    return row | _costs(adapter, full, records)
+
+
+def _costs(adapter: str, full: bool, records: dict[str, Any] | None) -> dict[str, Any]:
+    if records is None:
+        names = ("error", "images", "batches", "forwards", "backwards", "adapt_seconds", "forward_seconds")
+        names += (
+            "quantize_seconds",
+            "adapted_parameters",
+            "state_bytes",
+            "peak_bytes",
+            "engine",
+            "stream_digest",
+        )
+        return dict.fromkeys(names) | {"warnings": ""}
+    length = len(records["image"])
+    batches = -(-length // BATCH)
+    passes = {"none": (1, 0), "bn_adapt": (1, 0), "tent": (1, 1), "zoa": (3, 0)}.get(adapter, (1, 1))
+    adapts = adapter != "none"
+    return {
+        "error": float(np.mean(records["prediction"] != records["label"])),
+        "images": length,
+        "batches": batches,
+        "forwards": float(passes[0] * batches),
+        "backwards": float(passes[1] * batches),
+        "adapt_seconds": 0.002 * sum(passes) * batches,
+        "forward_seconds": 0.002 * batches,
+        "quantize_seconds": 0.0 if full else 1.5,
+        "adapted_parameters": 960 if adapts else 0,
+        "state_bytes": 7680 if adapts else 0,
+        "peak_bytes": 400_000_000,
+        "engine": "simulated",
+        "stream_digest": digest_arrays(records["image"], records["position"]),
+        "warnings": "",
+    }
+
+
+def _records(key: Key, domains: Sequence[str], images: int, classes: int, seed: int) -> dict[str, Any]:
+    task, (quantizer, bits), adapter, stream, draw = key
+    shown = list(domains)[::-1] if stream == "reversed" else list(domains)
+    # What an image and a domain are like is common to all trials of a task; so is the order within a stream.
+    world = numpy_generator(seed, "world", task)
+    difficulty = world.normal(0.0, 1.0, images)
+    hardness = dict(zip(domains, world.uniform(0.0, 1.5, len(domains)), strict=True)) | {"clean": -0.5}
+    view = {name: numpy_generator(seed, "view", task, name).normal(0.0, 0.5, images) for name in domains}
+    order = numpy_generator(seed, "order", task, stream, draw)
+    image = np.concatenate([order.permutation(images) for _ in shown]).astype(np.int32)
+    position = np.arange(len(image), dtype=np.int32)
+    code = np.repeat(np.arange(len(shown)), images)
+    label = (image % classes).astype(np.int32)
+
+    harm = _HARM.get(bits, 0.3) * (0.6 if quantizer == "adaround" else 1.0)
+    own = numpy_generator(seed, "own", task, quantizer, bits, adapter, stream, draw if bits != "FP32" else -1)
+    margin = 2.0 - 0.8 * difficulty[image]
+    margin -= np.array([hardness[name] for name in shown])[code]
+    margin += np.stack([view[name] for name in shown])[code, image]
+    margin -= harm * np.where(label == HARMED_CLASS % classes, 2.5, 0.6)
+    margin += _GAIN.get(adapter, 0.5) * (code + 1) / len(shown)
+    if bits != "FP32" or adapter != "none":
+        margin += own.normal(0.0, 0.2, len(image))
+
+    wrong = margin < 0
+    confidence = 1 / classes + (1 - 1 / classes) * -np.expm1(-np.abs(margin))
+    of_label = np.where(wrong, (1 - confidence) / (classes - 1), confidence)
+    other = (label + own.integers(1, classes, len(image))) % classes
+    return {
+        "image": image,
+        "position": position,
+        "domain": _dictionary(code, shown),
+        "family": _dictionary(code, [FAMILIES.get(name, name) for name in shown]),
+        "severity": np.array([0 if name == "clean" else SEVERITY for name in shown], np.int8)[code],
+        "label": label,
+        "prediction": np.where(wrong, other, label).astype(np.int32),
+        "confidence": confidence.astype(np.float32),
+        "loss": -np.log(np.maximum(of_label, 1e-12)).astype(np.float32),
+    }
+
+
+def _dictionary(code: np.ndarray[Any, Any], names: Sequence[str]) -> pa.DictionaryArray:
+    values, inverse = np.unique(np.array(names), return_inverse=True)
+    return pa.DictionaryArray.from_arrays(pa.array(inverse[code], pa.int32()), pa.array(values.tolist(), pa.string()))
+
+
+def _study(
+    tasks: Sequence[str],
+    settings: Sequence[Key],
+    images: int,
+    classes: int,
+    seeds: Sequence[int],
+    permutations: int,
+    bootstrap: int,
+) -> dict[str, Any]:
+    facts = {
+        task: {
+            "classes": [f"class {index}" for index in range(classes)],
+            "architecture": "transformer" if task.endswith("vit") else "cnn",
+            "image_size": 16,
+            "test_images": images,
+            "data_digest": digest([task, "data"]),
+            "weights_digest": digest([task, "weights"]),
+        }
+        for task in tasks
+    }
+    return {
+        "name": "dummy",
+        "title": "A made-up study",
+        "description": "Records drawn from a formula; nothing was measured.",
+        "command": "evalsuite run dummy",
+        "settings": {"tasks": list(tasks)},
+        "trials": len(settings),
+        "seeds": list(seeds),
+        "analysis": {"seed": 0, "permutations": permutations, "bootstrap": bootstrap},
+        "tasks": facts,
+        "versions": {"python": "3.11", "evalsuite": "0.1.0"},
+        "hardware": {"cpu": "made up", "threads": 1},
+        "notes": ["The numbers of this run are made up."],
+    }

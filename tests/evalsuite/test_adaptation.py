@@ -1,0 +1,130 @@
+import copy
+
+import pytest
+import torch
+from _dummies.adapters import Drifting, Misshapen
+from _dummies.models import CLASSES, random_images, tiny_resnet, tiny_transformer
+
+from evalsuite import registry
+from evalsuite.adaptation import AdaptedModel, adapt
+from evalsuite.errors import RequestError
+from evalsuite.randomness import torch_generator
+
+BUILT_IN = ("none", "bn_adapt", "tent", "zoa")
+
+
+def adapted(adapter=None, model=None):
+    return AdaptedModel(adapter or Drifting(), model or tiny_resnet(), random_images(4), torch_generator(0))
+
+
+COMBINATIONS = [
+    *((method, tiny_resnet) for method in BUILT_IN),
+    *((method, tiny_transformer) for method in BUILT_IN if method != "bn_adapt"),
+]
+
+
+@pytest.mark.parametrize(("method", "build"), COMBINATIONS)
+def test_a_reset_model_answers_as_a_fresh_one_bit_for_bit(method, build):
+    batches = [random_images(8, seed) * (1 + seed) for seed in range(4)]
+    options = {"min_batch": 8} if method == "zoa" else {}
+    first = adapt(build(), method, random_images(16, 9), seed=3, **options)
+    answers = [first(batch) for batch in batches]
+    for _ in range(2):
+        first.reset()
+        assert all(torch.equal(first(batch), answer) for batch, answer in zip(batches, answers, strict=True))
+    fresh = adapt(build(), method, random_images(16, 9), seed=3, **options)
+    assert all(torch.equal(fresh(batch), answer) for batch, answer in zip(batches, answers, strict=True))
+
+
+@pytest.mark.parametrize(("method", "build"), COMBINATIONS)
+def test_the_source_model_is_untouched(method, build):
+    model = build()
+    before = copy.deepcopy(model)
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    run = adapt(model, method, random_images(16))
+    run(random_images(64))
+    run.reset()
+    run(random_images(64))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), before.state_dict().values(), strict=True)
+    )
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert not any(m._forward_hooks or m._forward_pre_hooks or m.training for m in model.modules())
+    assert torch.equal(model(random_images(3)), before(random_images(3)))
+
+
+@pytest.mark.parametrize(("method", "build"), COMBINATIONS)
+@pytest.mark.parametrize("images", [1, 3])
+def test_small_batches_give_finite_logits(method, build, images):
+    run = adapt(build(), method, random_images(16), **({"min_batch": 1} if method == "zoa" else {}))
+    for seed in range(4):
+        logits = run(random_images(images, seed))
+        assert logits.shape == (images, CLASSES)
+        assert logits.isfinite().all()
+        assert not logits.requires_grad
+
+
+@pytest.mark.parametrize("method", BUILT_IN)
+def test_a_batch_that_is_not_finite_changes_nothing(method):
+    run = adapt(tiny_resnet(), method, random_images(16))
+    run(random_images(64))
+    broken = random_images(64, 1)
+    broken[3, 0, 0, :3] = torch.tensor([float("nan"), float("inf"), -float("inf")])
+    before, costs = copy.deepcopy(run.state), run.costs
+    with pytest.raises(RequestError, match=r"batch 2 has 3 values that are not finite"):
+        run(broken)
+    assert run.costs == costs
+    expected = registry.configure("adapters", method).build().step(before, random_images(64, 2))
+    assert torch.equal(run(random_images(64, 2)), expected)
+
+
+def test_wrong_inputs_are_named():
+    run = adapted()
+    with pytest.raises(RequestError, match=r"batch 1: got \(3, 16, 16\); expected at least one image"):
+        run(random_images(1)[0])
+    with pytest.raises(RequestError, match=r"got torch\.uint8; expected normalised"):
+        run(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
+    with pytest.raises(RequestError, match="got list"):
+        run([1])
+    with pytest.raises(RequestError, match="the source images: got"):
+        adapt(tiny_resnet(), "none", torch.zeros(0, 3, 16, 16))
+    with pytest.raises(RequestError, match="did you mean 'tent'"):
+        adapt(tiny_resnet(), "tant", random_images(2))
+    with pytest.raises(RequestError, match="momentum"):
+        adapt(tiny_resnet(), "tent", random_images(2), momentum=2.0)
+    with pytest.raises(RequestError, match=r"Misshapen gave logits of shape \(3, 5\); expected \(4, classes\)"):
+        adapted(Misshapen())(random_images(4))
+
+
+def test_costs_begin_anew_at_a_reset_and_totals_do_not():
+    run = adapted(Drifting(passes=3))
+    assert run.costs == dict.fromkeys(run.costs, 0)
+    for seed in range(2):
+        run(random_images(4, seed))
+    costs = run.costs
+    assert costs["batches"] == 2
+    assert costs["forwards"] == 6
+    assert costs["backwards"] == 0
+    assert costs["adapted_parameters"] == CLASSES
+    assert costs["state_bytes"] == 2 * CLASSES * 4
+    assert costs["seconds"] > costs["forward_seconds"] > 0
+    run.reset()
+    assert run.costs == dict.fromkeys(costs, 0)
+    assert run.totals == costs
+    run(random_images(4))
+    assert run.costs["forwards"] == 3
+    assert run.totals["forwards"] == 9
+    assert run.totals["state_bytes"] == 2 * CLASSES * 4
+
+
+def test_the_seed_decides_the_draws():
+    answers = [adapt(tiny_resnet(), "zoa", random_images(16), seed=seed) for seed in (0, 0, 1)]
+    last = [[run(random_images(64, i)) for i in range(3)][-1] for run in answers]
+    assert torch.equal(last[0], last[1])
+    assert not torch.equal(last[0], last[2])
+
+
+def test_from_setting_builds_the_adapter_that_the_setting_describes():
+    setting = registry.configure("adapters", "tent", {"optimizer": "sgd", "lr": 0.5})
+    run = AdaptedModel.from_setting(setting, tiny_resnet(), random_images(4), torch_generator(0))
+    assert run.state.optimizer.param_groups[0]["lr"] == 0.5

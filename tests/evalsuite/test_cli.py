@@ -1,0 +1,204 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from _dummies import plugins
+
+from evalsuite import cli
+
+STUDY = f"""
+name = "tiny"
+tasks = ["{plugins.TASK}"]
+source_images = 8
+[analysis]
+permutations = 50
+bootstrap = 50
+[[calibration]]
+protocol = "calibration"
+size = 6
+[[quantizer]]
+method = "full_precision"
+[[quantizer]]
+method = "{plugins.SCALED}"
+levels = [1, 3]
+[[adapter]]
+method = ["none", "{plugins.DRIFTING}"]
+[[stream]]
+protocol = "continual"
+images = 24
+severity = 1
+corruptions = ["gaussian_noise", "contrast", "brightness"]
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(STUDY)
+    return "tiny.toml"
+
+
+def said(capsys):
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["audit"], ["list"], ["validate"], ["doctor"]])
+def test_every_command_answers_help(command, capsys):
+    assert cli.call([*command, "--help"]) == 0
+    assert "Usage: evalsuite" in said(capsys)[0]
+
+
+def test_module_and_command_are_the_same_program():
+    for arguments in (["--version"], []):
+        made = subprocess.run(
+            [sys.executable, "-m", "evalsuite", *arguments], capture_output=True, text=True, check=False
+        )
+        assert made.returncode == 0
+        assert made.stdout
+
+
+def test_help_loads_no_backend():
+    code = "import sys, evalsuite.cli as c; c.call(['--help']); print('torch' in sys.modules, 'pandas' in sys.modules)"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout.split()[-2:] == ["False", "False"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu"], "Did you mean 'run'"),
+        (["run", "quikc"], "did you mean 'quick'"),
+        (["run", "--wokers", "2"], "--workers"),
+        (["run", "--workers", "many"], "--workers"),
+        (["run", "quick", "--set", "stream.imags=3"], "did you mean 'images'"),
+        (["run", "absent.toml"], "no study file absent.toml"),
+        (["report", "nowhere"], "is not a run's folder"),
+        (["list", "taks"], "did you mean 'tasks'"),
+        (["validate"], "STUDY"),
+        (["audit", "adarund"], "did you mean 'adaround'"),
+        (["audit", "rtn", "--against", "rtn"], "nothing to compare"),
+        (["audit", "evalsuite.errors:Refused"], "has no method 'insert'"),
+        (["audit", "rtn", "--task", "digits/resne"], "did you mean 'digits/resnet'"),
+    ],
+)
+def test_wrong_requests_are_one_line_on_stderr_and_status_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.call(arguments) == 2
+    out, err = said(capsys)
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "something was written"
+
+
+def test_run_then_report(study, capsys, tmp_path):
+    assert cli.call(["run", study, "--device", "cpu"]) == 0
+    out, _ = said(capsys)
+    assert "6 trials: 6 done, 0 refused, 0 failed" in out
+    folder = tmp_path / "runs" / "tiny"
+    for name in ("study.json", "trials.parquet", "summary.csv", "comparisons.csv", "index.html"):
+        assert (folder / name).is_file(), name
+    assert cli.call(["run", study, "--device", "cpu", "--json"]) == 0
+    out, err = said(capsys)
+    assert json.loads(out) == {
+        "folder": "runs/tiny",
+        "done": 6,
+        "refused": 0,
+        "failed": 0,
+        "reused": 6,
+        "page": "runs/tiny/index.html",
+    }
+    assert err == ""
+    assert cli.call(["report", "runs/tiny", "--out", "again", "--figures", "error_heatmap", "--json"]) == 0
+    assert json.loads(said(capsys)[0]) == {"page": "again/index.html"}
+    assert [f.name for f in (tmp_path / "again" / "figures").glob("*.pdf")] == ["error_heatmap.pdf"]
+
+
+def test_failed_trials_give_status_1_and_the_rest_is_reported(study, capsys, tmp_path):
+    file = tmp_path / study
+    file.write_text(file.read_text() + f'[[quantizer]]\nmethod = "{plugins.FAILING}"\n')
+    assert cli.call(["run", study, "--device", "cpu"]) == 1
+    assert "8 trials: 6 done, 0 refused, 2 failed" in said(capsys)[0]
+    assert (tmp_path / "runs" / "tiny" / "index.html").is_file()
+
+
+def test_nothing_done_is_said(study, capsys, tmp_path):
+    assert cli.call(["run", study, "--device", "cpu", "--set", f"adapter.method={plugins.REFUSING}"]) == 0
+    capsys.readouterr()
+
+
+def test_interrupt_is_130(study, capsys, monkeypatch):
+    from evalsuite import store
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "write_trial", stop)
+    assert cli.call(["run", study, "--device", "cpu"]) == 130
+    assert "run the same command again" in said(capsys)[1]
+
+
+def test_list(capsys):
+    assert cli.call(["list"]) == 0
+    out, _ = said(capsys)
+    for name in ("digits/resnet", "adaround", "zoa", "continual", "quick", "error_heatmap", "glass_blur"):
+        assert name in out
+    assert cli.call(["list", "adapters", "--json"]) == 0
+    listed = json.loads(said(capsys)[0])
+    assert list(listed) == ["adapters"]
+    assert all(listed["adapters"].values())
+
+
+def test_validate(study, capsys, tmp_path):
+    assert cli.call(["validate", study, "--json"]) == 0
+    # three models; fixed: 3 domains x 24 images each, adapting: three passes for each image
+    assert json.loads(said(capsys)[0]) == {
+        "trials": 6,
+        "quantizations": 3,
+        "corrupted_domains": 3,
+        "image_passes": 3 * 72 + 3 * 3 * 72,
+    }
+    assert cli.call(["validate", "quick"]) == 0
+    assert "is sound" in said(capsys)[0]
+    assert [f.name for f in tmp_path.iterdir()] == [study]
+
+
+def test_doctor(capsys, tmp_path):
+    assert cli.call(["doctor"]) == 0
+    assert "imagecorruptions: 19 corruptions run" in said(capsys)[0]
+    assert cli.call(["doctor", "--data-root", str(tmp_path), "--json"]) == 0
+    checks = {check["name"]: check for check in json.loads(said(capsys)[0])}
+    assert checks["digits/vit"]["ok"]
+    assert not checks["cifar10/resnet20"]["ok"]
+    assert not checks["cifar10/resnet20"]["needed"]
+    assert checks["cifar10/resnet20"]["remedy"]
+
+
+def test_doctor_names_what_is_broken(capsys, monkeypatch):
+    from evalsuite import corruptions
+
+    def broken(*arguments):
+        raise ImportError("no such\nthing")
+
+    monkeypatch.setattr(corruptions, "corrupt", broken)
+    assert cli.call(["doctor"]) == 1
+    assert "BROKEN  imagecorruptions: ImportError: no such thing" in said(capsys)[0]
+
+
+@pytest.mark.slow
+def test_audit_of_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "from evalsuite.quantizers.rtn import RoundToNearest\nclass Mine(RoundToNearest):\n    '''Mine.'''\n"
+    )
+    from evalsuite import audit
+
+    monkeypatch.setattr(audit, "SEEDS", (0,))
+    monkeypatch.setattr(audit, "IMAGES", 48)
+    assert cli.call(["audit", "mine.py:Mine", "--against", "rtn", "--device", "cpu"]) == 0
+    out, _ = said(capsys)
+    assert "Mine W4A4: " in out
+    assert "Mine W4A4 is not distinguishable from rtn W4A4" in out
+    assert (tmp_path / "runs" / "audit-Mine" / "index.html").is_file()

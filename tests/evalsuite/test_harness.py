@@ -1,0 +1,198 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from _dummies import plugins
+from _dummies.studies import tiny
+from rich.console import Console
+
+from evalsuite import harness, store
+from evalsuite.errors import RequestError
+
+MEASURED = ["adapt_seconds", "forward_seconds", "quantize_seconds", "peak_bytes"]
+QUIET = Console(quiet=True)
+
+
+def execute(study, folder, workers=1, **options):
+    return harness.execute(study, folder, workers, device="cpu", console=QUIET, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    outcome = execute(tiny(), folder)
+    assert (outcome.done, outcome.failed, outcome.refused, outcome.reused) == (12, 0, 0, 0)
+    return store.load(folder)
+
+
+def unmeasured(frame):
+    return frame.drop(columns=MEASURED, errors="ignore")
+
+
+def test_records_hold_a_row_per_image_and_add_up(finished):
+    assert len(finished.records) == 12 * 3 * 24
+    for trial, rows in finished.records.groupby("trial", observed=True):
+        row = finished.trials.set_index("trial").loc[trial]
+        assert (rows["prediction"] != rows["label"]).mean() == pytest.approx(row["error"])
+        assert np.array_equal(rows["position"], np.arange(72))
+        assert row["images"] == 72
+        assert row["batches"] == 11
+        assert row["forwards"] == 11
+    assert (finished.records["loss"] >= 0).all()
+    assert finished.records["confidence"].between(1 / 3 - 1e-6, 1).all()
+    assert set(finished.records["domain"].unique()) == {"gaussian_noise", "contrast", "brightness"}
+    assert (finished.records["half"] == finished.records["image"] % 2).all()
+
+
+def test_labels_are_the_task_s(finished):
+    labels = plugins.StripesTask().data(None).test_labels
+    assert (finished.records["label"] == labels[finished.records["image"]]).all()
+
+
+def test_fixed_models_say_the_same_of_an_image_in_any_order(finished):
+    fixed = finished.trials[finished.trials["adapter"] == "none"]
+    for _, pair in fixed.groupby("quantizer_label"):
+        rows = [
+            finished.records[finished.records["trial"] == trial].sort_values(["domain", "image"])
+            for trial in pair["trial"]
+        ]
+        assert np.array_equal(rows[0]["loss"], rows[1]["loss"])
+        assert not np.array_equal(rows[0]["position"], rows[1]["position"])
+
+
+def test_adapted_models_do_not(finished):
+    drifting = finished.trials[finished.trials["adapter"] == plugins.DRIFTING]
+    assert drifting["adapted_parameters"].eq(3).all()
+    losses = [finished.records.loc[finished.records["trial"] == t, "loss"].sum() for t in drifting["trial"]]
+    assert len(set(losses)) == len(losses)
+
+
+def test_every_trial_names_its_reference(finished):
+    by_trial = finished.trials.set_index("trial")
+    for _, row in finished.trials.iterrows():
+        own = by_trial.loc[row["reference"]]
+        assert own["bits"] == "FP32"
+        assert own["adapter"] == "none"
+        assert own["stream_digest"] == row["stream_digest"]
+
+
+def test_study_file_says_what_was_run(finished):
+    facts = finished.study
+    assert facts["trials"] == 12
+    assert facts["tasks"][plugins.TASK]["test_images"] == 48
+    assert facts["versions"]["torch"]
+    assert facts["hardware"]["threads"] >= 1
+    assert any("ImageNet constants" in note for note in facts["notes"])
+
+
+def test_same_study_same_records(finished, tmp_path):
+    execute(tiny(), tmp_path)
+    again = store.load(tmp_path)
+    pd.testing.assert_frame_equal(unmeasured(again.trials), unmeasured(finished.trials))
+    pd.testing.assert_frame_equal(again.records, finished.records, check_exact=True)
+
+
+def test_several_processes_give_the_same(finished, tmp_path):
+    execute(tiny(), tmp_path, workers=2)
+    again = store.load(tmp_path)
+    pd.testing.assert_frame_equal(unmeasured(again.trials), unmeasured(finished.trials))
+    pd.testing.assert_frame_equal(again.records, finished.records, check_exact=True)
+
+
+def test_interrupted_run_goes_on_where_it_stopped(finished, tmp_path, monkeypatch):
+    write, written = store.write_trial, []
+
+    def interrupted(*arguments):
+        if len(written) == 5:
+            raise KeyboardInterrupt
+        written.append(arguments[1]["trial"])
+        write(*arguments)
+
+    monkeypatch.setattr(store, "write_trial", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        execute(tiny(), tmp_path)
+    assert len(store.load(tmp_path).trials) == 5
+    monkeypatch.setattr(store, "write_trial", write)
+    quantized = []
+    monkeypatch.setattr(plugins.Scaled, "calibrate", lambda *arguments: quantized.append(arguments))
+    outcome = execute(tiny(), tmp_path)
+    assert outcome.reused == 5
+    assert not quantized, "a model that was kept was quantized again"
+    again = store.load(tmp_path)
+    pd.testing.assert_frame_equal(unmeasured(again.trials), unmeasured(finished.trials))
+    pd.testing.assert_frame_equal(again.records, finished.records, check_exact=True)
+
+
+def test_finished_run_computes_nothing(finished, monkeypatch):
+    monkeypatch.setattr(harness, "_run_missing", lambda *arguments: pytest.fail("computed"))
+    assert execute(tiny(), finished.folder).reused == 12
+
+
+def test_quantized_once_and_corrupted_once(tmp_path):
+    execute(tiny(), tmp_path)
+    assert len(list((tmp_path / ".work" / "models").iterdir())) == 3
+    assert len(list((tmp_path / ".work" / "images").iterdir())) == 3
+
+
+def test_failure_and_refusal_are_rows_and_stop_nothing(tmp_path):
+    study = tiny(
+        quantizer=[{"method": plugins.SCALED}, {"method": plugins.FAILING}],
+        adapter=[{"method": ["none", plugins.REFUSING]}],
+    )
+    outcome = execute(study, tmp_path)
+    trials = store.load(tmp_path).trials
+    failed = trials[trials["quantizer"] == plugins.FAILING]
+    assert set(failed["status"]) == {"failed"}
+    assert failed["reason"].str.match(r"ZeroDivisionError: no luck today \(plugins\.py:\d+\)").all()
+    refused = trials[(trials["adapter"] == plugins.REFUSING) & (trials["quantizer"] != plugins.FAILING)]
+    assert set(refused["status"]) == {"refused"}
+    assert set(refused["reason"]) == {"this adapter applies to nothing"}
+    assert (outcome.done, outcome.refused, outcome.failed) == (4, 2, 4)
+    assert execute(study, tmp_path).reused == 6, "failed trials are tried again, others are not"
+
+
+def test_impossible_requests_write_nothing(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(RequestError, match="expected 1 to 30"):
+        execute(tiny(calibration=[{"protocol": "calibration", "size": 31}]), folder)
+    with pytest.raises(RequestError, match="the test set has 48"):
+        execute(tiny(stream=[{"protocol": "continual", "images": 49}]), folder)
+    with pytest.raises(RequestError, match="workers = -1"):
+        execute(tiny(), folder, workers=-1)
+    with pytest.raises(RequestError, match="device 'abacus'"):
+        harness.execute(tiny(), folder, device="abacus", console=QUIET)
+    assert not folder.exists()
+
+
+def test_unwritable_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match="cannot write to"):
+        execute(tiny(), tmp_path / "file" / "run")
+
+
+def test_oracle_reset_makes_domains_independent(tmp_path):
+    stream = {"protocol": "continual", "images": 24, "batch_size": 7, "severity": 1, "reset": "domain"}
+    corruptions = {"corruptions": [["gaussian_noise", "contrast"], ["gaussian_noise"]]}
+    execute(tiny(stream=[{**stream, **corruptions}], adapter=[{"method": plugins.DRIFTING}]), tmp_path)
+    run = store.load(tmp_path)
+    assert set(run.trials["status"]) == {"done"}
+    lengths = run.trials.groupby("stream.corruptions")["images"].first()
+    assert sorted(lengths) == [24, 48]
+
+
+def test_progress_is_told_where_there_is_no_terminal(tmp_path, capsys):
+    harness.execute(tiny(), tmp_path, device="cpu", console=Console(stderr=True, force_terminal=False))
+    told = capsys.readouterr().err
+    assert "corrupting images: 3 done" in told
+    assert "quantizing: 3 done" in told
+    assert "evaluating: 6 done" in told
+
+
+def test_public_function_returns_the_folder(tmp_path, monkeypatch):
+    import evalsuite
+
+    monkeypatch.chdir(tmp_path)
+    folder = evalsuite.run(tiny(quantizer=[{"method": "full_precision"}], adapter=[{"method": "none"}]), device="cpu")
+    assert folder.as_posix() == "runs/tiny"
+    assert json.loads((folder / "study.json").read_text())["name"] == "tiny"

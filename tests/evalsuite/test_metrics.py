@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from evalsuite import metrics
+from evalsuite.errors import RequestError
+
+group_values = hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-1, 1, width=32))
+
+
+def test_error_drop_and_flip_rate_count_rows():
+    labels, quantized, full = [0, 1, 2, 3], [0, 1, 0, 0], [0, 2, 2, 0]
+    assert metrics.error(labels, quantized) == 0.5
+    wrong, reference = np.not_equal(labels, quantized), np.not_equal(labels, full)
+    assert metrics.drop(wrong, reference) == 0.0
+    assert metrics.drop([1, 1, 0, 1], reference) == 0.25
+    assert metrics.flip_rate(quantized, full) == 0.5
+
+
+def test_negative_log_likelihood_averages_in_double_precision():
+    loss = np.full(2**21, 0.1, np.float32)
+    assert metrics.negative_log_likelihood(loss) == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+
+
+@pytest.mark.parametrize("pair", [([], []), ([1, 2], [1]), ([[1]], [[1]])])
+def test_rows_must_match(pair):
+    with pytest.raises(RequestError, match=r"expected one shape \(N,\)"):
+        metrics.error(*pair)
+
+
+@given(data=st.data(), n=st.integers(1, 60), columns=st.sampled_from([None, 1, 3, 70]), whole=st.booleans())
+def test_group_means_agree_with_pandas(data, n, columns, whole):
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    groups = generator.integers(0, 5, n)
+    shape = (n,) if columns is None else (n, columns)
+    values = generator.integers(-1, 2, shape).astype(np.int8) if whole else generator.normal(size=shape)
+    means, sizes = metrics.group_means(values, groups, 6)
+    expected = pd.DataFrame(values.astype(float)).groupby(groups).mean().reindex(range(6))
+    np.testing.assert_allclose(means.reshape(6, -1), expected.to_numpy(), atol=1e-12)
+    assert sizes.tolist() == np.bincount(groups, minlength=6).tolist()
+
+
+@pytest.mark.parametrize("groups", [[0, 3], [-1, 0], [0]])
+def test_group_means_refuse_codes_out_of_range(groups):
+    with pytest.raises(RequestError, match="expected 2 integers from 0 to 2"):
+        metrics.group_means([1.0, 2.0], np.array(groups), 3)
+
+
+def test_group_sums_do_not_overflow_small_integers():
+    values = np.ones((400, 2), np.int8)
+    assert metrics.group_sums(values, np.zeros(400, int), 1).tolist() == [[400.0, 400.0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (np.array([2**23, 1], np.int32), np.float64),
+        (np.array([2**22, 1], np.int32), np.float32),
+        (np.array([-(2**23), 1.0]), np.float64),
+        (np.array([1.0, 0.5]), np.float64),
+        (np.array([True]), np.float32),
+    ],
+)
+def test_float32_is_used_only_where_it_sums_exactly(values, kind):
+    assert metrics.exact_type(values) is kind
+
+
+def test_worst_group_never_is_an_empty_one():
+    means, sizes = metrics.group_means([-0.5, -0.25, -0.5], np.array([0, 2, 2]), 4)
+    assert metrics.worst_group(means, sizes) == metrics.WorstGroup(2, -0.375, 2)
+    with pytest.raises(RequestError, match="all 2 groups are empty"):
+        metrics.worst_group([np.nan, np.nan], [0, 0])
+
+
+def test_worst_group_is_the_first_of_equals():
+    assert metrics.worst_group([0.1, 0.4, 0.4], [3, 2, 9]).index == 1
+
+
+@given(values=group_values, level=st.floats(0.01, 1))
+def test_cvar_lies_between_mean_and_maximum(values, level):
+    assert values.mean() - 1e-12 <= metrics.cvar(values, level) <= values.max() + 1e-12
+
+
+@given(values=group_values, levels=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)))
+def test_cvar_falls_as_more_groups_count(values, levels):
+    narrow, wide = sorted(levels)
+    assert metrics.cvar(values, narrow) >= metrics.cvar(values, wide) - 1e-12
+
+
+@given(values=group_values, percent=st.integers(1, 100))
+def test_cvar_splits_the_last_group_by_its_fraction(values, percent):
+    hundredths = np.sort(np.repeat(values, 100))[::-1]
+    expected = hundredths[: percent * len(values)].mean()
+    assert metrics.cvar(values, percent / 100) == pytest.approx(expected, abs=1e-12)
+
+
+def test_cvar_and_deviation_leave_empty_groups_out():
+    assert metrics.cvar([0.1, np.nan, 0.5, 0.3], 1 / 3) == pytest.approx(0.5)
+    assert metrics.between_group_deviation([0.1, np.nan, 0.5]) == pytest.approx(0.2)
+    with pytest.raises(RequestError, match="no group has a value"):
+        metrics.between_group_deviation([np.nan])
+
+
+@pytest.mark.parametrize("level", [0, 1.5])
+def test_cvar_refuses_an_impossible_level(level):
+    with pytest.raises(RequestError, match="expected more than 0 and at most 1"):
+        metrics.cvar([0.1], level)
+
+
+def test_ece_of_known_confidences():
+    sure = np.full(10, 0.8)
+    assert metrics.ece(sure, np.arange(10) < 8) == pytest.approx(0.0)
+    assert metrics.ece(sure, np.arange(10) < 5) == pytest.approx(0.3)
+    # Over- and underconfidence in different bins do not cancel.
+    assert metrics.ece([0.9, 0.9, 0.5, 0.5], [1, 0, 1, 1], bins=10) == pytest.approx(0.45)
+
+
+@given(seed=st.integers(0, 2**32 - 1), bins=st.integers(1, 20))
+def test_ece_agrees_with_a_loop_over_bins_and_ignores_the_order(seed, bins):
+    generator = np.random.default_rng(seed)
+    sure, right = generator.uniform(size=50), generator.integers(0, 2, 50)
+    expected = 0.0
+    for low, high in zip(np.arange(bins) / bins, (np.arange(bins) + 1) / bins, strict=True):
+        inside = (sure > low) & (sure <= high)
+        if inside.any():
+            expected += inside.mean() * abs(right[inside].mean() - sure[inside].mean())
+    assert metrics.ece(sure, right, bins=bins) == pytest.approx(expected)
+    order = generator.permutation(50)
+    for binning in ("width", "mass"):
+        first = metrics.ece(sure, right, bins=bins, binning=binning)
+        assert first == pytest.approx(metrics.ece(sure[order], right[order], bins=bins, binning=binning))
+
+
+def test_bins_of_equal_mass_part_what_one_bin_of_equal_width_hides():
+    sure, right = np.repeat([0.99, 0.995], 10), np.repeat([0, 1], 10)
+    assert metrics.ece(sure, right, bins=2) == pytest.approx(0.4925)
+    assert metrics.ece(sure, right, bins=2, binning="mass") == pytest.approx((0.99 + 0.005) / 2)
