@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: run test lint setup clean
 
 run: $(STAMP)
-	$(BIN)/evalsuite run quick --out runs/quick
+	$(BIN)/evalsuite run quick --out runs/quick --workers 0
 
 test: lint
 	$(BIN)/pytest -n 2 --cov=evalsuite --cov-report=term --cov-fail-under=90
