@@ -226,16 +226,16 @@ def _largest_means(order: NDArray[np.int32], ends: NDArray[np.int64], cells: NDA
 def wilcoxon_signed_rank(a: ArrayLike, b: ArrayLike, *, unit: str = "domain") -> PairedTest:
     """Two-sided Wilcoxon signed-rank test of (n,) paired values, with the matched-pairs rank-biserial correlation.
 
-    Pairs without a difference are left out (Wilcoxon's own rule) and equal differences share their mean rank.
-    Up to 50 pairs p is exact, given the ranks; beyond, scipy's normal approximation. With fewer than six
-    differing pairs p cannot fall below 0.05: no number, but a note. The effect is Kerby's (2014)
-    (R+ - R-) / (R+ + R-), 1 where ``a`` is larger in every pair.
+    Differences are taken to 12 decimals; pairs without one are left out (Wilcoxon's own rule), and equal
+    differences share their mean rank. Up to 50 pairs p is exact, given the ranks; beyond, it is the normal
+    approximation without continuity correction. With fewer than six differing pairs p cannot fall below
+    0.05: no number, but a note. The effect is Kerby's (2014) (R+ - R-) / (R+ + R-), which is 1 where ``a``
+    is larger in every pair.
     """
-    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    if difference.ndim != 1 or np.shape(a) != np.shape(b):
+    if np.ndim(a) != 1 or np.shape(a) != np.shape(b):
         raise RequestError(f"pairs of shapes {np.shape(a)} and {np.shape(b)}: expected (n,) twice")
     # Equal differences of rates, such as 0.3 - 0.2 and 0.2 - 0.1, are to tie.
-    difference = np.round(difference, 12)
+    difference = np.round(np.asarray(a, np.float64) - np.asarray(b, np.float64), 12)
     different = difference[difference != 0]
     n = len(different)
     name = "matched-pairs rank-biserial correlation"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -33,6 +33,7 @@ def test_rows_must_match(pair):
         metrics.error(*pair)
 
 
+@settings(deadline=None)
 @given(data=st.data(), n=st.integers(1, 60), columns=st.sampled_from([None, 1, 3, 70]), whole=st.booleans())
 def test_group_means_agree_with_pandas(data, n, columns, whole):
     generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
@@ -81,17 +82,20 @@ def test_worst_group_is_the_first_of_equals():
     assert metrics.worst_group([0.1, 0.4, 0.4], [3, 2, 9]).index == 1
 
 
+@settings(deadline=None)
 @given(values=group_values, level=st.floats(0.01, 1))
 def test_cvar_lies_between_mean_and_maximum(values, level):
     assert values.mean() - 1e-12 <= metrics.cvar(values, level) <= values.max() + 1e-12
 
 
+@settings(deadline=None)
 @given(values=group_values, levels=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)))
 def test_cvar_falls_as_more_groups_count(values, levels):
     narrow, wide = sorted(levels)
     assert metrics.cvar(values, narrow) >= metrics.cvar(values, wide) - 1e-12
 
 
+@settings(deadline=None)
 @given(values=group_values, percent=st.integers(1, 100))
 def test_cvar_splits_the_last_group_by_its_fraction(values, percent):
     hundredths = np.sort(np.repeat(values, 100))[::-1]
@@ -120,6 +124,7 @@ def test_ece_of_known_confidences():
     assert metrics.ece([0.9, 0.9, 0.5, 0.5], [1, 0, 1, 1], bins=10) == pytest.approx(0.45)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), bins=st.integers(1, 20))
 def test_ece_agrees_with_a_loop_over_bins_and_ignores_the_order(seed, bins):
     generator = np.random.default_rng(seed)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
@@ -44,9 +44,8 @@ class TestBootstrap:
         units = np.repeat(np.arange(30), generator().integers(1, 8, 30))
         values = generator(1).normal(size=len(units)) + units / 10
         found = statistics.paired_bootstrap(values, units, generator(2), draws=4000, level=0.8)
-        draw, means = generator(3), []
-        for _ in range(4000):
-            means.append(np.concatenate([values[units == unit] for unit in draw.integers(0, 30, 30)]).mean())
+        rows, draw = [values[units == unit] for unit in range(30)], generator(3)
+        means = [np.concatenate([rows[unit] for unit in draw.integers(0, 30, 30)]).mean() for _ in range(4000)]
         np.testing.assert_allclose([found.low, found.high], np.quantile(means, [0.1, 0.9]), atol=0.06)
 
     @pytest.mark.parametrize("whole", [True, False])
@@ -82,10 +81,10 @@ def dependent_classes(seed):
 
 
 def dependent_domains(seed, excess=0.0):
-    """Differences of 40 images under 8 domains in 3 draws, which all agree; the last domain may be harmed more."""
+    """Differences of 120 images under 8 domains in 3 draws, which all agree; the last domain may be harmed more."""
     draw = generator(seed)
-    image, domain = np.divmod(np.arange(40 * 8), 8)
-    chance = np.repeat(draw.beta(0.3, 0.5, 40), 8) + excess * (domain == 7)
+    image, domain = np.divmod(np.arange(120 * 8), 8)
+    chance = np.repeat(draw.beta(0.3, 0.5, 120), 8) + excess * (domain == 7)
     cells = (draw.random(len(image)) < chance).astype(int)
     return np.tile(cells, 3), np.tile(domain, 3), np.tile(image, 3)
 
@@ -103,24 +102,21 @@ class TestWorstGroupNull:
     def test_p_is_uniform_where_there_is_no_excess(self, simulate):
         p = rejections(simulate)
         assert np.sum(p <= 0.05) <= MOST_REJECTIONS
-        assert 0.4 < p.mean() < 0.6
+        assert 0.45 < p.mean() < 0.6  # equal maxima make it a little larger than uniform
 
     def test_exchanging_single_rows_would_find_an_excess_in_noise(self):
         naive = rejections(lambda seed: (*dependent_classes(seed)[:2], np.arange(len(dependent_classes(seed)[0]))))
         assert np.sum(naive <= 0.05) > 2 * MOST_REJECTIONS
 
-    def test_exchanging_single_draws_of_a_cell_would_find_an_excess_in_noise(self):
+    def test_exchanging_each_draw_of_an_image_by_itself_would_find_an_excess_in_noise(self):
         def apart(seed):
             rows, domain, image = dependent_domains(seed)
-            return rows, domain * 3 + np.arange(len(rows)) // 320, image  # a group per domain and draw
+            return rows, domain, image + 120 * (np.arange(len(rows)) // 960)
 
-        rows, domain, image = dependent_domains(0)
-        assert statistics.worst_group_null(rows, domain, image, generator(), permutations=9).n == 40
-        together, split = rejections(dependent_domains), rejections(apart)
-        assert np.sum(split <= 0.05) > np.sum(together <= 0.05)
+        assert np.sum(rejections(apart) <= 0.05) > 2 * MOST_REJECTIONS
 
     def test_finds_a_domain_that_is_harmed_more(self):
-        p = rejections(dependent_domains, excess=0.3)
+        p = rejections(dependent_domains, excess=0.2)
         assert np.mean(p <= 0.05) > 0.9
 
     def test_finds_a_class_that_is_harmed_more(self):
@@ -147,10 +143,10 @@ class TestWorstGroupNull:
         # Every image is harmed under all domains or none: no arrangement within images changes a mean.
         image, domain = np.divmod(np.arange(40), 4)
         found = statistics.worst_group_null(image % 3 == 0, domain, image, generator(), permutations=50)
-        assert (found.observed, found.null, found.p) == (0.4, 0.4, 1.0)
+        assert (float(found.observed), float(found.null), float(found.p)) == (0.4, pytest.approx(0.4), 1.0)
 
     def test_images_under_unequal_numbers_of_domains(self):
-        rows, domain, image = (part[:320] for part in dependent_domains(3))
+        rows, domain, image = (part[: 40 * 8] for part in dependent_domains(3))
         kept = (domain < 4) | (image % 2 == 0) | (image == 7)
         kept &= (image != 9) | (domain == 2)
         rows, domain, image = rows[kept], domain[kept], image[kept]
@@ -180,7 +176,7 @@ class TestWorstGroupNull:
     def test_a_column_does_not_depend_on_the_others(self, whole):
         _, domain, image = dependent_domains(0)
         draw = generator(1)
-        values = draw.integers(-1, 2, (960, 70)) if whole else draw.normal(size=(960, 70))
+        values = draw.integers(-1, 2, (2880, 70)) if whole else draw.normal(size=(2880, 70))
         together = statistics.worst_group_null(values, domain, image, generator(2), permutations=30)
         for column in (0, 1, 69):
             alone = statistics.worst_group_null(values[:, column], domain, image, generator(2), permutations=30)
@@ -242,6 +238,7 @@ class TestWilcoxon:
             statistics.wilcoxon_signed_rank([1, 2], [1, 2, 3])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.lists(st.integers(0, 5), min_size=1, max_size=12))
 def test_cliffs_delta_is_the_mann_whitney_statistic_rescaled(a, b):
     u = stats.mannwhitneyu(a, b).statistic
@@ -253,6 +250,7 @@ def test_cliffs_delta_needs_values():
         statistics.cliffs_delta([], [1.0])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_mcnemar_agrees_with_statsmodels(only_a, only_b):
     found = statistics.mcnemar_exact(only_a, only_b)
@@ -271,9 +269,10 @@ def test_mcnemar_refuses_negative_counts():
         statistics.mcnemar_exact(-1, 3)
 
 
-@given(st.lists(st.one_of(st.floats(0, 1), st.just(float("nan"))), max_size=20))
-def test_holm_agrees_with_statsmodels_and_passes_over_nan(p):
-    values = np.array(p)
+@settings(max_examples=10, deadline=None)  # a call of statsmodels' takes a tenth of a second
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=20))
+def test_holm_agrees_with_statsmodels_and_passes_over_nan(tests):
+    values = np.array([p if done else np.nan for p, done in tests])
     tested = ~np.isnan(values)
     found = statistics.holm(values)
     assert np.array_equal(np.isnan(found), ~tested)
