@@ -7,7 +7,8 @@ from _dummies.models import CLASSES, random_images, tiny_resnet, tiny_transforme
 
 from evalsuite import registry
 from evalsuite.adaptation import AdaptedModel, adapt
-from evalsuite.errors import RequestError
+from evalsuite.errors import Refused, RequestError
+from evalsuite.quantization.apply import quantize
 from evalsuite.randomness import torch_generator
 
 BUILT_IN = ("none", "bn_adapt", "tent", "zoa")
@@ -76,6 +77,25 @@ def test_a_batch_that_is_not_finite_changes_nothing(method):
     assert run.costs == costs
     expected = registry.configure("adapters", method).build().step(before, random_images(64, 2))
     assert torch.equal(run(random_images(64, 2)), expected)
+
+
+@pytest.mark.parametrize(("method", "build"), COMBINATIONS)
+def test_quantized_networks_adapt_and_keep_their_weights(method, build):
+    quantized = quantize(build(), random_images(32), method="rtn", weight_bits=4, activation_bits=4)
+    run = adapt(quantized, method, random_images(16), **({"min_batch": 8} if method == "zoa" else {}))
+    for seed in range(3):
+        logits = run(random_images(8, seed) + seed)
+    assert logits.isfinite().all()
+    assert (run.costs["adapted_parameters"] > 0) == (method in {"tent", "zoa"})
+    run.reset()
+    assert torch.equal(run(random_images(8)), adapt(quantized, method, random_images(16))(random_images(8)))
+
+
+@pytest.mark.parametrize("method", ["bn_adapt", "tent", "zoa"])
+def test_folded_norms_are_a_reason_to_refuse(method):
+    folded = quantize(tiny_resnet(), random_images(32), method="rtn", fold_norm=True)
+    with pytest.raises(Refused, match=f"{method} needs"):
+        adapt(folded, method, random_images(16))
 
 
 def test_wrong_inputs_are_named():

@@ -1,0 +1,1 @@
+"""Test-time adaptation methods, one a file; what several share is in the files that begin with an underscore."""

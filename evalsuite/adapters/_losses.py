@@ -1,0 +1,11 @@
+"""Losses without labels."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def softmax_entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats of the softmax of (N, classes) logits: (N,)."""
+    logs = logits.log_softmax(dim=1)
+    return -(logs.exp() * logs).sum(dim=1)

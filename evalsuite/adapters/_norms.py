@@ -1,0 +1,91 @@
+"""Normalisation layers as adapters see them: batch statistics, and affine parameters as one flat vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from evalsuite.structure import NORM_LAYERS
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Return a model's BatchNorm layers."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm)]
+
+
+def affine_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Return the weight and the bias of a normalisation layer, as far as it has them."""
+    found = (getattr(module, name, None) for name in ("weight", "bias"))
+    return [parameter for parameter in found if isinstance(parameter, nn.Parameter)]
+
+
+def affine_norms(model: nn.Module) -> list[nn.Module]:
+    """Return a model's normalisation layers that have affine parameters."""
+    return [module for module in model.modules() if isinstance(module, NORM_LAYERS) and affine_parameters(module)]
+
+
+def use_batch_statistics(model: nn.Module) -> None:
+    """Make every BatchNorm layer normalise with the statistics of its current batch.
+
+    The running statistics stay as they are. They serve where a batch has one value per channel only (one image,
+    one pixel), whose variance says nothing.
+    """
+    for norm in batch_norms(model):
+        norm.track_running_stats = False
+        norm.register_forward_pre_hook(_choose_statistics)
+
+
+def _choose_statistics(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    module.training = args[0].numel() > args[0].shape[1]
+
+
+@dataclass
+class MixedStatistics:
+    """Statistics of one BatchNorm layer between source and batch (Schneider et al. 2020, arXiv 2006.16971, eq. 3).
+
+    Mean and variance are each prior/(prior + n) of the source's and n/(prior + n) of the batch's, n its images;
+    the batch's variance is the biased one, by which BatchNorm normalises.
+    """
+
+    prior: float
+    mean: Tensor
+    variance: Tensor
+
+    def mix(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        """Set a layer's running statistics for the input that it is about to take."""
+        assert isinstance(module, _BatchNorm)
+        assert module.running_mean is not None
+        assert module.running_var is not None
+        x = args[0].detach()
+        dims = [dim for dim in range(x.ndim) if dim != 1]
+        variance, mean = torch.var_mean(x, dim=dims, correction=0)
+        share = self.prior / (self.prior + len(x))
+        module.running_mean.copy_(torch.lerp(mean, self.mean, share))
+        module.running_var.copy_(torch.lerp(variance, self.variance, share))
+
+
+class FlatParameters:
+    """Parameters of several layers as one vector of P scalars."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self.parameters = [parameter for module in modules for parameter in affine_parameters(module)]
+        self.sizes = [parameter.numel() for parameter in self.parameters]
+
+    def read(self) -> Tensor:
+        """Return a copy of the parameters, (P,)."""
+        return torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
+
+    @torch.no_grad()
+    def write(self, values: Tensor) -> None:
+        """Set the parameters from (P,) values."""
+        for parameter, part in zip(self.parameters, torch.split(values, self.sizes), strict=True):
+            parameter.copy_(part.view_as(parameter))
+
+
+def finite(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether all values are finite; absent tensors are."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor is not None)

@@ -1,0 +1,153 @@
+"""What ZOA looks at during a forward pass: a feature per block or stage, the head's input, the stem's moments."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from evalsuite.structure import Structure
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and spread of each of C channels, each (C,)."""
+
+    mean: Tensor
+    spread: Tensor
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One pass over N images.
+
+    Attributes
+    ----------
+    logits : (N, classes), of the model as it is.
+    feature : the head's input, (N, D) or, for a convolution as classifier, (N, D, H, W).
+    groups : (N, C) features whose batch statistics are compared with the source's: one a stage (CNN), or one in
+        which all blocks are joined (transformer).
+    stem : mean and variance of the low-level features over batch and positions.
+    """
+
+    logits: Tensor
+    feature: Tensor
+    groups: list[Tensor]
+    stem: Moments
+
+
+class Tap:
+    """Keeps, of the first call of a module in a pass, what ``reduce`` makes of its input or output."""
+
+    def __init__(self, reduce: Callable[[Tensor], Any]) -> None:
+        self.reduce = reduce
+        self.value: Any = None
+
+    def output(self, module: nn.Module, args: Any, result: Any) -> None:
+        """Forward hook."""
+        self._keep(result)
+
+    def input(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Forward pre-hook that sees keyword arguments."""
+        self._keep((args, kwargs))
+
+    def _keep(self, values: Any) -> None:
+        if self.value is None:
+            self.value = self.reduce(next(leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)))
+
+    def take(self) -> Any:
+        """Return what was kept and forget it."""
+        value, self.value = self.value, None
+        return value
+
+
+class Observer:
+    """Runs a model and reads its features through hooks; one call is one full forward pass.
+
+    CNN: features are the spatial means at the end of each stage; without blocks, of the head's input (*choice*).
+    Transformer: the class token after every block, as the norm that follows passes it on (*choice*: the block's
+    own output where none follows, the mean over tokens where there is no class token). Low-level features are
+    the first convolution's output; in a transformer what enters the first block, without prefix tokens.
+    """
+
+    def __init__(self, model: nn.Module, structure: Structure) -> None:
+        self.model = model
+        self.head = model.get_submodule(structure.head)
+        self.joined = structure.architecture == "transformer"
+        self._head_input = Tap(_whole)
+        self.head.register_forward_pre_hook(self._head_input.input, with_kwargs=True)
+        if self.joined:
+            reduce: Callable[[Tensor], Tensor] = functools.partial(_token_feature, prefix=structure.prefix_tokens)
+            ends = [structure.following_norms.get(block, block) for block in structure.blocks]
+            self._stem = Tap(functools.partial(_token_moments, prefix=structure.prefix_tokens))
+            first = model.get_submodule(structure.blocks[0])
+            first.register_forward_pre_hook(self._stem.input, with_kwargs=True)
+        else:
+            reduce = _pooled
+            ends = [stage[-1] for stage in structure.stages]
+            self._stem = Tap(_channel_moments)
+            model.get_submodule(structure.stem).register_forward_hook(self._stem.output)
+        self._features = [Tap(reduce) for _ in ends]
+        for tap, name in zip(self._features, ends, strict=True):
+            model.get_submodule(name).register_forward_hook(tap.output)
+
+    def __call__(self, images: Tensor) -> Observation:
+        """Pass (N, C, H, W) images through the model."""
+        logits = self.model(images)
+        feature, stem = self._head_input.take(), self._stem.take()
+        groups = [tap.take() for tap in self._features] or [_pooled(feature)]
+        return Observation(logits, feature, [torch.cat(groups, dim=1)] if self.joined else groups, stem)
+
+    def classify(self, feature: Tensor) -> Tensor:
+        """Return the head's (N, classes) logits of (N, D) features."""
+        logits: Tensor = self.head(feature)
+        self._head_input.take()
+        return logits
+
+
+def batch_moments(features: Tensor) -> Moments:
+    """Mean and standard deviation (n - 1 in the denominator: *choice*) of (N, C) features over the batch."""
+    return Moments(features.mean(dim=0), features.std(dim=0))
+
+
+def moment_distance(groups: list[Tensor], source: list[Moments]) -> Tensor:
+    """Mean squared error of batch means plus that of batch deviations, averaged over groups of (N, C) features.
+
+    One image has no deviation: then the means alone count (*choice*).
+    """
+    total = groups[0].new_zeros(())
+    for features, expected in zip(groups, source, strict=True):
+        total += (features.mean(dim=0) - expected.mean).square().mean()
+        if len(features) > 1:
+            total += (features.std(dim=0) - expected.spread).square().mean()
+    return total / len(groups)
+
+
+def _whole(x: Tensor) -> Tensor:
+    return x
+
+
+def _pooled(x: Tensor) -> Tensor:
+    return x.flatten(2).mean(dim=2) if x.ndim > 2 else x
+
+
+def _token_feature(x: Tensor, prefix: int) -> Tensor:
+    if x.ndim == 3 and prefix:
+        return x[:, 0].clone()
+    return x.flatten(1, -2).mean(dim=1) if x.ndim > 2 else x
+
+
+def _token_moments(x: Tensor, prefix: int) -> Moments:
+    patches = x[:, prefix:] if x.ndim == 3 else x
+    return _channel_moments(patches.movedim(-1, 1))
+
+
+def _channel_moments(x: Tensor) -> Moments:
+    dims = [dim for dim in range(x.ndim) if dim != 1]
+    variance, mean = torch.var_mean(x, dim=dims, correction=0)
+    return Moments(mean, variance)
