@@ -76,7 +76,7 @@ def _harm(row: Mapping[Hashable, Any]) -> str:
 
 def _contest(row: Mapping[Hashable, Any], own: set[str]) -> str:
     mine, other, sign = (row["a"], row["b"], 1) if row["a"] in own else (row["b"], row["a"], -1)
-    gap = 100 * sign * row["difference"]
+    gap = 100 * sign * row["difference"] + 0.0  # no "-0.0"
     if pd.isna(row["p_holm"]):
         return f"{mine} against {other}: {gap:+.1f} points of mean error; no test ({row['note']})."
     verdict = ("worse than" if gap > 0 else "better than") if row["p_holm"] < ALPHA else "not distinguishable from"

@@ -52,8 +52,7 @@ def call(arguments: list[str]) -> int:
     except RequestError as error:
         return _refuse(" ".join(str(error).split()))
     except (KeyboardInterrupt, click.exceptions.Abort):
-        print("interrupted; run the same command again to go on from here", file=sys.stderr)
-        return INTERRUPTED
+        status = INTERRUPTED
     except Exception as error:
         # typer carries its own copy of click's exceptions in some releases, so these are told by their form.
         if hasattr(error, "format_message"):
@@ -61,6 +60,8 @@ def call(arguments: list[str]) -> int:
         if hasattr(error, "exit_code"):
             return int(error.exit_code)
         raise
+    if status == INTERRUPTED:  # which typer may also return by itself
+        print("interrupted; run the same command again to go on from here", file=sys.stderr)
     return status if isinstance(status, int) else DONE
 
 

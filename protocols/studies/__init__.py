@@ -4,4 +4,5 @@ from pathlib import Path
 
 _here = Path(__file__).parent
 
+cifar10 = _here / "cifar10.toml"
 quick = _here / "quick.toml"

@@ -1,0 +1,120 @@
+"""Placing panels by the inch and labelling rows in two levels, network and adapter."""
+
+from __future__ import annotations
+
+import functools
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+from numpy.typing import NDArray
+
+from reports import style
+from reports.methods import each_row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GAP = 0.35
+"""Room between two networks, in rows."""
+_PAD = 0.06  # between a label and what it labels, inches
+_WRAP = 20  # characters on one line of a network's label
+_LINE = 0.12  # height of a line, inches
+
+
+def panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Add axes at a place given in inches from the figure's left and upper edge."""
+    whole_width, whole_height = figure.get_size_inches()
+    bottom = whole_height - top - height
+    return figure.add_axes((left / whole_width, bottom / whole_height, width / whole_width, height / whole_height))
+
+
+def size(axes: Axes) -> tuple[float, float]:
+    """Return width and height of a panel in inches."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    place = axes.get_position()
+    return place.width * figure.get_figwidth(), place.height * figure.get_figheight()
+
+
+def text_width(texts: list[str], *, bold: bool = False) -> float:
+    """Return the width in inches of the longest of these lines in the style's font size."""
+    font = FontProperties(size=float(mpl.rcParams["font.size"]), weight="bold" if bold else "normal")
+    lines = {line for text in texts for line in text.splitlines() if line.strip()}
+    return max((_line_width(line, font) for line in lines), default=0.0)
+
+
+@functools.lru_cache(maxsize=1024)
+def _line_width(line: str, font: FontProperties) -> float:
+    return TextPath((0, 0), line, prop=font).get_extents().width / 72
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a panel: adapters under networks, with a gap between networks; y grows downwards from 0."""
+
+    table: pd.DataFrame
+    """Columns ``network``, ``adapter_label`` and ``y``, the row's upper edge."""
+    inches: float
+    """Height of a row."""
+
+    @classmethod
+    def of(cls, data: pd.DataFrame, inches: float) -> Rows:
+        """Arrange the methods that occur in a frame with the columns of :func:`reports.methods.labelled`."""
+        rows = data.drop_duplicates(["network", "adapter_label"])
+        rows = rows.sort_values(["network_order", "adapter_order"])[["network", "adapter_label"]]
+        new = (rows["network"] != rows["network"].shift()).to_numpy()
+        return cls(rows.assign(y=np.arange(len(rows)) + GAP * (np.cumsum(new) - 1)), inches)
+
+    @property
+    def height(self) -> float:
+        """Rows and gaps, in rows."""
+        return float(self.table["y"].max()) + 1
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """The networks' labels, broken into the lines for which their rows have room."""
+        sizes = self.table.groupby("network", sort=False).size()
+        return {str(name): wrapped(str(name), size * self.inches) for name, size in sizes.items()}
+
+    @property
+    def label_width(self) -> float:
+        """Inches that both levels of labels take, left of the panel."""
+        adapters = text_width(list(self.table["adapter_label"]))
+        return adapters + text_width(list(self.networks.values()), bold=True) + 5 * _PAD
+
+    def centre(self, data: pd.DataFrame) -> NDArray[np.float64]:
+        """Return the middle of the row of each method in ``data``."""
+        places = {(row.network, row.adapter_label): row.y + 0.5 for row in each_row(self.table)}
+        return np.array([places[key] for key in zip(data["network"], data["adapter_label"], strict=True)])
+
+    def label(self, axes: Axes) -> None:
+        """Set the axis: rows downwards, adapters as tick labels, networks left of them beside a bracket."""
+        axes.set_ylim(self.height, 0)
+        axes.set_yticks(self.table["y"] + 0.5, self.table["adapter_label"])
+        axes.tick_params(axis="y", length=0, pad=_PAD * 72)
+        axes.spines["left"].set_visible(False)
+        inch = 1 / size(axes)[0]
+        bracket = -(text_width(list(self.table["adapter_label"])) + 2.2 * _PAD) * inch
+        place = axes.get_yaxis_transform()
+        text: dict[str, Any] = {"ha": "right", "va": "center", "weight": "bold", "linespacing": 1.0}
+        for name, label in self.networks.items():
+            rows = self.table.loc[self.table["network"] == name, "y"]
+            low, high = rows.min() + 0.1, rows.max() + 0.9
+            axes.plot([bracket] * 2, [low, high], color=style.MUTED, lw=0.8, transform=place, clip_on=False)
+            axes.text(bracket - _PAD * inch, (low + high) / 2, label, transform=place, **text)
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Break a label into lines that are about 20 characters wide, but no more of them than its height has room for."""
+    most = max(1, int(inches / _LINE))
+    width = _WRAP
+    while len(lines := textwrap.wrap(text, width)) > most:
+        width += 1
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""How a run's trials become the rows of figures and tables: groups of adapters under one quantized network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from evalsuite.store import Run
+
+KEYS = ["task", "calibration_label", "quantizer_label", "adapter_label", "stream_label"]
+"""What makes a method combination; its seeds are replicates."""
+ORDER = ["task_order", "stream_order", "network_order", "adapter_order"]
+"""How reports arrange combinations."""
+
+
+def labelled(run: Run) -> pd.DataFrame:
+    """Return the trials with the columns by which reports arrange them.
+
+    Returns
+    -------
+    ``run.trials`` and, added on the right: ``full_precision``, ``unadapted``, ``network`` (the quantizer's
+    label, with the calibration set where the quantizer saw several), and places in the study's order,
+    ``task_order``, ``stream_order``, ``network_order`` (full precision first), ``adapter_order`` (unadapted
+    first).
+
+    Notes
+    -----
+    The unadapted label is that of the reference trials, so that no method's name is looked at.
+    """
+    trials = run.trials.copy()
+    references = trials["trial"].isin(trials["reference"])
+    trials["full_precision"] = trials["weight_bits"].isna()
+    trials["unadapted"] = trials["adapter_label"].isin(trials.loc[references, "adapter_label"])
+    several = trials.groupby("quantizer_label")["calibration_label"].transform("nunique") > 1
+    label = trials["quantizer_label"].astype(str)
+    trials["network"] = label.where(~several, label + " (" + trials["calibration_label"].astype(str) + ")")
+    trials["task_order"], trials["stream_order"] = (pd.factorize(trials[key])[0] for key in ("task", "stream_label"))
+    trials["network_order"] = _order(trials["network"], first=trials["full_precision"])
+    trials["adapter_order"] = _order(trials["adapter_label"], first=trials["unadapted"])
+    return trials
+
+
+def _order(values: pd.Series, *, first: pd.Series) -> pd.Series:
+    names = pd.concat([values[first], values[~first]]).drop_duplicates()
+    return values.map({name: place for place, name in enumerate(names)})
+
+
+def combinations(run: Run) -> pd.DataFrame:
+    """Return a row per method combination, its keys and what :func:`labelled` adds, task by task, stream by stream."""
+    table = labelled(run).drop_duplicates(KEYS)[[*KEYS, "full_precision", "unadapted", "network", *ORDER]]
+    return table.sort_values(ORDER, ignore_index=True)
+
+
+def each_row(frame: pd.DataFrame) -> Iterator[Any]:
+    """Walk through a frame's rows as named tuples, whose fields no type checker can know."""
+    yield from frame.itertuples()
+
+
+def readable(name: str) -> str:
+    """Return a corruption's or option's name as people write it: ``gaussian_noise`` is gaussian noise."""
+    return name.replace("_", " ")

@@ -1,0 +1,177 @@
+"""The report of a run: analysis, figures and tables on disk, and one self-contained page that says what was found."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from evalsuite import registry, store
+from evalsuite.files import write_text
+from evalsuite.plugins import Figure
+from evalsuite.store import Run
+from reports import style
+from reports.evidence import evidence
+from reports.page_tables import missing_table, result_tables
+from reports.tables import write_tables
+from reports.verdict import judge
+from reports.wording import count
+
+_HERE = Path(__file__).parent
+_REM_PER_INCH = 8  # 7-point print becomes 12-pixel text
+_SECTIONS = (
+    ("verdict", "Verdict"),
+    ("figures", "Figures"),
+    ("tables", "Tables"),
+    ("missing", "Trials without a result"),
+    ("notes", "Notes"),
+    ("method", "How the numbers are made"),
+    ("reproduce", "Reproduce"),
+)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A figure as the page shows it."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    source: str
+    width: float
+
+
+def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Path | None = None) -> Path:
+    """Write ``summary.csv``, ``comparisons.csv``, figures, tables and the page of a run.
+
+    Parameters
+    ----------
+    folder : the run's folder.
+    figures : names of figures; by default all that are installed.
+    out : where to write, by default the run's folder.
+
+    Returns
+    -------
+    The path of ``index.html``.
+
+    Raises
+    ------
+    RequestError
+        If ``folder`` is no run's folder, or a figure's name is unknown; nothing is written then.
+    """
+    run = store.load(folder)
+    chosen = registry.names("figures") if figures is None else list(dict.fromkeys(figures))
+    plugins = {name: registry.load("figures", name) for name in chosen}
+    place = run.folder if out is None else Path(out)
+    found = evidence(run)
+    write_text(place / "summary.csv", found.summary.to_csv(index=False))
+    write_text(place / "comparisons.csv", found.comparisons.to_csv(index=False))
+    write_tables(run, found, place / "tables")
+    drawn = {name: _draw(name, plugin(), run, place / "figures") for name, plugin in plugins.items()}
+    page = place / "index.html"
+    write_text(
+        page, _render(run, [each for each in drawn.values() if each], [n for n, each in drawn.items() if not each])
+    )
+    return page
+
+
+def _draw(name: str, figure: Figure, run: Run, folder: Path) -> _Picture | None:
+    data = figure.data(run)
+    if data.empty:
+        return None
+    stem = re.sub(r"[^\w.-]+", "_", name.rpartition(":")[2])
+    write_text(folder / f"{stem}.csv", data.to_csv(index=False))
+    with style.applied():
+        drawing = figure.draw(data)
+        for suffix in ("pdf", "png"):
+            style.save(drawing, folder / f"{stem}.{suffix}")
+        source = base64.b64encode(style.svg(drawing)).decode()
+    title, _, caption = (inspect.getdoc(type(figure)) or name).partition("\n\n")
+    caption = " ".join(caption.split())
+    return _Picture(
+        name=stem,
+        title=" ".join(title.split()),
+        caption=caption,
+        alt=f"{title} {caption.partition('. ')[0]} All numbers are in figures/{stem}.csv.",
+        source=f"data:image/svg+xml;base64,{source}",
+        width=drawing.get_figwidth() * _REM_PER_INCH,
+    )
+
+
+def _render(run: Run, pictures: list[_Picture], omitted: list[str]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    study = run.study
+    found = evidence(run)
+    return environment.get_template("page.html.j2").render(
+        title=study["title"],
+        study=study,
+        version=study["versions"].get("evalsuite", ""),
+        facts=_facts(run),
+        sections=_SECTIONS,
+        verdict=judge(run, found),
+        figures=pictures,
+        omitted=omitted,
+        tables=result_tables(found),
+        missing=missing_table(run),
+        warnings=_warnings(run.trials),
+        permutations=f"{study['analysis']['permutations']:,}",
+        bootstrap=f"{study['analysis']['bootstrap']:,}",
+        environment=_environment(study),
+        settings=json.dumps(study["settings"], indent=2, ensure_ascii=False),
+        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        js=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+    )
+
+
+def _facts(run: Run) -> str:
+    status = run.trials["status"].value_counts()
+    trials = ", ".join(f"{status[each]:,} {each}" for each in ("done", "failed", "refused") if each in status)
+    seeds = run.trials["seed"].nunique()
+    parts = [
+        f"{count(len(run.trials), 'trial')} ({trials})",
+        count(run.trials["task"].nunique(), "task"),
+        count(run.trials["quantizer_label"].nunique(), "quantizer setting"),
+        count(run.trials["adapter_label"].nunique(), "adapter"),
+        count(run.trials["stream_label"].nunique(), "stream"),
+        count(seeds, "seed"),
+    ]
+    return " · ".join(parts)
+
+
+def _warnings(trials: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return every named warning with the number of trials that gave it."""
+    names = trials["warnings"].dropna().str.split("; ").explode().str.strip()
+    numbers = names[names != ""].value_counts()
+    return [(str(name), count(int(number), "trial")) for name, number in numbers.items()]
+
+
+def _environment(study: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    tables = [("Versions", study["versions"]), ("Hardware", study["hardware"])]
+    tables += [(f"Task {task}", _task_facts(facts)) for task, facts in study["tasks"].items()]
+    return [
+        (title, [(key.replace("_", " "), _plain(value)) for key, value in facts.items()]) for title, facts in tables
+    ]
+
+
+def _task_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    return facts | {"classes": len(facts["classes"])}
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,72 @@
+"""One look for all figures: sizes of a printed column, colours that survive colour blindness and grey print."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.figure import Figure
+
+from evalsuite.files import replacing
+
+COLUMN = 3.4
+"""Width of one column of a two-column paper, inches."""
+PAGE = 7.0
+"""Width of both columns, inches."""
+
+INK = "#262626"
+MUTED = "#8c8c8c"
+FAINT = "#e6e6e6"
+ALERT = "#D55E00"
+"""For what goes beyond chance; no adapter has this colour."""
+
+# Okabe & Ito's palette without yellow, which fades on white paper, and without ALERT. Dark grey comes first:
+# it is the unadapted network in every figure.
+_COLOURS = ("#404040", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+_STYLE = Path(__file__).with_name("style.mplstyle")
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour and marker of one adapter, the same in every figure; the marker alone tells it apart in grey."""
+
+    colour: str
+    marker: str
+
+
+def look(order: int) -> Look:
+    """Return the look of the adapter at place ``order`` of the study (0: unadapted); 42 places differ."""
+    return Look(_COLOURS[order % len(_COLOURS)], _MARKERS[order % len(_MARKERS)])
+
+
+def luminance(colour: tuple[float, ...]) -> float:
+    """Return the relative luminance (WCAG 2) of an sRGB colour, channels 0..1."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Apply the style while figures are drawn and saved; what was set before comes back afterwards."""
+    with matplotlib.style.context(_STYLE):
+        yield
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure whole or not at all; the same figure gives the same bytes (no date inside)."""
+    dates = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    with replacing(path) as temporary:
+        figure.savefig(temporary, metadata=dates.get(path.suffix))
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG with its text as outlines, so that it looks the same without our fonts."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

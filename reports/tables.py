@@ -1,0 +1,174 @@
+"""The two LaTeX tables of a report, each with its numbers beside it as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from evalsuite.files import write_text
+from evalsuite.store import Run
+from reports.evidence import LEVEL, Evidence
+from reports.methods import each_row, labelled, readable
+from reports.wording import MINUS, is_missing, number
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    **{character: "\\" + character for character in "&%$#_{}"},
+}
+_NOTHING = "--"
+
+
+def write_tables(run: Run, evidence: Evidence, folder: Path) -> None:
+    """Write ``mean_error`` and ``worst_group`` as ``.tex`` and ``.csv`` into a folder."""
+    mean, worst = mean_error(run, evidence), worst_group(evidence)
+    for name, table, text in (
+        ("mean_error", mean, mean_error_tex(mean)),
+        ("worst_group", worst, worst_group_tex(worst)),
+    ):
+        write_text(folder / f"{name}.csv", table.to_csv(index=False))
+        write_text(folder / f"{name}.tex", text)
+
+
+def escape(text: str) -> str:
+    """Return text in which LaTeX sees no command."""
+    return "".join(_ESCAPES.get(character, character) for character in text)
+
+
+def mean_error(run: Run, evidence: Evidence) -> pd.DataFrame:
+    """Return a row per method: its mean error, and how it compares with its column and its row.
+
+    ``best`` is the quantized network with the lowest error among those with the same task, stream, bits,
+    calibration set and adapter, where there are two at least; ``not_distinct`` marks the others of them of
+    which ``comparisons.csv`` does not show that they are worse (Holm p >= 0.05, no test, or an interval with 0).
+    ``adapted`` marks methods shown to differ from the same network without adaptation.
+    """
+    methods = evidence.methods
+    table = methods[["task", "stream_label", "network", "adapter_label", "error", "error_low", "error_high"]].copy()
+    table["best"] = table["not_distinct"] = table["adapted"] = False
+    alike = ["task", "stream_label", "bits", "calibration_label", "adapter_label"]
+    for _, rivals in methods[~methods["full_precision"]].groupby(alike, sort=False):
+        if len(rivals) < 2:
+            continue
+        best: Any = rivals["error"].idxmin()
+        table.loc[best, "best"] = True
+        for row in each_row(rivals.drop(index=best)):
+            found = evidence.against_quantizer(row, str(rivals.loc[best, "quantizer_label"]))
+            table.loc[row.Index, "not_distinct"] = found is None or not found.distinct
+    trials = labelled(run)
+    for unadapted in trials.loc[trials["unadapted"], "adapter_label"].unique():
+        for row in each_row(methods[methods["adapter_label"] != unadapted]):
+            found = evidence.against_unadapted(row, unadapted)
+            table.loc[row.Index, "adapted"] |= found is not None and found.distinct
+    return table
+
+
+def mean_error_tex(table: pd.DataFrame) -> str:
+    """Return the LaTeX of :func:`mean_error`: networks by adapters, a block per task and stream."""
+    adapters = list(table["adapter_label"].unique())
+    blocks = []
+    for (task, stream), own in table.groupby(["task", "stream_label"], sort=False):
+        cells = {(row.network, row.adapter_label): _error_cell(row) for row in each_row(own)}
+        networks = own["network"].unique()
+        rows = [[escape(name), *(cells.get((name, each), _NOTHING) for each in adapters)] for name in networks]
+        blocks.append((f"{escape(str(task))}, stream {escape(str(stream))}", rows))
+    caption = (
+        r"Mean error in \% with the half-width of its 95\,\% bootstrap interval over test images. "
+        r"\textbf{Bold}: lowest in its column of the quantizers with equal bits and calibration set; $\dagger$: not "
+        r"shown to differ from that one; $\ast$: shown to differ from the same network without adaptation. Shown: "
+        r"Wilcoxon over domains, Holm-corrected $p < 0.05$, and an interval of the difference without 0."
+    )
+    head = [_line(["Network", *map(escape, adapters)])]
+    return _float("mean_error", caption, "l" + "r" * len(adapters), head, blocks)
+
+
+def _error_cell(row: Any) -> str:
+    value = number(row.error * 100)
+    value = rf"\textbf{{{value}}}" if row.best else value
+    marks = ",".join(mark for mark, yes in ((r"\dagger", row.not_distinct), (r"\ast", row.adapted)) if yes)
+    marks = f"$^{{{marks}}}$" if marks else ""
+    return rf"{value}{marks} {{\scriptsize$\pm$ {number((row.error_high - row.error_low) * 50)}}}"
+
+
+def worst_group(evidence: Evidence) -> pd.DataFrame:
+    """Return a row per method with the columns of ``summary.csv`` on its worst class and domain."""
+    kinds = ["worst_{}", "worst_{}_error", "cvar10_{}", "worst_drop_{}", "worst_drop_{}_value"]
+    kinds += ["worst_drop_{}_null", "worst_drop_{}_p_holm"]
+    columns = [kind.format(group) for group in ("class", "domain") for kind in kinds]
+    return evidence.methods[["task", "stream_label", "network", "adapter_label", *columns]].copy()
+
+
+def worst_group_tex(table: pd.DataFrame) -> str:
+    """Return the LaTeX of :func:`worst_group`: two blocks of columns, worst class and worst domain."""
+    blocks = []
+    for (task, stream), own in table.groupby(["task", "stream_label"], sort=False):
+        first = own["network"] != own["network"].shift()
+        rows = [
+            [escape(row.network) if named else "", escape(row.adapter_label)]
+            + [cell for group in ("class", "domain") for cell in _group_cells(row, group)]
+            for row, named in zip(each_row(own), first, strict=True)
+        ]
+        blocks.append((f"{escape(str(task))}, stream {escape(str(stream))}", rows))
+    caption = (
+        r"Worst groups. Error and CVaR (mean of the worst 10\,\% of groups) in \%; drop in points: error minus that of "
+        r"the full-precision, unadapted network on the same images, in the group with the largest drop; chance: its "
+        r"expectation where all groups are harmed alike; $p$: permutation test, Holm-corrected within the task, in "
+        r"bold below 0.05."
+    )
+    names = ["error", "", "CVaR", "drop", "", "chance", "$p$"]
+    head = [
+        r" & & \multicolumn{7}{c}{Worst class} & \multicolumn{7}{c}{Worst domain} \\",
+        r"\cmidrule(lr){3-9} \cmidrule(lr){10-16}",
+        _line(["Network", "Adapter", *names, *names]),
+    ]
+    return _float("worst_group", caption, "ll" + "rlrrlrr" * 2, head, blocks)
+
+
+def _group_cells(row: Any, group: str) -> list[str]:
+    def rate(column: str) -> str:
+        value = getattr(row, column.format(group))
+        return _NOTHING if is_missing(value) else number(value * 100).replace(MINUS, "$-$")
+
+    def name(column: str) -> str:
+        value = getattr(row, column.format(group))
+        return escape(readable(value)) if isinstance(value, str) else ""
+
+    p = getattr(row, f"worst_drop_{group}_p_holm")
+    shown = _NOTHING if is_missing(p) else r"$<$0.001" if p < 0.001 else f"{p:.3f}"
+    return [
+        rate("worst_{}_error"),
+        name("worst_{}"),
+        rate("cvar10_{}"),
+        rate("worst_drop_{}_value"),
+        name("worst_drop_{}"),
+        rate("worst_drop_{}_null"),
+        rf"\textbf{{{shown}}}" if p < LEVEL else shown,
+    ]
+
+
+def _float(
+    name: str, caption: str, columns: str, head: Sequence[str], blocks: Sequence[tuple[str, list[list[str]]]]
+) -> str:
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table*}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3.5pt}",
+        rf"\caption{{{caption}}}\label{{tab:{name.replace('_', '-')}}}",
+        rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+        r"\toprule",
+        *head,
+    ]
+    for title, rows in blocks:
+        lines += [r"\midrule", rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textit{{{title}}}}} \\"]
+        lines += [_line(row) for row in rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"

@@ -1,0 +1,90 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from _dummies.runs import make_run
+
+from evalsuite import store
+from evalsuite.store import Run
+from reports import style
+from reports.figures.error_heatmap import MEAN, ErrorHeatmap
+from reports.methods import labelled
+
+
+@pytest.fixture(scope="module")
+def data(run: Run) -> pd.DataFrame:
+    return ErrorHeatmap().data(run)
+
+
+def test_a_cell_is_the_mean_over_the_trials_of_its_method(run: Run, data: pd.DataFrame) -> None:
+    trials = labelled(run).query("task == 'digits/vit' and network == 'rtn W4A4' and adapter_label == 'tent'")
+    errors = []
+    for trial in trials["trial"]:
+        records = pq.read_table(run.folder / "records" / f"{trial}.parquet").to_pandas().query("domain == 'fog'")
+        errors.append((records["prediction"] != records["label"]).mean())
+    cell = data.query("task == 'digits/vit' and network == 'rtn W4A4' and adapter_label == 'tent' and domain == 'fog'")
+    assert cell["error"].item() == pytest.approx(np.mean(errors))
+    assert cell["trials"].item() == len(errors) == 2
+
+
+def test_the_mean_weighs_corruptions_alike_and_leaves_clean_out(data: pd.DataFrame) -> None:
+    for _, method in data.groupby(["task", "network", "adapter_label"]):
+        errors = method.set_index("domain")["error"]
+        assert errors[MEAN] == pytest.approx(errors.drop([MEAN, "clean"]).mean())
+
+
+def test_columns_are_in_the_usual_order(data: pd.DataFrame) -> None:
+    domains = data.drop_duplicates("domain").sort_values("domain_order")["domain"]
+    usual = [
+        "clean",
+        "gaussian_noise",
+        "shot_noise",
+        "defocus_blur",
+        "zoom_blur",
+        "snow",
+        "fog",
+        "contrast",
+        "pixelate",
+    ]
+    assert list(domains) == [*usual, MEAN]
+
+
+def test_what_is_drawn_is_what_the_csv_holds(data: pd.DataFrame) -> None:
+    reread = pd.read_csv(io.StringIO(data.to_csv(index=False)))
+    with style.applied():
+        figure = ErrorHeatmap().draw(reread)
+    drawn = [text.get_text() for axes in figure.axes for text in axes.texts]
+    for error in reread["error"]:
+        drawn.remove(f"{error * 100:.1f}" if error < 0.9995 else "100")
+    assert [text.get_text() for text in figure.texts] == ["digits/resnet", "digits/vit"]
+    assert {"noise", "weather", "digital", "fog", "rtn W4A4"} <= set(drawn)
+    assert not any(text.replace(".", "").isdigit() for text in drawn)
+
+
+def test_corruptions_that_nobody_knows_come_after_the_others(tmp_path) -> None:
+    folder = make_run(
+        tmp_path, tasks=["a"], adapters=["none"], streams=["usual"], domains=["zebra", "apple", "fog"], images=20
+    )
+    data = ErrorHeatmap().data(store.load(folder))
+    domains = data.drop_duplicates("domain").sort_values("domain_order")["domain"]
+    assert list(domains) == ["fog", "apple", "zebra", MEAN]
+
+
+def test_a_clean_stream_has_no_mean_over_corruptions(tmp_path) -> None:
+    folder = make_run(tmp_path, tasks=["a"], adapters=["none"], streams=["usual"], domains=["clean"], images=20)
+    data = ErrorHeatmap().data(store.load(folder))
+    assert set(data["domain"]) == {"clean"}
+    with style.applied():
+        figure = ErrorHeatmap().draw(data)
+    assert figure.get_figwidth() < style.COLUMN
+
+
+def test_long_names_leave_room_for_whole_numbers(data: pd.DataFrame) -> None:
+    long = data.assign(network=data["network"] + " with a calibration set whose name takes much room" * 3)
+    with style.applied():
+        figure = ErrorHeatmap().draw(long)
+    drawn = {text.get_text() for axes in figure.axes for text in axes.texts}
+    assert f"{data['error'].max() * 100:.0f}" in drawn
+    assert all(axes.get_position().width * figure.get_figwidth() > 0.18 * 9 for axes in figure.axes)
