@@ -1,0 +1,1 @@
+"""Tasks: a data set, a trained network and their label space."""

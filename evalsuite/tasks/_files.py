@@ -1,0 +1,126 @@
+"""Reading a task's files: every failure is one line that names the file and what belongs there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evalsuite.errors import RequestError
+
+_COUNTER = "num_batches_tracked"
+
+
+def data_folder(root: str | None, what: str) -> Path:
+    """Return the data folder. ``what`` names the files wanted. Raises RequestError if there is none."""
+    if root is None:
+        raise RequestError(f"no data folder given: use --data-root DIR or set EVALSUITE_DATA; expected {what} in it")
+    folder = Path(root)
+    if not folder.is_dir():
+        raise RequestError(f"data folder {folder} does not exist; expected a folder with {what}")
+    return folder
+
+
+def existing(file: Path, what: str) -> Path:
+    """Return ``file``. Raises RequestError if it is absent, saying that it is ``what``."""
+    if not file.is_file():
+        raise RequestError(f"no file {file}: expected {what}")
+    return file
+
+
+def broken(file: Path, what: str, reason: object) -> RequestError:
+    """Build the error for a file that is there but is not ``what`` was expected."""
+    lines = str(reason).splitlines()
+    return RequestError(f"{file} is broken ({lines[0] if lines else type(reason).__name__}): expected {what}")
+
+
+def load_array(file: Path, shape: tuple[int | None, ...], what: str) -> NDArray[np.uint8]:
+    """Map an uint8 ``.npy`` file into memory, read-only; None in ``shape`` is any length.
+
+    Raises
+    ------
+    RequestError
+        If the file is missing, truncated, or of another shape or type.
+    """
+    existing(file, what)
+    try:
+        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise broken(file, what, error) from error
+    fits = len(array.shape) == len(shape) and all(
+        wanted in (None, length) for wanted, length in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != np.uint8 or not fits or len(array) == 0:
+        raise broken(file, what, f"{array.dtype} of shape {array.shape}")
+    return array
+
+
+def check_labels(labels: NDArray[Any], images: int, classes: int, file: Path) -> NDArray[np.int64]:
+    """Return (N,) labels as int64. Raises RequestError unless there is one per image, 0..classes-1."""
+    what = f"{images} labels, one per image, from 0 to {classes - 1}"
+    if labels.shape != (images,):
+        raise broken(file, what, f"shape {labels.shape}")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= classes:
+        raise broken(file, what, f"{labels.dtype} from {labels.min()} to {labels.max()}")
+    return labels.astype(np.int64)
+
+
+def load_tensors(file: Path) -> dict[str, Tensor]:
+    """Read a dictionary of tensors saved by ``torch.save`` (no other objects) or as safetensors.
+
+    Raises
+    ------
+    RequestError
+        If the file is missing, truncated or holds anything else.
+    """
+    what = "a dictionary of weights"
+    existing(file, what)
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load
+
+            tensors: Any = load(file.read_bytes())
+        else:
+            tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # readers fail in many ways on foreign bytes; each means the same
+        raise broken(file, what, error) from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise broken(file, what, f"a {type(tensors).__name__}")
+    return tensors
+
+
+def load_weights(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], file: Path) -> nn.Module:
+    """Build a network, copy weights into it and return it in eval mode; the global random state stays as it was.
+
+    BatchNorm's ``num_batches_tracked``, which plays no part in a prediction, may be missing.
+
+    Raises
+    ------
+    RequestError
+        If a name is missing or too many, a shape differs, or a value is not finite.
+    """
+    with torch.random.fork_rng(devices=[]):  # layers initialise themselves
+        network = build()
+    for reason, what in _misfits(network.state_dict(), tensors):
+        raise broken(file, f"weights of {type(network).__name__}, {what}", reason)
+    network.load_state_dict(dict(tensors), strict=False)
+    return network.eval()
+
+
+def _misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    missing = [name for name in wanted if name not in given and not name.endswith(_COUNTER)]
+    if missing:
+        yield f"{missing[0]} is missing", f"{len(wanted)} tensors"
+    extra = [name for name in given if name not in wanted]
+    if extra:
+        yield f"{extra[0]} is not among them", f"{len(wanted)} tensors"
+    for name, tensor in given.items():
+        if tensor.shape != wanted[name].shape:
+            yield f"{name} has shape {tuple(tensor.shape)}", f"there {tuple(wanted[name].shape)}"
+        if not torch.isfinite(tensor).all():
+            yield f"{name} is not finite", "finite numbers"
