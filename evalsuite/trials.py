@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from evalsuite import registry
 from evalsuite.hashing import canonical_json, digest
+from evalsuite.quantization.policy import BitPolicy
 from evalsuite.registry import Setting, configure
 from evalsuite.study import Calibration, Quantized, Study, display_name
 
@@ -122,10 +123,12 @@ T = TypeVar("T")
 
 def labels(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
     """Return short names for people by trial: what a setting calls itself, and the options that tell it from others."""
-    calibrations = _distinct((t.calibration for t in trials), str, lambda c: {"steps": c.as_dict()})
-    quantizers = _distinct((t.quantizer for t in trials), lambda q: display_name(q.method), _quantizer_options)
-    adapters = _distinct((t.adapter for t in trials), display_name, Setting.values)
-    streams = _distinct((t.stream for t in trials), display_name, Setting.values)
+    calibrations = _distinct((t.calibration for t in trials), str, lambda c: {"steps": c.as_dict()}, lambda c: {})
+    quantizers = _distinct(
+        (t.quantizer for t in trials), lambda q: display_name(q.method), _quantizer_options, _quantizer_defaults
+    )
+    adapters = _distinct((t.adapter for t in trials), display_name, Setting.values, _defaults)
+    streams = _distinct((t.stream for t in trials), display_name, Setting.values, _defaults)
     return {
         t.identity: {
             "calibration_label": calibrations[t.calibration],
@@ -142,17 +145,33 @@ def _quantizer_options(quantizer: Quantized) -> dict[str, Any]:
     return quantizer.method.values() | {k: v for k, v in policy.items() if k not in ("weight_bits", "activation_bits")}
 
 
+def _defaults(setting: Setting) -> dict[str, Any]:
+    return configure(setting.kind, setting.name).values()
+
+
+def _quantizer_defaults(quantizer: Quantized) -> dict[str, Any]:
+    return _defaults(quantizer.method) | BitPolicy().as_dict()
+
+
 def _distinct(
-    settings: Iterable[T], name: Callable[[T], str], options: Callable[[T], Mapping[str, Any]]
+    settings: Iterable[T],
+    name: Callable[[T], str],
+    options: Callable[[T], Mapping[str, Any]],
+    defaults: Callable[[T], Mapping[str, Any]],
 ) -> dict[T, str]:
-    """Name settings, adding to those of one name the options in which they differ."""
+    """Name settings, adding to those of one name the options in which they differ; a switch at its default is not told."""
     unique = list(dict.fromkeys(settings))
     names = {setting: name(setting).replace("_", " ") for setting in unique}
     found = {}
     for setting in unique:
         kin = [options(other) for other in unique if names[other] == names[setting]]
-        own = options(setting)
-        differing = [key for key in own if len({canonical_json(other.get(key)) for other in kin}) > 1]
+        own, usual = options(setting), defaults(setting)
+        differing = [
+            key
+            for key, value in own.items()
+            if len({canonical_json(other.get(key)) for other in kin}) > 1
+            and not (isinstance(value, bool) and value is usual.get(key))
+        ]
         found[setting] = " ".join([names[setting], *(_worded(key, own[key]) for key in differing)])
     return found
 

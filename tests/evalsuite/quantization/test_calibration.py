@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from _dummies.models import random_images, tiny_resnet, tiny_transformer
+from torch import nn
+
+from evalsuite.errors import QuantizationWarning, RequestError
+from evalsuite.quantization.calibration import (
+    Histogram,
+    check_images,
+    round_weights,
+    set_activation_ranges,
+    set_weight_ranges,
+)
+from evalsuite.quantization.insert import insert_quantizers
+from evalsuite.quantization.modules import activation_quantizers, quantized_layers
+from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantization.ranges import MinMax, Percentile, PowerError, Sample
+
+X = random_images(80)
+
+
+def inserted(model: nn.Module, bits: int = 4) -> nn.Module:
+    return insert_quantizers(model, BitPolicy(bits, bits, first_last_bits=bits), X[:1])
+
+
+def network(middle: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), middle, nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 144, 3)).eval()
+
+
+class Constant(nn.Module):
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        return torch.full_like(x, self.value)
+
+
+class Break(nn.Module):
+    """Puts a value into the first pixel."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        return x.index_fill(3, torch.tensor([0]), self.value)
+
+
+def finite_state(model: nn.Module) -> bool:
+    return all(value.isfinite().all() for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("images", "match"),
+    [
+        (torch.zeros(3, 8, 8), r"shape \(3, 8, 8\): expected"),
+        (torch.zeros(0, 3, 8, 8), "at least one"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "uint8.*expected.*float"),
+        (torch.tensor([0.0, 1.0, float("nan")]).reshape(3, 1, 1, 1), "image 2 holds NaN.*expected finite"),
+        (torch.tensor([0.0, float("inf"), 1.0]).reshape(3, 1, 1, 1), "image 1 holds NaN or inf"),
+    ],
+)
+def test_wrong_images_are_named(images, match):
+    with pytest.raises(RequestError, match=match):
+        check_images(images)
+
+
+def test_weights_get_the_estimators_ranges():
+    model = inserted(tiny_resnet())
+    expected = {
+        name: PowerError()(Sample.of(layer.rows()), 4, False)[1] for name, layer in quantized_layers(model).items()
+    }
+    set_weight_ranges(model, PowerError())
+    for name, layer in quantized_layers(model).items():
+        top = (15 - layer.weight_zero_point) * layer.weight_scale
+        assert ((top - expected[name]).abs() <= layer.weight_scale / 2 * 1.001).all()
+
+
+def test_a_channel_of_zeros_is_named_and_stays_zero():
+    model = network(nn.ReLU())
+    with torch.no_grad():
+        model[2].weight[1] = 0
+    twin = inserted(model)
+    with pytest.warns(QuantizationWarning, match="^2: 1 of 4 output channels"):
+        set_weight_ranges(twin, PowerError())
+    round_weights(twin)
+    assert (twin[2].weight[1] == 0).all()
+    assert finite_state(twin)
+
+
+def test_a_weight_that_is_not_finite_is_named():
+    model = network(nn.ReLU())
+    twin = inserted(model)
+    twin[2].weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(RequestError, match=r"^2: its weight holds NaN"):
+        set_weight_ranges(twin, MinMax())
+
+
+@pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
+def test_minmax_ranges_are_the_extremes_of_what_the_float_network_computes(build):
+    model = inserted(build(), bits=8)
+    seen: dict[str, list[torch.Tensor]] = {}
+    for name, quantizer in activation_quantizers(model).items():
+        quantizer.register_forward_hook(lambda _, args, __, name=name: seen.setdefault(name, []).append(args[0]))
+    with torch.no_grad():
+        model(X)
+    everything = {name: torch.cat([x.flatten() for x in values]) for name, values in seen.items()}
+    for quantizer in activation_quantizers(model).values():
+        quantizer._forward_hooks.clear()
+    set_activation_ranges(model, X, MinMax())
+    for name, quantizer in activation_quantizers(model).items():
+        low, high = everything[name].min().clamp(max=0), everything[name].max().clamp(min=0)
+        torch.testing.assert_close(quantizer.scale, (high - low) / 255, rtol=1e-4, atol=1e-7)
+        assert quantizer.calibrated
+    if build is tiny_transformer:
+        weights = model.blocks[0].attn.mix.left  # the softmax's output
+        assert int(weights.zero_point) == 0
+        assert weights.scale * 255 <= 1 + 1e-6
+
+
+def test_only_the_chosen_are_calibrated_while_the_others_go_on_rounding():
+    model = inserted(tiny_resnet(), bits=2)
+    set_activation_ranges(model, X, MinMax(), only=["conv1.input_quantizer"])
+    calibrated = [name for name, one in activation_quantizers(model).items() if one.calibrated]
+    assert calibrated == ["conv1.input_quantizer"]
+    set_activation_ranges(model, X, MinMax(), only=["layer1.0.conv1.input_quantizer"])
+    after_rounding = model.layer1[0].conv1.input_quantizer.scale.clone()
+    set_activation_ranges(model, X, MinMax())
+    assert model.layer1[0].conv1.input_quantizer.scale != after_rounding
+    assert all(one.observer is None for one in activation_quantizers(model).values())
+
+
+def test_calibration_in_batches_is_calibration_at_once(monkeypatch):
+    states = []
+    for size in (7, 80):
+        model = inserted(tiny_resnet())
+        monkeypatch.setattr("evalsuite.quantization.calibration._BATCH", size)
+        set_activation_ranges(model, X, PowerError())
+        states.append(torch.stack([one.scale for one in activation_quantizers(model).values()]))
+    torch.testing.assert_close(*states, rtol=2e-2, atol=0)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, -2.0])
+def test_a_constant_input_is_named_and_kept(value):
+    model = network(Constant(value))
+    twin = inserted(model)
+    set_weight_ranges(twin, MinMax())
+    for estimator in (MinMax(), Percentile(), PowerError()):
+        with pytest.warns(QuantizationWarning, match=r"^2\.input_quantizer: constant"):
+            set_activation_ranges(twin, X, estimator)
+        assert finite_state(twin)
+        assert float(twin[2].input_quantizer(torch.tensor(value))) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite_are_named_and_left_out(value):
+    twin = inserted(network(Break(value)))
+    clean = inserted(network(nn.Identity()))
+    set_activation_ranges(clean, X, MinMax())
+    with pytest.warns(QuantizationWarning) as caught:
+        set_activation_ranges(twin, X, PowerError())
+    messages = [str(one.message) for one in caught]
+    assert any(message.startswith("2.input_quantizer: 4480 values were NaN") for message in messages)
+    assert finite_state(twin)
+    assert twin[2].input_quantizer.calibrated
+    assert 0 < twin[2].input_quantizer.scale <= clean[2].input_quantizer.scale
+
+
+def test_where_nothing_is_finite_the_input_stays_as_it_is():
+    twin = inserted(network(Constant(float("nan"))))
+    with pytest.warns(QuantizationWarning) as caught:
+        set_activation_ranges(twin, X, MinMax())
+    assert [str(one.message).partition(":")[0] for one in caught] == ["2.input_quantizer", "4.input_quantizer"]
+    assert all("no finite value, stays unquantized" in str(one.message) for one in caught)
+    assert not twin[2].input_quantizer.calibrated
+    assert finite_state(twin)
+
+
+def test_a_layer_that_calibration_does_not_reach_stays_unquantized():
+    class Branch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bright = nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            return self.bright(x) if len(x) == 1 else x
+
+    twin = inserted(network(Branch()))
+    with pytest.warns(QuantizationWarning, match=r"^1\.bright\.input_quantizer: not reached"):
+        set_activation_ranges(twin, X[:64], MinMax())
+    assert not twin[1].bright.input_quantizer.calibrated
+    assert twin(X[:1]).isfinite().all()
+
+
+def test_a_histogram_counts_everything_and_keeps_zeros_exactly():
+    x = torch.cat([torch.zeros(1000), torch.randn(5000, generator=torch.Generator().manual_seed(0)).relu() * 3])
+    histogram = Histogram(float(x.min()), float(x.max()), 128)
+    for part in x.split(700):
+        histogram.add(part)
+    sample = histogram.sample()
+    assert int(sample.counts.sum()) == len(x)
+    assert int(sample.counts[sample.values == 0]) >= 1000
+    for p in (90.0, 99.0, 99.9):
+        _, high = Percentile(p)(sample, 4, False)
+        assert abs(float(high) - np.percentile(x.numpy(), p)) <= histogram.width * 1.01
+    assert sample.high == x.max()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (1e-45, 1e-44), (-3e38, 3e38), (5.0, 5.0)])
+def test_a_histogram_of_any_width(low, high):
+    histogram = Histogram(low, high, 64)
+    histogram.add(torch.tensor([low, high, float("nan")]))
+    sample = histogram.sample()
+    assert int(sample.counts.sum()) == 2
+    assert sample.values.isfinite().all()
+    assert len(sample.values[0]) <= 66

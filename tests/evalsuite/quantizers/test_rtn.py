@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from _dummies.models import random_images, tiny_resnet, tiny_transformer
+
+from evalsuite.materials import normalise
+from evalsuite.quantization.modules import activation_quantizers, quantized_layers
+from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantizers.rtn import RoundToNearest
+from evalsuite.randomness import torch_generator
+from evalsuite.tasks.cifar10 import ResNet20
+
+X = random_images(48)
+
+
+def calibrated(model, bits, plugin=RoundToNearest()):  # noqa: B008 - frozen
+    twin = plugin.insert(model, bits, X[:1])
+    plugin.calibrate(twin, X, torch_generator(0))
+    return twin
+
+
+@pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
+@pytest.mark.parametrize("fold_norm", [True, False])
+@torch.no_grad()
+def test_the_state_is_all_there_is(build, fold_norm):
+    bits = BitPolicy(3, 4, fold_norm=fold_norm)
+    twin = calibrated(build(), bits)
+    fresh = RoundToNearest().insert(build(), bits, X[:1])
+    assert not torch.equal(fresh(X), twin(X))
+    fresh.load_state_dict(twin.state_dict())
+    assert torch.equal(fresh(X), twin(X))
+
+
+def test_every_weight_is_the_nearest_point_of_its_grid():
+    source = dict(tiny_resnet().named_modules())
+    for name, layer in quantized_layers(calibrated(tiny_resnet(), BitPolicy(3, 3))).items():
+        weight = source[name].weight
+        levels = layer.integers.high - layer.integers.low + 1
+        grid = torch.arange(levels) + layer.integers.low
+        points = (grid - layer.weight_zero_point[:, None]) * layer.weight_scale[:, None]
+        distance = (weight.flatten(1)[:, :, None] - points[:, None]).abs().amin(2)
+        torch.testing.assert_close((weight - layer.weight).abs().flatten(1), distance, rtol=1e-4, atol=1e-6)
+
+
+def test_ranges_narrow_from_minmax_to_mse():
+    scales = {}
+    for name in ("minmax", "percentile", "mse"):
+        plugin = RoundToNearest(range=name, percentile=99.0)
+        twin = calibrated(tiny_resnet(), BitPolicy(8, 3), plugin)
+        scales[name] = torch.stack([one.scale for one in activation_quantizers(twin).values()])
+    assert (scales["percentile"] < scales["minmax"]).all()
+    assert (scales["mse"] <= scales["minmax"] * 1.001).all()
+    assert (scales["mse"] < scales["minmax"] * 0.9).any()
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_eight_bits_cost_a_real_network_less_than_a_point(data_root):
+    task = ResNet20()
+    data = task.data(str(data_root))
+    model = task.model(str(data_root))
+    plugin = RoundToNearest()
+    twin = plugin.insert(model, BitPolicy(8, 8), torch.zeros(1, 3, 32, 32))
+    plugin.calibrate(twin, normalise(data.pool_images[:128], data), torch_generator(0))
+    images, labels = normalise(data.test_images[:1000], data), torch.from_numpy(data.test_labels[:1000])
+    full, quantized = (float((network(images).argmax(1) == labels).float().mean()) for network in (model, twin))
+    assert abs(full - 0.9173) < 0.02
+    assert abs(full - quantized) <= 0.01
