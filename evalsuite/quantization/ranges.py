@@ -126,12 +126,13 @@ class PowerError:
 class RangeOptions:
     """How a method chooses ranges: the options that PTQ methods with uniform grids share.
 
-    ``range`` is of the activations, ``weight_range`` of the weights; ``percentile`` belongs to the first, ``steps``
-    and ``norm`` to both where they are ``mse``. ``bins`` is the resolution of the activations' histograms.
+    ``range`` is of the activations, and of the weights too unless ``weight_range`` says otherwise. ``percentile``,
+    ``steps`` and ``norm`` belong to the estimators of those names; ``bins`` is the resolution of the activations'
+    histograms.
     """
 
     range: Literal["minmax", "percentile", "mse"] = "mse"
-    weight_range: Literal["minmax", "mse"] = "mse"
+    weight_range: Literal["same", "minmax", "percentile", "mse"] = "same"
     percentile: float = 99.99
     steps: int = 100
     norm: float = 2.4
@@ -149,7 +150,7 @@ class RangeOptions:
 
     def weight_estimator(self) -> RangeEstimator:
         """Return the estimator for weights."""
-        return self._estimator(self.weight_range)
+        return self._estimator(self.range if self.weight_range == "same" else self.weight_range)
 
     def _estimator(self, name: str) -> RangeEstimator:
         estimators: dict[str, RangeEstimator] = {

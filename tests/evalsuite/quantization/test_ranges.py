@@ -86,6 +86,7 @@ def test_options_choose_the_estimators():
     options = RangeOptions(range="percentile", percentile=99.9, weight_range="minmax")
     assert options.activation_estimator() == Percentile(99.9)
     assert options.weight_estimator() == MinMax()
+    assert RangeOptions(range="percentile", percentile=99.9).weight_estimator() == Percentile(99.9)
     assert RangeOptions(steps=80, norm=2).activation_estimator() == PowerError(80, 2)
 
 
