@@ -159,7 +159,7 @@ def _distinct(
     options: Callable[[T], Mapping[str, Any]],
     defaults: Callable[[T], Mapping[str, Any]],
 ) -> dict[T, str]:
-    """Name settings, adding to those of one name the options in which they differ; a switch at its default is not told."""
+    """Name settings, adding to those of one name the options in which they differ, save switches at their default."""
     unique = list(dict.fromkeys(settings))
     names = {setting: name(setting).replace("_", " ") for setting in unique}
     found = {}
@@ -178,5 +178,5 @@ def _distinct(
 
 def _worded(key: str, value: Any) -> str:
     if isinstance(value, bool):
-        return key.replace("_", " ") if value else f"no {key.replace('_', ' ')}"
+        return key.replace("_", " ") if value else f"without {key.replace('_', ' ')}"
     return value.replace("_", " ") if isinstance(value, str) else f"{key.replace('_', ' ')}={canonical_json(value)}"

@@ -134,7 +134,7 @@ def _lead(evidence: Evidence, ranked: pd.DataFrame) -> str:
         return "No quantized network makes more errors than full precision in any class."
     where = f"{_name(worst)} on {worst.task}"
     loses = (
-        f"{readable(str(worst.worst_drop_class))} loses {points(worst.worst_drop_class_value)} where chance alone "
+        f"{_class(worst.worst_drop_class)} loses {points(worst.worst_drop_class_value)} where chance alone "
         f"would give {number(worst.worst_drop_class_null * 100)} ({p_value(worst.worst_drop_class_p_holm)})"
     )
     if not worst.beyond:
@@ -143,14 +143,27 @@ def _lead(evidence: Evidence, ranked: pd.DataFrame) -> str:
             return f"This run has too few permutations to tell unequal harm of the classes from chance. {largest}"
         return f"There is no evidence that any quantized network harms one class more than another. {largest}"
     text = f"By its worst class, the least reliable network is {where}: {loses}; on average it {_loses(worst.drop)}."
-    helped = [(row, found) for row, found in _adapted(evidence, worst) if row.stream_label == worst.stream_label]
-    if not helped:
+    tried = [(row, found) for row, found in _adapted(evidence, worst) if row.stream_label == worst.stream_label]
+    if not tried:
         return text
-    row, found = min(helped, key=lambda each: each[1].difference)
-    if not (found.distinct and found.difference < 0):
+    helped = [(row, found) for row, found in tried if found.distinct and found.difference < 0]
+    if not helped:
         return f"{text} No adapter is shown to lower its error."
+    return f"{text} Adaptation helps: {_helpers(sorted(helped, key=lambda each: each[1].difference))}."
+
+
+def _helpers(helped: Sequence[tuple[Any, Comparison]]) -> str:
+    """Say what the adapters that help do, the most effective first; which of them is best is not tested."""
+    row, found = helped[0]
     after = f"its worst class then {_loses(row.worst_drop_class_value)}"
-    return f"{text} Adaptation helps: {change(row.adapter_label, 'its mean error', found)}; {after}."
+    if len(helped) == 1:
+        return f"{change(row.adapter_label, 'its mean error', found)}; {after}"
+    names = _shortened([other.adapter_label for other, _ in helped])
+    least, most = (number(-each.difference * 100) for each in (helped[-1][1], found))
+    sizes = points(-found.difference) if least == most else f"{least} to {points(-found.difference)}"
+    largest = max(each.p for _, each in helped)
+    with_best = f"with {row.adapter_label} {after}"
+    return f"{names} lower its mean error by {sizes} ({p_value(largest)} or less each); {with_best}"
 
 
 def _sentences(run: Run, evidence: Evidence, ranked: pd.DataFrame) -> Iterator[str]:
@@ -193,7 +206,7 @@ def _of_others(others: pd.DataFrame) -> Iterator[str]:
     beyond, within = others[others["beyond"]], others[~others["beyond"]]
     if len(beyond):
         names = [
-            f"{_name(row)} ({readable(str(row.worst_drop_class))}, {points(row.worst_drop_class_value)})"
+            f"{_name(row)} ({_class(row.worst_drop_class)}, {points(row.worst_drop_class_value)})"
             for row in each_row(beyond)
         ]
         yield f"The worst class of {_shortened(names)} also loses more than chance explains."
@@ -237,7 +250,7 @@ def _of_adapters(evidence: Evidence, worst: Any) -> Iterator[str]:
     if found.distinct and found.difference < 0 and not is_missing(best.worst_drop_class_value):
         yield (
             f"With {best.adapter_label}, the largest drop of a class of {worst.network} is "
-            f"{points(best.worst_drop_class_value)} ({readable(str(best.worst_drop_class))}) instead of "
+            f"{points(best.worst_drop_class_value)} ({_class(best.worst_drop_class)}) instead of "
             f"{number(worst.worst_drop_class_value * 100)}; no test compares the two."
         )
 
@@ -264,6 +277,12 @@ def _adapted(evidence: Evidence, worst: Any) -> list[tuple[Any, Comparison]]:
     own = methods[(methods["task"] == worst.task) & (methods["network"] == worst.network) & ~methods["unadapted"]]
     found = [(row, evidence.against_unadapted(row, worst.adapter_label)) for row in each_row(own)]
     return [(row, each) for row, each in found if each is not None and not is_missing(each.difference)]
+
+
+def _class(name: Any) -> str:
+    """Call a class a class, for its name may be a mere number."""
+    text = readable(str(name))
+    return text if text.startswith("class") else f"class {text}"
 
 
 def _loses(drop: float) -> str:

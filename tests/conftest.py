@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+
+# How long an example takes depends on what else the machine is doing.
+settings.register_profile("evalsuite", deadline=None)
+settings.load_profile("evalsuite")
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,14 @@ from evalsuite.files import replacing, write_json
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     file = tmp_path / "deep" / "result.json"
     write_json(file, {"a": 1})
-    with pytest.raises(RuntimeError, match="half"), replacing(file) as temporary:
-        temporary.write_text("half of")
-        raise RuntimeError("half")
+
+    def fail_halfway():
+        with replacing(file) as temporary:
+            temporary.write_text("half of")
+            raise RuntimeError("half")
+
+    with pytest.raises(RuntimeError, match="half"):
+        fail_halfway()
     assert json.loads(file.read_text()) == {"a": 1}
     assert list(file.parent.iterdir()) == [file]
 

@@ -17,7 +17,7 @@ def test_misspelt_name_suggests_the_nearest():
 
 
 def test_misspelt_option_suggests_the_nearest():
-    with pytest.raises(RequestError, match="option of quantizer .*'level'.*did you mean 'levels'"):
+    with pytest.raises(RequestError, match=r"option of quantizer .*'level'.*did you mean 'levels'"):
         registry.configure("quantizers", plugins.SCALED, {"level": 3})
 
 
@@ -28,7 +28,7 @@ def test_impossible_value_is_one_line_that_names_it():
 
 
 def test_a_plugin_s_own_refusal_is_passed_on():
-    with pytest.raises(RequestError, match="^contaminated fraction 2"):
+    with pytest.raises(RequestError, match=r"^contaminated fraction 2"):
         registry.configure("protocols", "noise", {"fraction": 2.0})
 
 

@@ -65,5 +65,5 @@ def test_truncated_record_file_is_named(tmp_path):
 
 
 def test_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(RequestError, match="expected a file study.json"):
+    with pytest.raises(RequestError, match=r"expected a file study\.json"):
         store.load(tmp_path)

@@ -9,7 +9,7 @@ from _dummies.runs import make_run
 from evalsuite import store
 from evalsuite.store import Run
 from reports.evidence import Comparison, Evidence, evidence
-from reports.verdict import change, group_sentence, judge, mean_sentence
+from reports.verdict import _helpers, change, group_sentence, judge, mean_sentence
 
 
 def plain(text: str) -> str:
@@ -237,4 +237,15 @@ def test_a_single_domain_is_not_called_the_worst(tmp_path) -> None:
     run = small(tmp_path, domains=["fog"])
     assert not any(
         "domain," in sentence or "one domain" in sentence for sentence in judge(run, evidence(run)).tasks[0].sentences
+    )
+
+
+def test_several_adapters_that_help_share_the_credit() -> None:
+    """Which of them is best is not tested, so the lead names them all with the range of their gains."""
+    rows = [type("Row", (), {"adapter_label": name, "worst_drop_class_value": 0.02})() for name in ("zoa", "tent")]
+    gains = [Comparison(-0.05, -0.06, -0.04, 0.004, 15), Comparison(-0.03, -0.04, -0.02, 0.012, 15)]
+    said = plain(_helpers(list(zip(rows, gains, strict=True))))
+    assert said == (
+        "zoa and tent lower its mean error by 3.0 to 5.0 points (p = 0.012 or less each); "
+        "with zoa its worst class then loses 2.0 points"
     )
