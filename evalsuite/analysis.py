@@ -119,15 +119,23 @@ def compare(run: Run) -> pd.DataFrame:
     return _compare(read_outcomes(run), _baselines(run), _Settings(**run.study["analysis"]))
 
 
-def write(run: Run, out: Path) -> None:
-    """Write ``summary.csv`` and ``comparisons.csv`` into ``out``."""
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Both tables, made from one reading of the records."""
+
+    summary: pd.DataFrame
+    comparisons: pd.DataFrame
+
+    def write(self, out: Path) -> None:
+        """Write ``summary.csv`` and ``comparisons.csv`` into ``out``."""
+        write_text(out / "summary.csv", self.summary.to_csv(index=False))
+        write_text(out / "comparisons.csv", self.comparisons.to_csv(index=False))
+
+
+def analyse(run: Run) -> Analysis:
+    """Do what :func:`summarise` and :func:`compare` do, reading the records once."""
     outcomes, settings = read_outcomes(run), _Settings(**run.study["analysis"])
-    tables = {
-        "summary.csv": _summarise(outcomes, settings),
-        "comparisons.csv": _compare(outcomes, _baselines(run), settings),
-    }
-    for name, table in tables.items():
-        write_text(out / name, table.to_csv(index=False))
+    return Analysis(_summarise(outcomes, settings), _compare(outcomes, _baselines(run), settings))
 
 
 def _summarise(outcomes: Outcomes, settings: _Settings) -> pd.DataFrame:

@@ -52,11 +52,12 @@ def audit_study(target: str, task: str, against: list[str]) -> Study:
 
 def findings(run: Run, target: str) -> list[str]:
     """Say how the target compares with each of the others at each bit width, in sentences."""
-    from evalsuite.analysis import compare, summarise
+    from evalsuite.analysis import analyse
 
     own = set(run.trials.loc[run.trials["quantizer"] == target, "quantizer_label"])
-    summary = summarise(run).to_dict("records")
-    comparisons = compare(run).to_dict("records")
+    analysis = analyse(run)
+    summary = analysis.summary.to_dict("records")
+    comparisons = analysis.comparisons.to_dict("records")
     alike = [row for row in comparisons if row["factor"] == "quantizer" and (row["a"] in own) != (row["b"] in own)]
     return [
         *(_harm(row) for row in summary if row["quantizer_label"] in own),

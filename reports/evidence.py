@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from evalsuite.analysis import compare, summarise
+from evalsuite.analysis import analyse
 from evalsuite.store import Run
 from reports.methods import KEYS, combinations, each_row
 
@@ -94,8 +94,8 @@ def evidence(run: Run) -> Evidence:
 
 @functools.lru_cache(maxsize=1)
 def _evidence(run: Run, changed: int) -> Evidence:
-    summary = summarise(run)
-    return Evidence(summary, compare(run), combinations(run).merge(summary, on=KEYS))
+    found = analyse(run)
+    return Evidence(found.summary, found.comparisons, combinations(run).merge(found.summary, on=KEYS))
 
 
 def least_p(run: Run, methods: int) -> float:

@@ -16,6 +16,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from evalsuite import registry, store
+from evalsuite.analysis import Analysis
 from evalsuite.files import write_text
 from evalsuite.plugins import Figure
 from evalsuite.store import Run
@@ -74,8 +75,7 @@ def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Pat
     plugins = {name: registry.load("figures", name) for name in chosen}
     place = run.folder if out is None else Path(out)
     found = evidence(run)
-    write_text(place / "summary.csv", found.summary.to_csv(index=False))
-    write_text(place / "comparisons.csv", found.comparisons.to_csv(index=False))
+    Analysis(found.summary, found.comparisons).write(place)
     write_tables(run, found, place / "tables")
     drawn = {name: _draw(name, plugin(), run, place / "figures") for name, plugin in plugins.items()}
     page = place / "index.html"

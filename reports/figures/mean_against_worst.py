@@ -54,7 +54,7 @@ class MeanAgainstWorst:
         rows = Rows.of(data, _ROW)
         across = min(len(panels), _ACROSS, streams if streams > 1 else _ACROSS)
         down = -(-len(panels) // across)
-        left, gap, head, foot = rows.label_width, 0.15, 0.25, 0.38
+        left, gap, head, foot = rows.label_width, 0.15, 0.37 if streams > 1 else 0.25, 0.38
         narrow = across == 1 and left < style.COLUMN / 2
         width = style.COLUMN if narrow else style.PAGE
         width = max(width, left + across * (_LEAST + gap))
@@ -67,7 +67,7 @@ class MeanAgainstWorst:
             below = legend + head + place // across * (head + height + foot)
             axes = panel(figure, left + place % across * (inner + gap), below, inner, height)
             axes.set(xlim=(limits[0] - margin, limits[1] + margin), xlabel="drop (points)")
-            axes.set_title(f"{keys[0]}, stream {keys[1]}" if streams > 1 else str(keys[0]))
+            axes.set_title(f"{keys[0]}\n{keys[1]}" if streams > 1 else str(keys[0]))
             if place % across == 0:
                 rows.label(axes)
             else:

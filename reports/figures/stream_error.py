@@ -56,12 +56,12 @@ class StreamError:
         across = 1 if len(panels) == 1 else 2
         down = -(-len(panels) // across)
         width = style.PAGE if wide or across == 2 else style.COLUMN
-        figure = Figure(figsize=(width, 2.35 * down + 0.2), layout="constrained")
+        figure = Figure(figsize=(width, 2.45 * down + 0.2), layout="constrained")
         places = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
         for axes, (keys, own) in zip(places, panels, strict=False):
             _panel(axes, own)
             network = own.loc[~own["reference"], "network"].iloc[0]
-            axes.set_title(", ".join((str(keys[0]), network, f"stream {keys[1]}")))
+            axes.set_title(f"{keys[0]}, {network}\n{keys[1]}")
         for axes in places[len(panels) :]:
             axes.remove()
         for axes in places[::across]:

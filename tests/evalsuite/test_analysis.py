@@ -227,7 +227,7 @@ def test_a_run_without_results_gives_empty_tables(tmp_path):
 
 def test_write_gives_the_same_files_each_time(run, summary, tmp_path):
     for name in ("first", "second"):
-        analysis.write(store.load(run.folder), tmp_path / name)
+        analysis.analyse(store.load(run.folder)).write(tmp_path / name)
     for file in ("summary.csv", "comparisons.csv"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
     read = pd.read_csv(tmp_path / "first" / "summary.csv")

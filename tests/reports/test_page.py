@@ -67,7 +67,7 @@ def test_every_path_of_the_contract_exists(index: Path) -> None:
 
 
 def test_the_csv_files_are_those_of_the_analysis(run: Run, index: Path, tmp_path: Path) -> None:
-    analysis.write(run, tmp_path)
+    analysis.analyse(run).write(tmp_path)
     for name in ("summary.csv", "comparisons.csv"):
         assert (index.parent / name).read_text() == (tmp_path / name).read_text()
 

@@ -63,7 +63,7 @@ def test_streams_have_panels_of_their_own(data: pd.DataFrame) -> None:
         figure = MeanAgainstWorst().draw(both)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert sorted(titles) == [
-        f"{task}, stream {stream}" for task in ("digits/resnet", "digits/vit") for stream in ("reversed", "usual")
+        f"{task}\n{stream}" for task in ("digits/resnet", "digits/vit") for stream in ("reversed", "usual")
     ]
 
 
