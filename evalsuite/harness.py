@@ -212,8 +212,9 @@ def _run_missing(
 
 
 def _corrupt(item: tuple[str, DomainImages], workspace: Workspace) -> None:
+    # A failure shows again, with its reason, in the trials that need these images.
     task, shown = item
-    shown.make(workspace, task_data(task, workspace.root))
+    _attempt(lambda: shown.make(workspace, task_data(task, workspace.root)))
 
 
 def _quantize(trial: Trial, workspace: Workspace) -> tuple[str, Failure | None]:

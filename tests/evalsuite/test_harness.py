@@ -152,6 +152,22 @@ def test_failure_and_refusal_are_rows_and_stop_nothing(tmp_path):
     assert execute(study, tmp_path).reused == 6, "failed trials are tried again, others are not"
 
 
+def test_corruption_that_fails_costs_only_the_trials_that_need_it(tmp_path, monkeypatch):
+    from evalsuite import materials
+
+    def broken(images, name, severity, **options):
+        if name == "contrast":
+            raise FloatingPointError("no contrast")
+        return images
+
+    monkeypatch.setattr(materials, "corrupt", broken)
+    streams = [{"protocol": "continual", "images": 24, "corruptions": [["contrast"], ["fog"]]}]
+    outcome = execute(tiny(stream=streams, adapter=[{"method": "none"}]), tmp_path)
+    assert (outcome.done, outcome.failed) == (3, 3)
+    reasons = set(store.load(tmp_path).trials["reason"])
+    assert any("FloatingPointError: no contrast" in reason for reason in reasons)
+
+
 def test_impossible_requests_write_nothing(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(RequestError, match="expected 1 to 30"):
