@@ -193,7 +193,7 @@ def _run_missing(
     workers: int,
     console: Console,
 ) -> None:
-    models = {trial.quantization: trial for trial in missing}
+    models = {trial.quantization: trial for trial in missing if not workspace.model_file(trial.quantization).is_file()}
     units: dict[tuple[str, str], list[Trial]] = {}
     for trial in missing:
         units.setdefault((trial.quantization, digest(trial.adapter.as_dict())), []).append(trial)
