@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evalsuite import metrics as metrics
-    from evalsuite import statistics as statistics
+    import evalsuite.metrics as metrics
+    import evalsuite.statistics as statistics
     from evalsuite.adaptation import adapt as adapt
     from evalsuite.corruptions import corrupt as corrupt
     from evalsuite.harness import run as run
