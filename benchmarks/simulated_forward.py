@@ -26,7 +26,7 @@ def seconds(model: nn.Module, images: Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", nargs="?", default="digits/resnet", choices=registry.names("tasks"))
     parser.add_argument("--data-root", default=os.environ.get("EVALSUITE_DATA"))
     arguments = parser.parse_args()
