@@ -83,8 +83,6 @@ class StreamImages:
 
     def __init__(self, stream: Stream, workspace: Workspace, data: TaskData) -> None:
         self.shown = domain_images(stream, data_digest(data))
-        for shown in self.shown:
-            shown.make(workspace, data)  # made already, unless that failed or the folder was emptied
         self.images = [shown.load(workspace, data) for shown in self.shown]
         self.indices = [np.array(shown.indices) for shown in self.shown]
 

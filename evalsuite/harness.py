@@ -102,6 +102,8 @@ def execute(
     """Run a study like :func:`run` and say how it ended."""
     import torch
 
+    if isinstance(study, Study) and overrides:
+        raise RequestError("overrides change a study file: expected none with a study that is checked already")
     checked = study if isinstance(study, Study) else read(study, overrides)
     if workers < 0:
         raise RequestError(f"workers = {workers}: expected at least 1, or 0 for one a core")
@@ -114,7 +116,10 @@ def execute(
     console = console or Console(stderr=True)
 
     tasks = {task: describe_task(task, root) for task in checked.tasks}
-    digests = {task: digest([facts["data_digest"], facts["weights_digest"]]) for task, facts in tasks.items()}
+    digests = {
+        task: digest([facts["source_digest"], facts["data_digest"], facts["weights_digest"]])
+        for task, facts in tasks.items()
+    }
     trials = expand(checked, digests)
     facts = {
         "name": checked.name,
@@ -135,7 +140,8 @@ def execute(
     # What a task cannot serve is refused here, before anything is written.
     shown = shared_images(missing, workspace)
     for task, calibration, seed in dict.fromkeys((t.task, t.calibration, t.seed) for t in missing):
-        select_images(calibration, task_data(task, root), seed, task_model(task, root))
+        with _plugin_faults_later():
+            select_images(calibration, task_data(task, root), seed, task_model(task, root))
     try:
         write_json(folder / "study.json", facts)
     except OSError as error:
@@ -181,9 +187,21 @@ def shared_images(trials: Sequence[Trial], workspace: Workspace) -> dict[str, tu
         if plan not in planned:
             planned.add(plan)
             data = task_data(trial.task, workspace.root)
-            for shown in domain_images(plan_stream(trial, data.test_labels), data_digest(data)):
-                needed.setdefault(shown.key, (trial.task, shown))
+            with _plugin_faults_later():
+                for shown in domain_images(plan_stream(trial, data.test_labels), data_digest(data)):
+                    needed.setdefault(shown.key, (trial.task, shown))
     return needed
+
+
+@contextmanager
+def _plugin_faults_later() -> Iterator[None]:
+    """Let a wrong request through, and any other fault of a plugin wait for the trials that it will fail."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except Exception:  # shows again, with its reason, in the trials' rows
+        return
 
 
 def _run_missing(
@@ -284,14 +302,21 @@ def _stage(
     if not items:
         return
     from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     start = time.perf_counter()
     bar = progress.add_task(name, total=sum(size(item) for item in items))
     jobs = min(workers, len(items))
     calls = (delayed(_timed)(work, item, workspace, size(item)) for item in items)
-    for result, done in Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls):
-        progress.advance(bar, done)
-        yield result
+    try:
+        for result, done in Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls):
+            progress.advance(bar, done)
+            yield result
+    except TerminatedWorkerError as error:
+        raise RequestError(
+            f"a worker process died while {name}, most likely for want of memory; run the same command with fewer "
+            "--workers, it goes on from here"
+        ) from error
     if not progress.console.is_terminal:
         progress.console.print(f"{name}: {len(items)} done in {time.perf_counter() - start:.0f} s")
 

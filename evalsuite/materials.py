@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -27,6 +27,7 @@ from evalsuite.plugins import IntArray, Pool, Task, TaskData, UInt8Array
 from evalsuite.quantization.policy import BitPolicy
 from evalsuite.randomness import numpy_generator, torch_generator
 from evalsuite.registry import Setting
+from evalsuite.store import RECORD_SCHEMA
 from evalsuite.streams import CLEAN, Domain, Stream
 from evalsuite.study import Calibration
 from evalsuite.trials import Trial
@@ -55,20 +56,28 @@ class Workspace:
 @functools.lru_cache(maxsize=2)
 def task_data(task: str, root: str | None) -> TaskData:
     """Load a task's images; the last two tasks' stay loaded in this process."""
-    source: Task = registry.load("tasks", task)()
-    return source.data(root)
+    source: Task = registry.configure("tasks", task).build()
+    data = source.data(root)
+    for name, values in data.groups.items():
+        if name in RECORD_SCHEMA.names or len(values) != len(data.test_labels):
+            raise RequestError(
+                f"task {task!r}, group column {name!r} of {len(values)} values: expected {len(data.test_labels)}, "
+                f"and a name other than {', '.join(RECORD_SCHEMA.names)}"
+            )
+    return data
 
 
 def task_model(task: str, root: str | None) -> nn.Module:
     """Build a task's network with its trained weights, in eval mode."""
-    source: Task = registry.load("tasks", task)()
+    source: Task = registry.configure("tasks", task).build()
     return source.model(root).eval()
 
 
 def data_digest(data: TaskData) -> str:
-    """Hash of a task's images, labels and normalisation."""
+    """Hash of a task's images, labels, groups and normalisation."""
     arrays = digest_arrays(data.test_images, data.test_labels, data.pool_images, data.pool_labels)
-    return digest([arrays, data.classes, data.mean, data.std])
+    groups = {name: np.asarray(values).tolist() for name, values in data.groups.items()}
+    return digest([arrays, groups, data.classes, data.mean, data.std])
 
 
 def describe_task(task: str, root: str | None) -> dict[str, Any]:
@@ -81,6 +90,7 @@ def describe_task(task: str, root: str | None) -> dict[str, Any]:
         "image_size": source.image_size,
         "test_images": len(data.test_images),
         "pool_images": len(data.pool_images),
+        "source_digest": registry.source_digest(task),
         "data_digest": data_digest(data),
         "weights_digest": digest_tensors(task_model(task, root).state_dict()),
     }
@@ -146,7 +156,13 @@ class DomainImages:
         """Return (n, H, W, 3) uint8, memory-mapped where they were corrupted."""
         if self.domain.name == CLEAN:
             return data.test_images[list(self.indices)]
-        images: UInt8Array = np.load(workspace.images_file(self.key), mmap_mode="r")
+        file = workspace.images_file(self.key)
+        try:
+            images: UInt8Array = np.load(file, mmap_mode="r")
+        except (OSError, ValueError, EOFError):  # missing or broken: what can be made can be made again
+            file.unlink(missing_ok=True)
+            self.make(workspace, data)
+            images = np.load(file, mmap_mode="r")
         return images
 
     def make(self, workspace: Workspace, data: TaskData) -> None:
@@ -227,7 +243,16 @@ class QuantizedModel:
 
 
 def load_quantized(trial: Trial, workspace: Workspace) -> QuantizedModel:
-    """Load what :func:`quantize_model` kept."""
+    """Load what :func:`quantize_model` kept; a file that is broken is made again."""
+    try:
+        return _load_quantized(trial, workspace)
+    except (SafetensorError, OSError):
+        workspace.model_file(trial.quantization).unlink(missing_ok=True)
+        quantize_model(trial, workspace)
+        return _load_quantized(trial, workspace)
+
+
+def _load_quantized(trial: Trial, workspace: Workspace) -> QuantizedModel:
     file = workspace.model_file(trial.quantization)
     data = task_data(trial.task, workspace.root)
     with warnings.catch_warnings():

@@ -60,7 +60,7 @@ def load(kind: Kind, name: str) -> Any:
         raise unknown_name(kind[:-1] if kind != "studies" else "study", name, names(kind))
     try:
         return point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # one broken package must not take the others along
         raise RequestError(
             f"{kind[:-1]} {name!r} is registered as {point.value} but cannot be loaded: {error}"
         ) from error
@@ -76,8 +76,10 @@ def _load_path(path: str) -> Any:
     else:
         try:
             module = importlib.import_module(where)
-        except ImportError as error:
-            raise RequestError(f"cannot import {where!r}: {error}; expected package.module:Class") from error
+        except Exception as error:  # whatever a foreign module does when it is imported
+            raise RequestError(
+                f"cannot import {where!r}: {type(error).__name__}: {error}; expected package.module:Class"
+            ) from error
     if not hasattr(module, attribute):
         raise RequestError(f"{where} has no {attribute!r}; it defines {', '.join(_classes(module)) or 'no class'}")
     return getattr(module, attribute)
@@ -138,7 +140,7 @@ class Setting:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that enters a trial's identity and ``study.json``."""
-        value = {"name": self.name, **self.values()}
+        value = {"name": self.name, "options": self.values()}
         return value | ({"source": self.source} if self.source else {})
 
 
@@ -150,12 +152,20 @@ def configure(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -
     RequestError
         If the plugin or an option is unknown, or an option has an impossible value.
     """
-    plugin = _construct(kind, name, dict(options or {}))
-    resolved = {field.name: getattr(plugin, field.name) for field in _fields(type(plugin))}
-    return Setting(kind, name, canonical_json(resolved), _source(name))
+    where, _, attribute = name.rpartition(":")
+    name = f"{Path(where)}:{attribute}" if where.endswith(".py") else name  # ./a.py and a.py are the same file
+    resolved = _resolved(_construct(kind, name, dict(options or {})))
+    # Once more, so that a default of 1 for a float becomes 1.0, as it does where it is given.
+    resolved = _resolved(_construct(kind, name, resolved))
+    return Setting(kind, name, canonical_json(resolved), source_digest(name))
 
 
-def _source(name: str) -> str:
+def _resolved(plugin: Any) -> dict[str, Any]:
+    return {field.name: getattr(plugin, field.name) for field in _fields(type(plugin))}
+
+
+def source_digest(name: str) -> str:
+    """Digest of the file that a ``path.py:Class`` plugin comes from, empty for any other."""
     where, _, _ = name.rpartition(":")
     return digest(Path(where).read_text(encoding="utf-8")) if where.endswith(".py") else ""
 
@@ -186,12 +196,18 @@ def _construct(kind: Kind, name: str, options: dict[str, Any]) -> Any:
     for key in options:
         if key not in known:
             raise unknown_name(f"option of {kind[:-1]} {name!r}", key, known)
-    if not dataclasses.is_dataclass(cls):
-        return cls()
+    what = f"{kind[:-1]} {name!r}"
+    if not isinstance(cls, type):
+        raise RequestError(f"{what} is a {type(cls).__name__}: expected a class")
     try:
-        return TypeAdapter(cls).validate_python(options)
+        if not dataclasses.is_dataclass(cls):
+            return cls()
+        # JSON's strict rules: a list may be a tuple and 1 a float, but true is no number and "6" no 6.
+        return TypeAdapter(cls).validate_json(canonical_json(options), strict=True)
     except ValidationError as error:
-        raise validation_error(f"{kind[:-1]} {name!r}", error) from error
+        raise validation_error(what, error) from error
+    except TypeError as error:
+        raise RequestError(f"{what} cannot be made: {error}; expected options with defaults") from error
 
 
 def validation_error(what: str, error: ValidationError) -> RequestError:

@@ -158,16 +158,13 @@ def parse(raw: Mapping[str, Any], where: str = "study") -> Study:
     for key, value in raw.items():
         if key not in _FIELDS:
             raise unknown_name(f"key in {where}", key, _FIELDS)
-        try:
-            values[key] = TypeAdapter(_FIELDS[key]).validate_python(value, strict=True)
-        except ValidationError as error:
-            raise registry.validation_error(f"{where}, {key}", error) from error
+        values[key] = _typed(key, value, where)
     for key in _REQUIRED:
         if not values.get(key):
             raise RequestError(f"{where} has no {key!r}: expected one of each of {', '.join(_REQUIRED)}")
     seeds = values.get("seeds", [0])
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise RequestError(f"{where}, seeds = {seeds}: expected different whole numbers from 0")
+    if not seeds or not 0 <= min(seeds) <= max(seeds) < 2**63 or len(set(seeds)) < len(seeds):
+        raise RequestError(f"{where}, seeds = {seeds}: expected different whole numbers from 0, below 2^63")
     if values.get("source_images", 1) < 1:
         raise RequestError(f"{where}, source_images = {values['source_images']}: expected at least 1")
     for task in values["tasks"]:
@@ -189,6 +186,14 @@ def parse(raw: Mapping[str, Any], where: str = "study") -> Study:
     )
 
 
+def _typed(key: str, value: Any, where: str) -> Any:
+    """Return a key's value if it is of the key's type."""
+    try:
+        return TypeAdapter(_FIELDS[key]).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise registry.validation_error(f"{where}, {key}", error) from error
+
+
 def _analysis(values: Mapping[str, int], where: str) -> Analysis:
     known = [field.name for field in fields(Analysis)]
     for key in values:
@@ -199,9 +204,13 @@ def _analysis(values: Mapping[str, int], where: str) -> Analysis:
 
 def _filter(values: dict[str, Any], where: str) -> dict[str, Any]:
     known = ["task", "seed", "bits", "calibration", "quantizer", "adapter", "stream"]
-    for key in values:
+    for key, value in values.items():
         if key not in known and key.partition(".")[0] not in ("quantizer", "adapter", "stream"):
             raise unknown_name(f"key in [[exclude]] of {where}", key, known)
+        if not all(isinstance(part, str | int | float) for part in (value if isinstance(value, list) else [value])):
+            raise RequestError(f"[[exclude]] of {where}, {key} = {value!r}: expected text, a number or a list of them")
+    if not values:
+        raise RequestError(f"[[exclude]] of {where} is empty: expected at least one setting")
     return values
 
 
@@ -227,7 +236,10 @@ def _named(table_name: str, table: Mapping[str, Any], where: str) -> Iterable[tu
     given = table.get(key)
     if given is None:
         raise RequestError(f"[[{table_name}]] in {where} has no {key!r}: it has {', '.join(table) or 'nothing'}")
-    for name in given if isinstance(given, list) else [given]:
+    names = given if isinstance(given, list) else [given]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise RequestError(f"[[{table_name}]] in {where}, {key} = {given!r}: expected a name or a list of names")
+    for name in names:
         options = {k: v for k, v in table.items() if k != key}
         for chosen in _grid(options, registry.list_options(_kind(table_name), name)):
             yield name, chosen
@@ -245,6 +257,8 @@ def _calibrations(table: Mapping[str, Any], where: str) -> Iterable[Calibration]
     steps = table.get("steps", [table])
     if "steps" in table and len(table) > 1:
         raise RequestError(f"[[calibration]] in {where}: give either steps or one protocol, not both")
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
+        raise RequestError(f"[[calibration]] in {where}, steps = {steps!r}: expected a list of tables")
     for combination in itertools.product(*[list(_settings("calibration", step, where)) for step in steps]):
         for setting in combination:
             if not hasattr(registry.load("protocols", setting.name), "select"):
@@ -267,7 +281,7 @@ def _quantizers(table: Mapping[str, Any], where: str) -> Iterable[Quantized]:
                 raise RequestError(f"[[quantizer]] in {where}: give either bits or weight_bits and activation_bits")
             policy["weight_bits"], policy["activation_bits"] = parse_bits(str(bits))
         try:
-            checked = TypeAdapter(BitPolicy).validate_python(policy)
+            checked = TypeAdapter(BitPolicy).validate_json(canonical_json(policy), strict=True)
         except ValidationError as error:
             raise registry.validation_error(f"[[quantizer]] in {where}", error) from error
         yield Quantized(configure("quantizers", name, options), checked)
@@ -285,6 +299,7 @@ def _override(raw: dict[str, Any], text: str) -> None:
     if not dot:
         raw[key] = value
     elif table in _TABLES:
+        _typed(table, raw.get(table, []), "study")
         entries = [step for entry in raw.get(table, []) for step in entry.get("steps", [entry])]
         fitting = [entry for entry in entries if option in entry or option in _known(table, entry)]
         if not fitting:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from evalsuite import registry
+from evalsuite.errors import RequestError
 from evalsuite.hashing import canonical_json, digest
 from evalsuite.quantization.policy import BitPolicy
 from evalsuite.registry import Setting, configure
@@ -35,16 +36,15 @@ class Trial:
     @property
     def quantization(self) -> str:
         """Hash of what the quantized model depends on."""
-        return digest(
-            [_SCHEMA, self.task, self.digests, self.calibration.as_dict(), self.quantizer.as_dict(), self.seed]
-        )
+        draw = self.seed if self.quantizer.bits is not None else None
+        return digest([_SCHEMA, self.task, self.digests, self.calibration.as_dict(), self.quantizer.as_dict(), draw])
 
     @property
     def identity(self) -> str:
         """Hash of the resolved settings, 16 hex digits."""
         # An adapter that never changes the model reads no source images, so their number is not its identity.
         source = self.source_images if adapts(self.adapter) else 0
-        return digest([self.quantization, self.adapter.as_dict(), self.stream.as_dict(), source])
+        return digest([self.quantization, self.adapter.as_dict(), self.stream.as_dict(), self.seed, source])
 
     @property
     def is_reference(self) -> bool:
@@ -86,15 +86,23 @@ def expand(study: Study, digests: Mapping[str, str]) -> list[Trial]:
 
     ``digests``: by task, of its images and weights. A quantizer that is not calibrated (full precision) is
     the same trial for every calibration set; references that the study does not ask for are added at the end.
+    Raises RequestError for a filter that matches nothing, or filters that leave nothing.
     """
     trials: dict[str, Trial] = {}
+    unused = set(study.exclude)
     for task, calibration, quantizer, adapter, stream, seed in itertools.product(
         study.tasks, study.calibrations, study.quantizers, study.adapters, study.streams, study.seeds
     ):
         seen = calibration if quantizer.bits is not None else _UNCALIBRATED
         trial = Trial(task, digests[task], seen, quantizer, adapter, stream, seed, study.source_images)
-        if not any(_matches(trial, json.loads(text)) for text in study.exclude):
+        matching = [text for text in study.exclude if _matches(trial, json.loads(text))]
+        unused.difference_update(matching)
+        if not matching:
             trials.setdefault(trial.identity, trial)
+    if unused:
+        raise RequestError(f"[[exclude]] {min(unused)} matches no trial of the study: expected one that does")
+    if not trials:
+        raise RequestError("[[exclude]] leaves no trial of the study: expected at least one")
     for trial in list(trials.values()):
         own = reference(trial, study)
         trials.setdefault(own.identity, own)
@@ -123,12 +131,18 @@ T = TypeVar("T")
 
 def labels(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
     """Return short names for people by trial: what a setting calls itself, and the options that tell it from others."""
-    calibrations = _distinct((t.calibration for t in trials), str, lambda c: {"steps": c.as_dict()}, lambda c: {})
+    calibrations = _distinct((t.calibration for t in trials), str, lambda c: {"steps": c.as_dict()}, lambda c: {}, str)
     quantizers = _distinct(
-        (t.quantizer for t in trials), lambda q: display_name(q.method), _quantizer_options, _quantizer_defaults
+        (t.quantizer for t in trials),
+        lambda q: display_name(q.method),
+        _quantizer_options,
+        _quantizer_defaults,
+        lambda q: q.method.name,
     )
-    adapters = _distinct((t.adapter for t in trials), display_name, Setting.values, _defaults)
-    streams = _distinct((t.stream for t in trials), display_name, Setting.values, _defaults)
+    adapters = _distinct(
+        (t.adapter for t in trials), display_name, Setting.values, _defaults, lambda adapter: adapter.name
+    )
+    streams = _distinct((t.stream for t in trials), display_name, Setting.values, _defaults, lambda s: s.name)
     return {
         t.identity: {
             "calibration_label": calibrations[t.calibration],
@@ -158,21 +172,29 @@ def _distinct(
     name: Callable[[T], str],
     options: Callable[[T], Mapping[str, Any]],
     defaults: Callable[[T], Mapping[str, Any]],
+    plugin: Callable[[T], str],
 ) -> dict[T, str]:
-    """Name settings, adding to those of one name the options in which they differ, save switches at their default."""
+    """Name settings, adding to those of one name the options in which they differ, save switches at their default.
+
+    Where two plugins call themselves alike, the name by which the study calls them is added.
+    """
     unique = list(dict.fromkeys(settings))
     names = {setting: name(setting).replace("_", " ") for setting in unique}
+    for alike in set(names.values()):
+        own = [setting for setting in unique if names[setting] == alike]
+        if len({plugin(setting) for setting in own}) > 1:
+            names |= {setting: f"{alike} ({plugin(setting)})" for setting in own}
     found = {}
     for setting in unique:
         kin = [options(other) for other in unique if names[other] == names[setting]]
-        own, usual = options(setting), defaults(setting)
+        chosen, usual = options(setting), defaults(setting)
         differing = [
             key
-            for key, value in own.items()
+            for key, value in chosen.items()
             if len({canonical_json(other.get(key)) for other in kin}) > 1
             and not (isinstance(value, bool) and value is usual.get(key))
         ]
-        found[setting] = " ".join([names[setting], *(_worded(key, own[key]) for key in differing)])
+        found[setting] = " ".join([names[setting], *(_worded(key, chosen[key]) for key in differing)])
     return found
 
 

@@ -102,3 +102,43 @@ class Drifting:
             logits = model(images)
             model[1].bias.add_(self.size * torch.randn(3, generator=generator))
         return logits
+
+
+@dataclass(frozen=True)
+class Named(Scaled):
+    """Has an option called name."""
+
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class AlsoNamed(Named):
+    """Has the same options."""
+
+
+@dataclass(frozen=True)
+class Aimless:
+    """A stream whose plan fails."""
+
+    def domains(self) -> tuple[object, ...]:
+        return ()
+
+    def plan(self, labels: object, generator: object) -> object:
+        raise IndexError("no plan")
+
+
+@dataclass(frozen=True)
+class Dying(Scaled):
+    """Kills its process while calibrating."""
+
+    def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:
+        import os
+
+        os._exit(3)
+
+
+@dataclass(frozen=True)
+class WholeDefault:
+    """A float whose default is written as a whole number."""
+
+    strength: float = 1

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -212,3 +213,57 @@ def test_public_function_returns_the_folder(tmp_path, monkeypatch):
     folder = evalsuite.run(tiny(quantizer=[{"method": "full_precision"}], adapter=[{"method": "none"}]), device="cpu")
     assert folder.as_posix() == "runs/tiny"
     assert json.loads((folder / "study.json").read_text())["name"] == "tiny"
+
+
+def test_plan_that_fails_costs_only_its_own_trials(tmp_path):
+    good = {"protocol": "continual", "images": 24, "corruptions": ["contrast"]}
+    study = tiny(stream=[good, {"protocol": "_dummies.plugins:Aimless"}], adapter=[{"method": "none"}])
+    outcome = execute(study, tmp_path)
+    assert (outcome.done, outcome.failed) == (3, 3)
+    assert any("IndexError: no plan" in reason for reason in store.load(tmp_path).trials["reason"])
+
+
+def test_worker_that_dies_is_a_clear_line_and_the_run_goes_on_later(tmp_path):
+    study = tiny(quantizer=[{"method": "full_precision"}, {"method": "_dummies.plugins:Dying"}])
+    with pytest.raises(RequestError, match="a worker process died while quantizing"):
+        execute(study, tmp_path, workers=2)
+
+
+def test_broken_intermediate_files_are_made_again(finished, tmp_path):
+    execute(tiny(), tmp_path)
+    for file in (*(tmp_path / ".work").rglob("*.safetensors"), *(tmp_path / ".work").rglob("*.npy")):
+        file.write_bytes(file.read_bytes()[:50])
+    for file in (tmp_path / "records").iterdir():
+        file.unlink()
+    assert execute(tiny(), tmp_path).done == 12
+    pd.testing.assert_frame_equal(store.load(tmp_path).records, finished.records, check_exact=True)
+
+
+def test_edited_task_is_another_task(tmp_path, monkeypatch):
+    file = tmp_path / "task.py"
+    code = "from _dummies.plugins import StripesTask\n\n\nclass Task(StripesTask):\n    'A task.'\n"
+    file.write_text(code)
+    study = tiny(tasks=[f"{file}:Task"], adapter=[{"method": "none"}])
+    assert execute(study, tmp_path / "run").reused == 0
+    file.write_text(code + "    edited = True\n")
+    assert execute(study, tmp_path / "run").reused == 0
+
+
+def test_group_columns_may_not_hide_records(tmp_path, monkeypatch):
+    from evalsuite import materials
+
+    data = plugins.StripesTask().data(None)
+    monkeypatch.setattr(
+        plugins.StripesTask, "data", lambda self, root: replace(data, groups={"label": data.test_labels})
+    )
+    materials.task_data.cache_clear()
+    try:
+        with pytest.raises(RequestError, match="group column 'label'"):
+            execute(tiny(), tmp_path)
+    finally:
+        materials.task_data.cache_clear()
+
+
+def test_overrides_need_a_study_file(tmp_path):
+    with pytest.raises(RequestError, match="expected none with a study that is checked already"):
+        execute(tiny(), tmp_path, overrides=["seeds=[1]"])

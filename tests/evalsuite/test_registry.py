@@ -41,7 +41,7 @@ def test_settings_of_equal_meaning_are_equal():
 def test_setting_builds_the_plugin():
     setting = registry.configure("quantizers", plugins.SCALED, {"levels": 7})
     assert setting.build() == plugins.Scaled(7)
-    assert setting.as_dict() == {"name": plugins.SCALED, "levels": 7}
+    assert setting.as_dict() == {"name": plugins.SCALED, "options": {"levels": 7}}
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,34 @@ def test_registered_plugin_that_cannot_be_loaded_is_named(monkeypatch):
             registry.load("adapters", "gone")
     finally:
         registry._entry_points.cache_clear()
+
+
+def test_a_default_and_the_same_value_given_are_one_setting():
+    name = "_dummies.plugins:WholeDefault"
+    assert registry.configure("adapters", name) == registry.configure("adapters", name, {"strength": 1})
+
+
+def test_two_spellings_of_a_file_are_one_plugin(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("class Mine:\n    'Mine.'\n")
+    assert registry.configure("quantizers", "./mine.py:Mine") == registry.configure("quantizers", "mine.py:Mine")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def Mine(): pass", "is a function: expected a class"),
+        ("class Mine:\n    def __init__(self, x): pass", "cannot be made"),
+        ("syntax error", "cannot be imported: SyntaxError"),
+    ],
+)
+def test_targets_that_are_no_plugin(tmp_path, code, message):
+    (tmp_path / "mine.py").write_text(code)
+    with pytest.raises(RequestError, match=message):
+        registry.configure("quantizers", f"{tmp_path}/mine.py:Mine")
+
+
+@pytest.mark.parametrize("name", [":Mine", ".:Mine", "os:path", "json:dumps"])
+def test_import_paths_that_are_no_plugin(name):
+    with pytest.raises(RequestError):
+        registry.configure("quantizers", name)

@@ -49,14 +49,16 @@ def test_calibration_steps_compose():
 def test_resolved_study_parses_to_itself():
     study = tiny(exclude=[{"adapter": "none", "bits": ["W4A4"]}])
     values = study.as_dict()
+
+    def table(setting, key):
+        return {key: setting["name"], **setting["options"]}
+
     again = {
         **{k: values[k] for k in ("name", "title", "tasks", "seeds", "source_images", "analysis", "exclude")},
-        "calibration": [{"steps": [{"protocol": s.pop("name"), **s} for s in c]} for c in values["calibration"]],
-        "quantizer": [
-            {"method": q["method"].pop("name"), **q["method"], **(q["bits"] or {})} for q in values["quantizer"]
-        ],
-        "adapter": [{"method": a.pop("name"), **a} for a in values["adapter"]],
-        "stream": [{"protocol": s.pop("name"), **s} for s in values["stream"]],
+        "calibration": [{"steps": [table(s, "protocol") for s in c]} for c in values["calibration"]],
+        "quantizer": [table(q["method"], "method") | (q["bits"] or {}) for q in values["quantizer"]],
+        "adapter": [table(a, "method") for a in values["adapter"]],
+        "stream": [table(s, "protocol") for s in values["stream"]],
     }
     assert parse(again) == study
 
@@ -81,6 +83,7 @@ def test_minimal_file_and_overrides(tmp_path):
         ("stream.images", "expected KEY=VALUE"),
         ("quantizer.bits=W4A4", "unknown option of"),
         ("name.first=3", "has no options"),
+        ("adapter=5", "adapter = 5"),
     ],
 )
 def test_wrong_overrides(tmp_path, override, message):
@@ -110,6 +113,15 @@ def test_wrong_overrides(tmp_path, override, message):
         ({"quantizer": [{"method": plugins.SCALED, "bits": "W4A4", "weight_bits": 4}]}, "give either bits or"),
         ({"quantizer": [{"method": plugins.SCALED, "fold_norm": "perhaps"}]}, "fold_norm = 'perhaps'"),
         ({"adapter": [{"method": "none", "rate": []}]}, r"rate = \[\]: expected at least one value"),
+        ({"adapter": [{"method": []}]}, "expected a name or a list of names"),
+        ({"adapter": [{"method": 5}]}, "expected a name or a list of names"),
+        ({"adapter": {"method": "none"}}, "valid list"),
+        ({"calibration": [{"steps": 5}]}, "expected a list of tables"),
+        ({"calibration": [{"protocol": "calibration", "size": True}]}, "size = True"),
+        ({"calibration": [{"protocol": "calibration", "size": "6"}]}, "size = '6'"),
+        ({"exclude": [{}]}, "is empty"),
+        ({"exclude": [{"bits": {"a": 1}}]}, "expected text, a number or a list"),
+        ({"seeds": [2**70]}, "below 2"),
     ],
 )
 def test_wrong_studies_are_refused_in_one_line(changes, message):
@@ -134,3 +146,9 @@ def test_registered_studies_are_sound():
     assert len(study.adapters) >= 4
     assert len(study.streams[0].build().domains()) == 15
     assert len(study.tasks) == 2
+
+
+def test_override_of_an_option_in_a_table_of_the_wrong_form(tmp_path):
+    file = write(tmp_path / "mine.toml", MINIMAL.replace("[[stream]]", "[stream]"))
+    with pytest.raises(RequestError, match="stream = "):
+        read(file, ["stream.images=3"])

@@ -1,7 +1,10 @@
 import pandas as pd
+import pytest
 from _dummies import plugins
 from _dummies.studies import tiny
 
+from evalsuite import registry
+from evalsuite.errors import RequestError
 from evalsuite.trials import expand, labels, reference
 
 DIGESTS = {plugins.TASK: "d"}
@@ -52,6 +55,44 @@ def test_exclusion():
     trials = expand(study, DIGESTS)
     assert not any(t.quantizer.bits is None and t.adapter.name != "none" for t in trials)
     assert not any(t.settings().get("quantizer.levels") == 1 for t in trials)
+
+
+@pytest.mark.parametrize(
+    ("exclude", "message"),
+    [
+        ({"quantizer": "full_precission"}, "matches no trial"),
+        ({"quantizer.levls": 1}, "matches no trial"),
+        ({"task": plugins.TASK}, "leaves no trial"),
+    ],
+)
+def test_filters_that_match_nothing_or_everything_are_refused(exclude, message):
+    with pytest.raises(RequestError, match=message):
+        expand(tiny(exclude=[exclude]), DIGESTS)
+
+
+def test_full_precision_is_one_model_for_all_seeds():
+    trials = [t for t in expand(tiny(seeds=[0, 1]), DIGESTS) if t.quantizer.bits is None]
+    assert len({t.quantization for t in trials}) == 1
+    assert len({t.identity for t in trials}) == 8
+
+
+def test_plugins_of_one_name_keep_apart(tmp_path):
+    code = "from _dummies.plugins import Scaled\n\n\nclass Mine(Scaled):\n    'Mine.'\n"
+    names = []
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "m.py").write_text(code)
+        names.append(f"{tmp_path / folder / 'm.py'}:Mine")
+    trials = expand(tiny(quantizer=[{"method": names}], adapter=[{"method": "none"}]), DIGESTS)
+    found = {labels(trials)[t.identity]["quantizer_label"] for t in trials if t.quantizer.bits}
+    assert found == {f"Mine ({name}) W8A8" for name in names}
+
+
+def test_an_option_called_name_is_no_plugin_s_name():
+    settings = [
+        registry.configure("quantizers", f"_dummies.plugins:{cls}", {"name": "x"}) for cls in ("Named", "AlsoNamed")
+    ]
+    assert settings[0].as_dict() != settings[1].as_dict()
 
 
 def test_labels_name_what_differs():
