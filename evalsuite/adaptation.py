@@ -65,6 +65,8 @@ class AdaptedModel:
         ------
         RequestError
             If the batch is empty, misshapen or holds NaN or infinity; nothing has been adapted then.
+        RuntimeError
+            If a logit is NaN or infinite.
         """
         batches = (self._meter.spent - self._at_reset).batches
         _check(images, f"batch {batches + 1}")
@@ -74,6 +76,12 @@ class AdaptedModel:
             raise RequestError(
                 f"{type(self._adapter).__name__} gave logits of shape {tuple(logits.shape)}; "
                 f"expected ({len(images)}, classes)"
+            )
+        broken = logits.numel() - int(torch.isfinite(logits).sum())
+        if broken:
+            raise RuntimeError(
+                f"{type(self._adapter).__name__} on {type(self._model).__name__}, batch {batches + 1}: "
+                f"{broken} of {logits.numel()} logits are not finite"
             )
         return logits
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from evalsuite.errors import RequestError
-from evalsuite.registry import configure
+from evalsuite.registry import configure, option_names
 from evalsuite.store import Run
 from evalsuite.study import Study, parse
 
@@ -16,63 +16,107 @@ BITS = ("W8A8", "W4A4")
 SEEDS = (0, 1, 2)
 IMAGES = 300
 ALPHA = 0.05
+AFFORDABLE = {"iterations": 500, "learning_rate": 0.01}
+"""What a compared method that iterates gets of these options, so that an audit takes minutes."""
+GIVEN = "Intervals are over images, with the calibration draws (seeds) taken as given."
 
 
 def audit_study(target: str, task: str, against: list[str]) -> Study:
     """Return the study of an audit: target and others at W8A8 and W4A4, 15 corruptions, three calibration draws.
+
+    The target runs with its own defaults; others that have an option ``iterations`` get ``AFFORDABLE``.
 
     Raises
     ------
     RequestError
         If the target cannot be loaded, lacks a method of the contract, or is compared with itself alone.
     """
-    plugin = configure("quantizers", target).build()
+    setting = configure("quantizers", target)
+    plugin = setting.build()
     for method in ("insert", "calibrate"):
         if not callable(getattr(plugin, method, None)):
             raise RequestError(f"{target} has no method {method!r}: a quantizer has insert and calibrate")
-    others = [name for name in against if name != target]
+    others = [name for name in against if configure("quantizers", name).name != setting.name]
     if not others:
         raise RequestError(f"nothing to compare {target!r} with: name other quantizers by --against")
-    for name in others:
-        configure("quantizers", name)
+    options = {other: _affordable(other) for other in others}
     name = target.rpartition(":")[2].replace("/", "-")
+    description = f"{name} against {', '.join(others)} on {task}: is it better, where does it break, is it real?"
+    if any(options.values()):
+        iterations, rate = AFFORDABLE["iterations"], AFFORDABLE["learning_rate"]
+        description += f" Compared methods that iterate get {iterations} iterations at a learning rate of {rate}."
     raw: dict[str, Any] = {
         "name": f"audit-{name}",
         "title": f"Audit of {name}",
-        "description": f"{name} against {', '.join(others)} on {task}: is it better, where does it break, is it real?",
+        "description": description,
         "tasks": [task],
         "seeds": list(SEEDS),
         "calibration": [{"protocol": "calibration", "size": 128}],
-        "quantizer": [{"method": "full_precision"}, {"method": [target, *others], "bits": list(BITS)}],
+        "quantizer": [
+            {"method": "full_precision"},
+            {"method": target, "bits": list(BITS)},
+            *({"method": other, "bits": list(BITS), **given} for other, given in options.items()),
+        ],
         "adapter": [{"method": "none"}],
         "stream": [{"protocol": "continual", "images": IMAGES, "clean_first": True}],
     }
     return parse(raw, "the audit's study")
 
 
+def _affordable(name: str) -> dict[str, Any]:
+    known = option_names("quantizers", name)
+    return {key: value for key, value in AFFORDABLE.items() if "iterations" in known and key in known}
+
+
 def findings(run: Run, target: str) -> list[str]:
-    """Say how the target compares with each of the others at each bit width, in sentences."""
+    """Say how the target compares with each of the others at each bit width, in sentences.
+
+    A difference is claimed only where the Holm-corrected test over domains and the interval over images agree:
+    all domains show the same images, so a test over domains alone would take one image for many.
+    """
     from evalsuite.analysis import analyse
 
-    own = set(run.trials.loc[run.trials["quantizer"] == target, "quantizer_label"])
+    trials = run.trials[run.trials["quantizer"] == configure("quantizers", target).name]
+    lost = [_lost(trials)] if (trials["status"] != "done").any() else []
+    if not (trials["status"] == "done").any():
+        return lost
+    own = set(trials["quantizer_label"])
     analysis = analyse(run)
     summary = analysis.summary.to_dict("records")
     comparisons = analysis.comparisons.to_dict("records")
     alike = [row for row in comparisons if row["factor"] == "quantizer" and (row["a"] in own) != (row["b"] in own)]
+    contests = [row for row in alike if _bits(row["a"]) == _bits(row["b"])]
     return [
+        *lost,
         *(_harm(row) for row in summary if row["quantizer_label"] in own),
-        *(_contest(row, own) for row in alike if _bits(row["a"]) == _bits(row["b"])),
+        *(_contest(row, own) for row in contests),
+        *([GIVEN] if any(pd.notna(row["p_holm"]) for row in contests) else []),
     ]
 
 
-def _harm(row: Mapping[Hashable, Any]) -> str:
-    p = row["worst_drop_class_p_holm"]
-    verdict = "more than chance alone gives" if p < ALPHA else "no more than chance alone may give"
+def _lost(trials: pd.DataFrame) -> str:
+    lost = trials[trials["status"] != "done"]
+    counts = " and ".join(f"{count} {status}" for status, count in lost["status"].value_counts(sort=False).items())
+    first = lost.iloc[0]
     return (
-        f"{row['quantizer_label']}: {100 * row['drop']:.1f} points more errors than full precision on average, "
-        f"{100 * row['worst_drop_class_value']:.1f} in its worst class ({row['worst_drop_class']}), {verdict} "
-        f"({100 * row['worst_drop_class_null']:.1f} expected, p = {p:.2g})."
+        f"{len(lost)} of the {len(trials)} trials of the target gave no result ({counts}), "
+        f"the first, {first['quantizer_label']}, because: {first['reason'].rstrip('.')}."
     )
+
+
+def _harm(row: Mapping[Hashable, Any]) -> str:
+    label, p = row["quantizer_label"], row["worst_drop_class_p_holm"]
+    if pd.isna(p):
+        return (
+            f"{label}: {100 * row['error']:.1f} % errors; whether it harms one class more than another "
+            "could not be tested: there is no full-precision result to compare with."
+        )
+    drop = f"{label}: {100 * row['drop']:.1f} points more errors than full precision on average"
+    worst = f"{100 * row['worst_drop_class_value']:.1f} in its worst class ({row['worst_drop_class']})"
+    chance = f"{100 * row['worst_drop_class_null']:.1f} expected by chance, p = {p:.2g}"
+    if p < ALPHA:
+        return f"{drop}, {worst}, more than chance alone gives ({chance})."
+    return f"{drop}, {worst}; no evidence that it harms one class more than another ({chance})."
 
 
 def _contest(row: Mapping[Hashable, Any], own: set[str]) -> str:
@@ -80,10 +124,12 @@ def _contest(row: Mapping[Hashable, Any], own: set[str]) -> str:
     gap = 100 * sign * row["difference"] + 0.0  # no "-0.0"
     if pd.isna(row["p_holm"]):
         return f"{mine} against {other}: {gap:+.1f} points of mean error; no test ({row['note']})."
-    verdict = ("worse than" if gap > 0 else "better than") if row["p_holm"] < ALPHA else "not distinguishable from"
+    low, high = sorted(100 * sign * row[edge] + 0.0 for edge in ("low", "high"))
+    distinct = row["p_holm"] < ALPHA and (low > 0 or high < 0)
+    verdict = ("worse than" if low > 0 else "better than") if distinct else "not distinguishable from"
     return (
         f"{mine} is {verdict} {other}: {gap:+.1f} points of mean error "
-        f"(p = {row['p_holm']:.2g} after Holm, {row['n']} domains)."
+        f"(95 % interval {low:+.1f} to {high:+.1f}; p = {row['p_holm']:.2g} after Holm, {row['n']} domains)."
     )
 
 

@@ -77,7 +77,9 @@ def _plugins(kind: registry.Kind) -> Check:
 
 def _task(name: str, root: str | None) -> Check:
     try:
-        data = registry.load("tasks", name)().data(root)
+        task = registry.load("tasks", name)()
+        data = task.data(root)
+        task.model(root)
     except RequestError as error:
         remedy = "give the folder by --data-root or EVALSUITE_DATA" if root is None else "put the file there"
         return Check(name, False, str(error), remedy, needed=False)

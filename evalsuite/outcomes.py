@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from evalsuite.errors import RequestError
@@ -193,8 +192,7 @@ def _facts(rows: pd.DataFrame) -> dict[str, Any]:
 def _read(run: Run, trial: str, layouts: dict[str, Layout]) -> tuple[Outcome, NDArray[np.float32]]:
     """Read a trial's outcome, and the confidences in the same order."""
     numbers = ["severity", "image", "position", "label", "prediction", "confidence"]
-    with pq.ParquetFile(run.folder / "records" / f"{trial}.parquet") as file:
-        table = file.read(["domain", *numbers]).unify_dictionaries().combine_chunks()
+    table = run.records_of(trial, ["domain", *numbers]).unify_dictionaries().combine_chunks()
     column = {name: table[name].to_numpy() for name in numbers}
     coded = table["domain"].chunk(0)
     names, scale = coded.dictionary.to_pylist(), int(column["severity"].max()) + 1

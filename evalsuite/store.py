@@ -7,6 +7,8 @@ into step after an interrupt. ``trials.parquet`` is gathered from those rows whe
 from __future__ import annotations
 
 import json
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +20,7 @@ import pyarrow.parquet as pq
 
 from evalsuite.errors import RequestError
 from evalsuite.files import replacing
+from evalsuite.hashing import canonical_json
 
 _ROW = b"evalsuite.trial"
 
@@ -35,6 +38,32 @@ RECORD_SCHEMA = pa.schema(
         pa.field("loss", pa.float32()),
     ]
 )
+
+TRIAL_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("trial", "task", "quantizer", "adapter", "stream")),
+        *((name, pa.int64()) for name in ("seed", "source_images")),
+        *((name, pa.string()) for name in ("calibration", "bits")),
+        *((name, pa.int64()) for name in ("weight_bits", "activation_bits", "first_last_bits")),
+        *((name, pa.bool_()) for name in ("per_channel", "symmetric", "fold_norm")),
+        *((f"{name}_label", pa.string()) for name in ("calibration", "quantizer", "adapter", "stream")),
+        *((name, pa.string()) for name in ("reference", "status", "reason")),
+        *(("error", pa.float64()), ("images", pa.int64()), ("batches", pa.int64())),
+        *((name, pa.float64()) for name in ("forwards", "backwards")),
+        *((f"{name}_seconds", pa.float64()) for name in ("adapt", "forward", "quantize")),
+        *((name, pa.int64()) for name in ("adapted_parameters", "state_bytes", "peak_bytes")),
+        *((name, pa.string()) for name in ("engine", "stream_digest", "warnings")),
+    ]
+)
+"""The columns of ``trials.parquet`` that every run has; the plugins' options come after them."""
+
+STUDY_KEYS = (
+    *("name", "title", "description", "command", "settings", "trials", "seeds", "analysis", "tasks"),
+    *("versions", "hardware", "notes"),
+)
+
+_RECORD_FILE = "a whole record file", "delete it and run again to redo this trial"
+_NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
 def write_trial(folder: Path, row: dict[str, Any], records: dict[str, Any] | None = None) -> None:
@@ -56,22 +85,45 @@ def read_rows(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the rows of all trials that have ended, by trial hash. Raises RequestError for a broken file."""
     rows = {}
     for file in sorted((folder / "records").glob("[!.]*.parquet")):
-        try:
+        with _expected(file, *_RECORD_FILE):
             metadata = pq.read_metadata(file).metadata or {}
             row = json.loads(metadata[_ROW])
-        except (pa.ArrowInvalid, KeyError, ValueError) as error:
-            raise RequestError(
-                f"{file} is not a whole record file ({error}); delete it and run again to redo this trial"
-            ) from error
-        rows[row["trial"]] = row
+            rows[row["trial"]] = row
     return rows
 
 
+@contextmanager
+def _expected(file: Path, what: str, cure: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise RequestError(f"{file} is missing: expected {what}; run again to make it") from error
+    except (OSError, KeyError, TypeError, ValueError) as error:  # pyarrow's own errors are among these
+        raise RequestError(" ".join(f"{file} is not {what} ({error}); {cure}".split())) from error
+
+
 def write_trials(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write ``trials.parquet``, a row per trial in the order given; absent settings become nulls."""
-    frame = pd.DataFrame(rows)
+    """Write ``trials.parquet``, a row per trial in the order given.
+
+    The columns of ``TRIAL_SCHEMA`` are always there; what a row does not have becomes null. An option that is
+    text in one plugin and a number in another becomes canonical JSON in all rows.
+    """
+    columns: dict[str, pa.Array] = {}
+    for name in dict.fromkeys([*TRIAL_SCHEMA.names, *(name for row in rows for name in row)]):
+        values = [row.get(name) for row in rows]
+        fixed = name in TRIAL_SCHEMA.names
+        columns[name] = pa.array(values, TRIAL_SCHEMA.field(name).type, from_pandas=True) if fixed else _option(values)
+    table = pa.table(columns)
+    frame = table.to_pandas(types_mapper=_NULLABLE.get)
     with replacing(folder / "trials.parquet") as temporary:
-        frame.to_parquet(temporary, index=False)
+        frame.to_parquet(temporary, index=False, schema=table.schema)
+
+
+def _option(values: Sequence[Any]) -> pa.Array:
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([None if value is None else canonical_json(value) for value in values])
 
 
 @dataclass(frozen=True)
@@ -82,25 +134,43 @@ class Run:
 
     @cached_property
     def study(self) -> dict[str, Any]:
-        """The resolved study: settings, versions, seeds, digests, hardware."""
-        study: dict[str, Any] = json.loads((self.folder / "study.json").read_text(encoding="utf-8"))
+        """The resolved study: settings, versions, seeds, digests, hardware. Raises RequestError if it is broken."""
+        file = self.folder / "study.json"
+        with _expected(file, "a whole study file", "run again to write it anew"):
+            study: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            _complete(STUDY_KEYS, study)
         return study
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """A row per trial, in the study's order."""
-        return pd.read_parquet(self.folder / "trials.parquet")
+        """A row per trial, in the study's order. Raises RequestError if the file is broken."""
+        file = self.folder / "trials.parquet"
+        with _expected(file, "a whole table of trials", "run again to write it anew"):
+            frame = pd.read_parquet(file)
+            _complete(TRIAL_SCHEMA.names, frame)
+        return frame
 
     @cached_property
     def records(self) -> pd.DataFrame:
-        """A row per (trial, image) of the trials that are done."""
+        """A row per (trial, image) of the trials that are done. Raises RequestError if a file is broken or missing."""
         done = self.trials.loc[self.trials["status"] == "done", "trial"]
-        tables = [pq.read_table(self.folder / "records" / f"{trial}.parquet") for trial in done]
-        if not tables:
-            tables = [RECORD_SCHEMA.empty_table()]
+        tables = [self.records_of(trial) for trial in done] or [RECORD_SCHEMA.empty_table()]
         joined = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
         frame: pd.DataFrame = joined.replace_schema_metadata(None).to_pandas()
         return frame
+
+    def records_of(self, trial: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a trial's records, or some of their columns. Raises RequestError if its file is broken or missing."""
+        file = self.folder / "records" / f"{trial}.parquet"
+        with _expected(file, *_RECORD_FILE), pq.ParquetFile(file) as opened:
+            _complete(RECORD_SCHEMA.names if columns is None else columns, opened.schema_arrow.names)
+            return opened.read(None if columns is None else list(columns))
+
+
+def _complete(expected: Sequence[str], present: Container[str]) -> None:
+    missing = [name for name in expected if name not in present]
+    if missing:
+        raise ValueError(f"it has no {', '.join(missing)}")
 
 
 def load(folder: str | Path) -> Run:

@@ -6,6 +6,7 @@ import base64
 import inspect
 import json
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from markupsafe import Markup
 
 from evalsuite import registry, store
 from evalsuite.analysis import Analysis
+from evalsuite.errors import RequestError
 from evalsuite.files import write_text
 from evalsuite.plugins import Figure
 from evalsuite.store import Run
@@ -68,13 +70,15 @@ def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Pat
     Raises
     ------
     RequestError
-        If ``folder`` is no run's folder, or a figure's name is unknown; nothing is written then.
+        If ``folder`` is no run's folder or a broken one, a figure's name is unknown, or ``out`` cannot be written
+        to; nothing is written then.
     """
     run = store.load(folder)
     chosen = registry.names("figures") if figures is None else list(dict.fromkeys(figures))
     plugins = {name: registry.load("figures", name) for name in chosen}
     place = run.folder if out is None else Path(out)
     found = evidence(run)
+    _make_writable(place)
     Analysis(found.summary, found.comparisons).write(place)
     write_tables(run, found, place / "tables")
     drawn = {name: _draw(name, plugin(), run, place / "figures") for name, plugin in plugins.items()}
@@ -83,6 +87,17 @@ def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Pat
         page, _render(run, [each for each in drawn.values() if each], [n for n, each in drawn.items() if not each])
     )
     return page
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RequestError(
+            f"cannot write to {folder} ({error.strerror}): expected a folder that is writable or can be made"
+        ) from error
 
 
 def _draw(name: str, figure: Figure, run: Run, folder: Path) -> _Picture | None:
@@ -129,6 +144,7 @@ def _render(run: Run, pictures: list[_Picture], omitted: list[str]) -> str:
         omitted=omitted,
         tables=result_tables(found),
         missing=missing_table(run),
+        unfinished=_unfinished(run),
         warnings=_warnings(run.trials),
         permutations=f"{study['analysis']['permutations']:,}",
         bootstrap=f"{study['analysis']['bootstrap']:,}",
@@ -144,7 +160,7 @@ def _facts(run: Run) -> str:
     trials = ", ".join(f"{status[each]:,} {each}" for each in ("done", "failed", "refused") if each in status)
     seeds = run.trials["seed"].nunique()
     parts = [
-        f"{count(len(run.trials), 'trial')} ({trials})",
+        count(len(run.trials), "trial") + (f" ({trials})" if trials else ""),
         count(run.trials["task"].nunique(), "task"),
         count(run.trials["quantizer_label"].nunique(), "quantizer setting"),
         count(run.trials["adapter_label"].nunique(), "adapter"),
@@ -152,6 +168,11 @@ def _facts(run: Run) -> str:
         count(seeds, "seed"),
     ]
     return " · ".join(parts)
+
+
+def _unfinished(run: Run) -> str:
+    left = int(run.study["trials"]) - len(run.trials)
+    return f"{count(left, 'trial')} of the study {'has' if left == 1 else 'have'} not ended yet" if left > 0 else ""
 
 
 def _warnings(trials: pd.DataFrame) -> list[tuple[str, str]]:

@@ -42,7 +42,8 @@ def judge(run: Run, evidence: Evidence) -> Verdict:
     found = [
         TaskVerdict(_title(evidence, task, own), tuple(_sentences(run, evidence, own))) for task, own in ranked.items()
     ]
-    return Verdict(_lead(evidence, pd.concat(ranked.values())), tuple(found))
+    everything = pd.concat(ranked.values()) if ranked else evidence.methods
+    return Verdict(_lead(evidence, everything), tuple(found))
 
 
 def change(subject: str, whose: str, found: Comparison, detail: str = "") -> str:

@@ -50,8 +50,9 @@ class ZOA:
     bank : largest number of domains remembered.
     margin : mean |epsilon| of any parameter tensor that storing may leave.
     perturbations : directions averaged a batch; a batch costs 1 + this many forwards.
-    min_batch : the detector ignores smaller batches; where the first batch is one, a warning says so.
-    activation_shift : whether predictions are made on features moved toward the source mean.
+    min_batch : the detector does not judge smaller batches; the first of them gives a warning.
+    activation_shift : whether predictions are made on features moved toward the source mean. *Choice*: left out,
+        with a warning, where the logits are not the head's output of one feature vector per image.
 
     Raises
     ------
@@ -101,6 +102,13 @@ class ZOA:
         start = flat.read()
         observer = Observer(model, structure)
         statistics, feature, shiftable = _source_statistics(observer, source)
+        if self.activation_shift and not shiftable:
+            warnings.warn(
+                "zoa: the logits are not the head's output of one feature vector per image, "
+                "so predictions are made without the activation shift",
+                AdaptationWarning,
+                stacklevel=3,  # past AdaptedModel
+            )
         authors = _AUTHORS[structure.architecture]
         given = {name: getattr(self, name) for name in authors}
         options = _Options(**{name: authors[name] if value is None else value for name, value in given.items()})
@@ -126,10 +134,10 @@ class ZOA:
     @torch.no_grad()
     def step(self, state: ZOAState, images: Tensor) -> Tensor:
         """Return the (N, classes) logits of (N, C, H, W) images, then move along one gradient estimate."""
-        if state.batches == 0 and len(images) < self.min_batch:
+        if state.detector.unjudged == 0 and len(images) < self.min_batch:
             warnings.warn(
-                f"zoa: batches of {len(images)} images are under min_batch = {self.min_batch}, so domain changes "
-                "go unseen and no knowledge is stored",
+                f"zoa: a batch of {len(images)} images is under min_batch = {self.min_batch}; the detector does not "
+                "judge such batches, so domain changes in them go unseen",
                 AdaptationWarning,
                 stacklevel=4,  # past no_grad and AdaptedModel
             )
@@ -184,7 +192,8 @@ class ZOAState:
     Attributes
     ----------
     start, epsilon : (P,) source values of the adapted parameters, and the current domain's offset.
-    shifts : whether the activation shift is applied: it was asked for, and the head gives the model's logits.
+    shifts : whether the activation shift is applied: it was asked for, and the head gives the model's logits
+        (*choice*).
     history : (D,) running batch mean of the head's input in this domain; None before its first batch.
     domain_changes : numbers of the batches at which a new domain was seen, from 0.
     batches, skipped : batches seen, and those whose update was not finite and not made.

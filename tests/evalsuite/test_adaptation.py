@@ -116,6 +116,18 @@ def test_wrong_inputs_are_named():
         adapted(Misshapen())(random_images(4))
 
 
+def test_logits_that_are_not_finite_are_no_result():
+    run = adapted(Drifting(scale=0.0))
+    run(random_images(4))
+    with torch.no_grad():
+        run.state.model.fc.bias[1] = float("nan")
+        run.state.model.fc.bias[2] = float("inf")
+    model = type(run.state.model).__name__
+    expected = rf"^Drifting on {model}, batch 2: 8 of {4 * CLASSES} logits are not finite$"
+    with pytest.raises(RuntimeError, match=expected):
+        run(random_images(4))
+
+
 def test_costs_begin_anew_at_a_reset_and_totals_do_not():
     run = adapted(Drifting(passes=3))
     assert run.costs == dict.fromkeys(run.costs, 0)

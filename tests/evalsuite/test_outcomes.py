@@ -112,6 +112,13 @@ def test_a_reference_that_saw_other_images_is_an_error(tmp_path):
         outcomes.paired_with_reference(combination)
 
 
+def test_a_missing_record_file_is_named(tmp_path):
+    run = store.load(make_run(tmp_path, **SMALL))
+    (tmp_path / "records" / f"{run.trials['trial'].iloc[-1]}.parquet").unlink()
+    with pytest.raises(RequestError, match=r"\.parquet is missing: expected a whole record file; run again"):
+        read_outcomes(run)
+
+
 def test_costs_are_means_over_seeds(outcomes):
     combination = next(c for c in outcomes.combinations if c.adapter == "tent" and len(c.outcomes) == 2)
     facts = {name: value for name, value in combination.facts.items() if name != "ece"}

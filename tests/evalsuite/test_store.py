@@ -1,7 +1,9 @@
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from _dummies.runs import make_run
 
 from evalsuite import store
 from evalsuite.errors import RequestError
@@ -28,14 +30,15 @@ def row(name, status="done", **extra):
 
 
 def test_what_is_written_is_read(tmp_path):
-    write_json(tmp_path / "study.json", {"name": "s"})
+    study = dict.fromkeys(store.STUDY_KEYS) | {"name": "s"}
+    write_json(tmp_path / "study.json", study)
     store.write_trial(tmp_path, row("a" * 16, error=1.0), columns(group=np.arange(4)))
     store.write_trial(tmp_path, row("b" * 16, "refused", error=None))
     rows = store.read_rows(tmp_path)
     assert rows["b" * 16]["status"] == "refused"
     store.write_trials(tmp_path, list(rows.values()))
     run = store.load(tmp_path)
-    assert run.study == {"name": "s"}
+    assert run.study == study
     assert list(run.trials["status"]) == ["done", "refused"]
     assert len(run.records) == 4
     assert run.records["trial"].unique().tolist() == ["a" * 16]
@@ -67,3 +70,105 @@ def test_truncated_record_file_is_named(tmp_path):
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(RequestError, match=r"expected a file study\.json"):
         store.load(tmp_path)
+
+
+def test_every_fixed_column_is_written_whatever_occurs(tmp_path):
+    for name, rows in (
+        ("none", []),
+        ("failed", [row("a", "failed")]),
+        ("full", [row("a", error=0.5, bits="FP32")]),
+        ("both", [row("a", error=0.5), row("b", weight_bits=4, per_channel=True, images=9) | {"stream.x": 1}]),
+    ):
+        store.write_trials(tmp_path / name, rows)
+        schema = pq.read_schema(tmp_path / name / "trials.parquet")
+        fixed = store.TRIAL_SCHEMA
+        assert pa.schema(list(schema)[: len(fixed)]) == fixed
+        assert schema.names[len(fixed) :] == (["stream.x"] if name == "both" else [])
+    trials = store.Run(tmp_path / "both").trials
+    assert trials["weight_bits"].tolist() == [pd.NA, 4]
+    assert trials["per_channel"].tolist() == [pd.NA, True]
+    assert trials["error"].isna().tolist() == [False, True]
+    assert trials["warnings"].dropna().str.split("; ").empty
+    assert {str(trials[name].dtype) for name in ("images", "stream.x", "seed")} == {"Int64"}
+
+
+def test_what_was_read_can_be_written_again(tmp_path):
+    store.write_trials(tmp_path / "x", [row("a", weight_bits=4, per_channel=False), row("b", images=3, error=0.5)])
+    trials = store.Run(tmp_path / "x").trials
+    store.write_trials(tmp_path / "y", trials.to_dict("records"))
+    pd.testing.assert_frame_equal(store.Run(tmp_path / "y").trials, trials)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["fast", 3], ['"fast"', "3"]),
+        ([True, 3], ["true", "3"]),
+        ([2**70, None], [str(2**70), None]),
+        ([1, 2.5], [1.0, 2.5]),
+        (["fast", "slow"], ["fast", "slow"]),
+        ([True, None], [True, None]),
+        ([1, None], [1, None]),
+    ],
+)
+def test_options_of_mixed_type_become_canonical_json(tmp_path, values, expected):
+    rows = [row(str(index)) | {"quantizer.levels": value} for index, value in enumerate(values)]
+    store.write_trials(tmp_path, rows)
+    read = store.Run(tmp_path).trials["quantizer.levels"]
+    assert [None if pd.isna(value) else value for value in read] == expected
+
+
+def broken(content, file):
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-20] if content == "truncated" else content)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_run(tmp_path, tasks=["a"], adapters=["none"], streams=["usual"], domains=["fog"], images=10)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("truncated", "Unterminated string"), (b"", "char 0"), (b"{}", "it has no name, title")]
+)
+def test_a_broken_study_file_is_named(folder, content, told):
+    broken(content, folder / "study.json")
+    with pytest.raises(RequestError, match=rf"study\.json is not a whole study file \(.*({told}).*; run again"):
+        _ = store.load(folder).study
+
+
+@pytest.mark.parametrize("content", ["truncated", b""])
+def test_a_broken_table_of_trials_is_named(folder, content):
+    broken(content, folder / "trials.parquet")
+    with pytest.raises(RequestError, match=r"trials\.parquet is not a whole table of trials \(.*; run again"):
+        _ = store.load(folder).trials
+
+
+def test_a_table_of_trials_without_a_column_is_refused(folder):
+    file = folder / "trials.parquet"
+    pd.read_parquet(file).drop(columns=["status", "warnings"]).to_parquet(file)
+    with pytest.raises(RequestError, match=r"it has no status, warnings\); run again"):
+        _ = store.load(folder).trials
+
+
+@pytest.mark.parametrize("content", ["truncated", b"", None])
+@pytest.mark.parametrize("read", [lambda run, trial: run.records, lambda run, trial: run.records_of(trial, ["image"])])
+def test_a_broken_record_file_is_named(folder, content, read):
+    run = store.load(folder)
+    trial = run.trials["trial"].iloc[1]
+    broken(content, folder / "records" / f"{trial}.parquet")
+    told = "is missing: expected a whole record file; run again"
+    told = told if content is None else r"is not a whole record file \(.*\); delete it and run again"
+    with pytest.raises(RequestError, match=rf"{trial}\.parquet {told}"):
+        read(run, trial)
+
+
+def test_records_of_a_trial_by_column(folder):
+    run = store.load(folder)
+    trial = run.trials["trial"].iloc[0]
+    assert run.records_of(trial).num_rows == 10
+    assert run.records_of(trial, ["label", "image"]).column_names == ["label", "image"]
+    with pytest.raises(RequestError, match=r"it has no colour\)"):
+        run.records_of(trial, ["colour"])

@@ -202,6 +202,54 @@ def test_a_run_without_any_result_still_has_a_page(run: Run, tmp_path: Path) -> 
     assert any("nothing to judge" in text for text in page.text)
 
 
+@pytest.mark.parametrize("kept", ["full precision", "references", "nothing done", "no trial"])
+def test_a_run_that_is_not_complete_has_a_page(tmp_path: Path, kept: str) -> None:
+    """As the harness leaves it: only rows of trials that ended, with the columns that these have."""
+    options = {"tasks": ["a"], "adapters": ["none", "tent"], "streams": ["usual"], "domains": ["fog", "snow"]}
+    folder = make_run(tmp_path / "run", images=20, **options)
+    settings = ["task", "quantizer", "adapter", "stream", "seed", "bits", "reference"]
+    settings += [name for name in store.TRIAL_SCHEMA.names if name.endswith("_label")]
+    rows = [
+        {key: value for key, value in row.items() if value is not None}
+        for row in store.read_rows(folder).values()
+        if row["bits"] == "FP32" or kept == "nothing done"
+    ]
+    if kept == "references":
+        rows = [row for row in rows if row["trial"] == row["reference"]]
+    if kept == "nothing done":
+        rows = [{name: row[name] for name in ("trial", *settings)} | {"status": "failed"} for row in rows]
+    store.write_trials(folder, [] if kept == "no trial" else rows)
+    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    assert any("no result of a quantized network" in text for text in page.text)
+    ended = len(store.load(folder).trials)
+    assert any(f"{8 - ended}\xa0trials of the study have not ended yet" in text for text in page.text) == (ended < 8)
+    assert not any("every trial of the study is done" in text for text in page.text)
+    assert bool(page.all("img")) == (kept in ("full precision", "references"))
+
+
+@pytest.mark.parametrize("name", ["study.json", "trials.parquet", "records"])
+def test_a_broken_run_is_refused_before_anything_is_written(run: Run, tmp_path: Path, name: str) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    trial = run.trials.loc[run.trials["status"] == "done", "trial"].iloc[0]
+    file = tmp_path / "run" / "records" / f"{trial}.parquet" if name == "records" else tmp_path / "run" / name
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(RequestError, match=rf"{file.name} is not a whole .* run again"):
+        write_report(tmp_path / "run", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unwritable_place_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(RequestError, match=f"cannot write to {place} .*expected a folder"):
+            write_report(run.folder, out=place)
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_what_intervals_leave_out_is_said(page: Page) -> None:
+    assert "the calibration draws (seeds) are taken as given" in " ".join(page.text)
+
+
 def test_the_installed_figures_and_the_page_are_these() -> None:
     assert registry.load("reports", "page") is write_report
     for name in registry.names("figures"):

@@ -176,7 +176,9 @@ def test_adaptation_lowers_its_loss_on_a_repeated_batch():
 
 def test_small_batches_switch_the_detector_off_with_a_warning():
     run = adapt(tiny_resnet(), "zoa", random_images(16))
-    with pytest.warns(AdaptationWarning, match="batches of 8 images are under min_batch = 64"):
+    with pytest.warns(
+        AdaptationWarning, match="a batch of 8 images is under min_batch = 64; the detector does not judge"
+    ):
         run(random_images(8))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -185,13 +187,18 @@ def test_small_batches_switch_the_detector_off_with_a_warning():
     assert run.state.detector.unjudged == 2
 
 
-def test_a_smaller_last_batch_gives_no_warning():
+def test_the_first_batch_that_is_not_judged_gives_a_warning_whenever_it_comes():
     run = adapt(tiny_resnet(), "zoa", random_images(16))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run(random_images(64))
+    with pytest.warns(AdaptationWarning, match="a batch of 20 images is under min_batch = 64"):
+        run(random_images(20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(random_images(64))
         run(random_images(8))
-    assert run.state.detector.unjudged == 1
+    assert run.state.detector.unjudged == 2
 
 
 class Overflowing(nn.Module):
@@ -205,10 +212,10 @@ class Overflowing(nn.Module):
 
 
 def test_an_update_that_is_not_finite_is_not_made():
-    run = adapt(Overflowing(), "zoa", random_images(16))
-    run(random_images(64).abs() + 10)
-    assert run.state.skipped == 1
-    assert torch.equal(run.state.flat.read(), run.state.start)
+    state = ZOA().prepare(Overflowing(), random_images(16), torch_generator(0))
+    ZOA().step(state, random_images(64).abs() + 10)
+    assert state.skipped == 1
+    assert torch.equal(state.flat.read(), state.start)
 
 
 class Tempered(nn.Module):
@@ -221,8 +228,12 @@ class Tempered(nn.Module):
 
 
 def test_no_shift_where_the_logits_are_not_the_heads_output():
-    run = adapt(Tempered().eval(), "zoa", random_images(16), lr=0.0)
+    with pytest.warns(AdaptationWarning, match="predictions are made without the activation shift"):
+        run = adapt(Tempered().eval(), "zoa", random_images(16), lr=0.0)
     assert not run.state.shifts
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adapt(Tempered().eval(), "zoa", random_images(16), activation_shift=False)
     plain = Tempered().train()
     assert all(torch.allclose(run(images), plain(images), atol=1e-5) for images in stream((2,)))
 

@@ -1,0 +1,24 @@
+import pytest
+from _dummies import plugins
+
+from evalsuite import doctor, registry
+from evalsuite.errors import RequestError
+
+
+class Weightless(plugins.StripesTask):
+    def model(self, root):
+        raise RequestError("no file weights/stripes.pt")
+
+
+@pytest.mark.parametrize(("root", "remedy"), [(None, "--data-root"), ("somewhere", "put the file there")])
+def test_a_task_without_its_weights_is_absent(root, remedy, monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda kind, name: Weightless)
+    check = doctor._task("stripes", root)
+    assert (check.name, check.ok, check.needed, check.found) == ("stripes", False, False, "no file weights/stripes.pt")
+    assert remedy in check.remedy
+
+
+def test_a_whole_task_is_found():
+    check = doctor._task(plugins.TASK, None)
+    assert check.ok
+    assert check.found == "48 test images, 30 to calibrate with"
