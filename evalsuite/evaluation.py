@@ -81,8 +81,9 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
 class StreamImages:
     """The images of a stream, fetched by batch from what its domains show."""
 
-    def __init__(self, stream: Stream, workspace: Workspace, data: TaskData) -> None:
-        self.shown = domain_images(stream, data_digest(data))
+    def __init__(self, task: str, stream: Stream, workspace: Workspace) -> None:
+        data = task_data(task, workspace.root)
+        self.shown = domain_images(stream, data_digest(task, workspace.root))
         self.images = [shown.load(workspace, data) for shown in self.shown]
         self.indices = [np.array(shown.indices) for shown in self.shown]
 
@@ -196,7 +197,7 @@ class Evaluator:
     def run(self, trial: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the result columns and the records of a trial. Raises whatever its plugins raise."""
         stream = plan_stream(trial, self.data.test_labels)
-        images = StreamImages(stream, self.workspace, self.data)
+        images = StreamImages(trial.task, stream, self.workspace)
         with own_warnings(AdaptationWarning) as caught:
             if self.fixed is not None:
                 said, costs = self.fixed.run(stream, images)

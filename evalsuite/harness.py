@@ -121,15 +121,16 @@ def execute(
         for task, facts in tasks.items()
     }
     trials = expand(checked, digests)
+    settings = checked.as_dict()
     facts = {
         "name": checked.name,
         "title": checked.title,
         "description": checked.description,
         "command": command,
-        "settings": checked.as_dict(),
+        "settings": settings,
         "trials": len(trials),
         "seeds": list(checked.seeds),
-        "analysis": checked.as_dict()["analysis"],
+        "analysis": settings["analysis"],
         "tasks": tasks,
         "versions": versions(),
         "hardware": hardware(workspace.device, threads),
@@ -139,9 +140,10 @@ def execute(
     missing = [trial for trial in trials if trial.identity not in finished]
     # What a task cannot serve is refused here, before anything is written.
     shown = shared_images(missing, workspace)
+    models = {task: task_model(task, root) for task in dict.fromkeys(t.task for t in missing)}
     for task, calibration, seed in dict.fromkeys((t.task, t.calibration, t.seed) for t in missing):
         with _plugin_faults_later():
-            select_images(calibration, task_data(task, root), seed, task_model(task, root))
+            select_images(calibration, task_data(task, root), seed, models[task])
     try:
         write_json(folder / "study.json", facts)
     except OSError as error:
@@ -186,9 +188,10 @@ def shared_images(trials: Sequence[Trial], workspace: Workspace) -> dict[str, tu
         plan = (trial.task, trial.stream, trial.seed)
         if plan not in planned:
             planned.add(plan)
-            data = task_data(trial.task, workspace.root)
+            test_labels = task_data(trial.task, workspace.root).test_labels
             with _plugin_faults_later():
-                for shown in domain_images(plan_stream(trial, data.test_labels), data_digest(data)):
+                stream = plan_stream(trial, test_labels)
+                for shown in domain_images(stream, data_digest(trial.task, workspace.root)):
                     needed.setdefault(shown.key, (trial.task, shown))
     return needed
 

@@ -73,8 +73,10 @@ def task_model(task: str, root: str | None) -> nn.Module:
     return source.model(root).eval()
 
 
-def data_digest(data: TaskData) -> str:
-    """Hash of a task's images, labels, groups and normalisation."""
+@functools.lru_cache(maxsize=2)
+def data_digest(task: str, root: str | None) -> str:
+    """Hash of a task's images, labels, groups and normalisation, made once in a process like :func:`task_data`."""
+    data = task_data(task, root)
     arrays = digest_arrays(data.test_images, data.test_labels, data.pool_images, data.pool_labels)
     groups = {name: np.asarray(values).tolist() for name, values in data.groups.items()}
     return digest([arrays, groups, data.classes, data.mean, data.std])
@@ -91,7 +93,7 @@ def describe_task(task: str, root: str | None) -> dict[str, Any]:
         "test_images": len(data.test_images),
         "pool_images": len(data.pool_images),
         "source_digest": registry.source_digest(task),
-        "data_digest": data_digest(data),
+        "data_digest": data_digest(task, root),
         "weights_digest": digest_tensors(task_model(task, root).state_dict()),
     }
 

@@ -6,7 +6,6 @@ The list and its order are those of Hendrycks & Dietterich 2019 (arXiv 1903.1226
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,8 +31,6 @@ _FAMILY = {name: family for family, names in FAMILIES.items() for name in names}
 
 ENGINES = ("reference",)
 CONSTANTS = ("imagenet",)
-
-Corruption = Callable[["UInt8Array", str, int, np.random.Generator], "UInt8Array"]
 
 
 def family(name: str) -> str:
