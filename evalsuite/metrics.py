@@ -62,6 +62,56 @@ def negative_log_likelihood(loss: ArrayLike) -> float:
     return float(np.mean(values, dtype=np.float64))
 
 
+def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Return the Brier score of (N, C) class probabilities: mean squared distance from the label's unit vector, 0..2.
+
+    Brier 1950, summed over classes. Raises RequestError unless there is a label 0..C-1 for each row.
+    """
+    shares, truth = np.asarray(probabilities, np.float64), np.asarray(labels)
+    if shares.ndim != 2 or len(shares) == 0 or truth.shape != (len(shares),):
+        raise RequestError(
+            f"probabilities {shares.shape}, labels {truth.shape}: expected (N, C) and (N,), N at least 1"
+        )
+    if truth.min() < 0 or truth.max() >= shares.shape[1]:
+        raise RequestError(f"labels from {truth.min()} to {truth.max()}: expected 0 to {shares.shape[1] - 1}")
+    own = shares[np.arange(len(truth)), truth]
+    return float(np.mean(np.square(shares).sum(axis=1) - 2 * own + 1))
+
+
+def mean_corruption_error(errors: ArrayLike, reference_errors: ArrayLike) -> float:
+    """Return the mCE: (corruptions, severities) errors summed over severities, relative to a reference's, averaged.
+
+    Hendrycks and Dietterich 2019, arXiv 1903.12261, section 4.3; 1 is the reference itself. Which network is the
+    reference is part of the number and must be named beside it. Raises RequestError for shapes that differ or a
+    corruption under which the reference makes no error.
+    """
+    own, reference = np.asarray(errors, np.float64), np.asarray(reference_errors, np.float64)
+    if own.ndim != 2 or own.size == 0 or own.shape != reference.shape:
+        raise RequestError(f"errors {own.shape} and {reference.shape}: expected (corruptions, severities) twice")
+    base = reference.sum(axis=1)
+    if (base <= 0).any():
+        raise RequestError(f"the reference makes no error under corruption {int(np.argmin(base))}: no mCE against it")
+    return float(np.mean(own.sum(axis=1) / base))
+
+
+def adaptation_gain(wrong: ArrayLike, adapted_wrong: ArrayLike) -> float:
+    """Error without adaptation minus error with it, on the same (N,) rows; positive where adaptation helps."""
+    return drop(wrong, adapted_wrong)
+
+
+def forgetting(errors: ArrayLike) -> FloatArray:
+    """Return what (rounds, domains) errors lost since each domain's best earlier round, (domains,).
+
+    Last error minus the least of the earlier ones: positive where what was reached has been forgotten, negative
+    where the last round is the best (Chaudhry et al. 2018, arXiv 1801.10112, section 3, with errors for accuracies).
+    """
+    table = np.asarray(errors, np.float64)
+    if table.ndim != 2 or len(table) < 2:
+        raise RequestError(f"errors of shape {table.shape}: expected (rounds, domains) of at least two rounds")
+    lost: FloatArray = table[-1] - table[:-1].min(axis=0)
+    return lost
+
+
 def exact_type(values: NDArray[Any]) -> type[np.float32 | np.float64]:
     """Return float32 where it can sum these rows exactly (few enough whole numbers), else float64.
 

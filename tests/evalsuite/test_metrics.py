@@ -145,3 +145,50 @@ def test_bins_of_equal_mass_part_what_one_bin_of_equal_width_hides():
     sure, right = np.repeat([0.99, 0.995], 10), np.repeat([0, 1], 10)
     assert metrics.ece(sure, right, bins=2) == pytest.approx(0.4925)
     assert metrics.ece(sure, right, bins=2, binning="mass") == pytest.approx((0.99 + 0.005) / 2)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 1000), n=st.integers(1, 20), classes=st.integers(2, 6))
+def test_brier_is_the_mean_squared_distance_from_the_unit_vector(seed, n, classes):
+    generator = np.random.default_rng(seed)
+    probabilities = generator.dirichlet(np.ones(classes), n)
+    labels = generator.integers(0, classes, n)
+    expected = np.square(probabilities - np.eye(classes)[labels]).sum(axis=1).mean()
+    assert metrics.brier(probabilities, labels) == pytest.approx(expected)
+
+
+def test_brier_agrees_with_sklearn_for_two_classes():
+    from sklearn.metrics import brier_score_loss
+
+    sure = np.random.default_rng(0).random(50)
+    labels = np.random.default_rng(1).integers(0, 2, 50)
+    found = metrics.brier(np.column_stack([1 - sure, sure]), labels)
+    assert found == pytest.approx(2 * brier_score_loss(labels, sure))
+
+
+@pytest.mark.parametrize(("shape", "labels"), [((0, 2), []), ((2,), [0, 1]), ((2, 2), [0, 2]), ((2, 2), [0])])
+def test_brier_refuses_what_does_not_fit(shape, labels):
+    with pytest.raises(RequestError, match="expected"):
+        metrics.brier(np.zeros(shape), labels)
+
+
+def test_mean_corruption_error_weighs_corruptions_by_the_reference():
+    reference = np.array([[0.1, 0.3], [0.4, 0.8]])
+    assert metrics.mean_corruption_error(reference, reference) == 1
+    assert metrics.mean_corruption_error([[0.2, 0.6], [0.4, 0.8]], reference) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(("own", "reference"), [([[0.1]], [[0.0]]), ([0.1], [0.1]), ([[0.1]], [[0.1, 0.2]])])
+def test_mean_corruption_error_refuses(own, reference):
+    with pytest.raises(RequestError):
+        metrics.mean_corruption_error(own, reference)
+
+
+def test_forgetting_compares_with_the_best_earlier_round():
+    np.testing.assert_allclose(metrics.forgetting([[0.5, 0.2], [0.3, 0.4], [0.4, 0.1]]), [0.1, -0.1])
+    with pytest.raises(RequestError, match="at least two rounds"):
+        metrics.forgetting([[0.5, 0.2]])
+
+
+def test_adaptation_gain_is_positive_where_adaptation_helps():
+    assert metrics.adaptation_gain([1, 1, 0, 1], [0, 1, 0, 0]) == 0.5

@@ -1,0 +1,33 @@
+"""What a row belongs to: codes of units and groups, and arrays of one or several columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evalsuite.errors import RequestError
+
+ELEMENTS = 2_000_000
+"""Random numbers held at once."""
+
+
+def codes(values: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the different values, sorted, and each row's index into them."""
+    unique, inverse = np.unique(np.asarray(values), return_inverse=True)
+    return unique, inverse.astype(np.int64)
+
+
+def columns(values: ArrayLike, **others: ArrayLike) -> tuple[NDArray[Any], bool]:
+    """Return (N,) or (N, M) values as (N, M), and whether they were one column.
+
+    Raises RequestError for other shapes, or if one of ``others`` is not (N,).
+    """
+    array = np.asarray(values)
+    if array.ndim not in (1, 2) or len(array) == 0:
+        raise RequestError(f"values of shape {array.shape}: expected (N,) or (N, M) with N at least 1")
+    for name, other in others.items():
+        if np.shape(other) != (len(array),):
+            raise RequestError(f"{name} of shape {np.shape(other)}: expected ({len(array)},)")
+    return (array[:, None], True) if array.ndim == 1 else (array, False)
