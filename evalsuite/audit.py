@@ -18,7 +18,7 @@ IMAGES = 300
 ALPHA = 0.05
 AFFORDABLE = {"iterations": 500, "learning_rate": 0.01}
 """What a compared method that iterates gets of these options, so that an audit takes minutes."""
-GIVEN = "Intervals are over images, with the calibration draws (seeds) taken as given."
+GIVEN = "Intervals are over images, with the calibration draw (seed) taken as given."
 
 
 def audit_study(target: str, task: str, against: list[str]) -> Study:
@@ -90,8 +90,13 @@ def findings(run: Run, target: str) -> list[str]:
         *lost,
         *(_harm(row) for row in summary if row["quantizer_label"] in own),
         *(_contest(row, own) for row in contests),
-        *([GIVEN] if any(pd.notna(row["p_holm"]) for row in contests) else []),
+        *([_resampled(summary, own)] if any(pd.notna(row["p_holm"]) for row in contests) else []),
     ]
+
+
+def _resampled(summary: list[dict[Hashable, Any]], own: set[str]) -> str:
+    units = sorted({row["unit"] for row in summary if row["quantizer_label"] in own})
+    return GIVEN if units == ["image"] else f"Intervals are over {' and '.join(units)}, both resampled."
 
 
 def _lost(trials: pd.DataFrame) -> str:

@@ -82,16 +82,16 @@ def mean_corruption_error(errors: ArrayLike, reference_errors: ArrayLike) -> flo
     """Return the mCE: (corruptions, severities) errors summed over severities, relative to a reference's, averaged.
 
     Hendrycks and Dietterich 2019, arXiv 1903.12261, section 4.3; 1 is the reference itself. Which network is the
-    reference is part of the number and must be named beside it. Raises RequestError for shapes that differ or a
-    corruption under which the reference makes no error.
+    reference is part of the number and must be named beside it. A severity that is NaN in both plays no part. Raises
+    RequestError for shapes that differ or a corruption under which the reference makes no error.
     """
     own, reference = np.asarray(errors, np.float64), np.asarray(reference_errors, np.float64)
-    if own.ndim != 2 or own.size == 0 or own.shape != reference.shape:
+    if own.ndim != 2 or own.size == 0 or own.shape != reference.shape or (np.isnan(own) != np.isnan(reference)).any():
         raise RequestError(f"errors {own.shape} and {reference.shape}: expected (corruptions, severities) twice")
-    base = reference.sum(axis=1)
+    base = np.nansum(reference, axis=1)
     if (base <= 0).any():
         raise RequestError(f"the reference makes no error under corruption {int(np.argmin(base))}: no mCE against it")
-    return float(np.mean(own.sum(axis=1) / base))
+    return float(np.mean(np.nansum(own, axis=1) / base))
 
 
 def adaptation_gain(wrong: ArrayLike, adapted_wrong: ArrayLike) -> float:

@@ -1,6 +1,6 @@
 """What each trial got wrong, in an order in which the rows of different trials pair up.
 
-Trials are read one after the other, and of the records only whether each prediction was wrong is kept.
+Trials are read one after the other, and of the records only the predictions, and whether they were wrong, are kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evalsuite.errors import RequestError
 from evalsuite.hashing import digest, digest_arrays
-from evalsuite.metrics import ece
+from evalsuite.metrics import ece, negative_log_likelihood
 from evalsuite.store import Run
 
 COMBINATION = ("task", "calibration_label", "quantizer_label", "adapter_label", "stream_label")
@@ -44,11 +44,12 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A trial's rows, wrong (1) or right (0), in the order of its layout."""
+    """A trial's rows in the order of its layout: what it predicted, and whether that was wrong (1) or right (0)."""
 
     trial: str
     layout: Layout
     wrong: Int8Array
+    prediction: NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,17 @@ class Rows:
     def image(self) -> NDArray[np.int32]:
         """(N,) index of the test image."""
         return np.concatenate([layout.image for layout in self.layouts])
+
+    @cached_property
+    def replicate(self) -> NDArray[np.int64]:
+        """(N,) which of the layouts, that is which seed, the row belongs to."""
+        return np.repeat(np.arange(len(self.layouts)), [len(layout.image) for layout in self.layouts])
+
+    @cached_property
+    def crossed(self) -> bool:
+        """Whether there are several seeds and all of them show the same images."""
+        shown = [np.unique(layout.image) for layout in self.layouts]
+        return len(shown) > 1 and all(np.array_equal(own, shown[0]) for own in shown)
 
     @cached_property
     def domains(self) -> list[tuple[str, int]]:
@@ -164,12 +176,18 @@ def read_outcomes(run: Run) -> Outcomes:
     names: Any
     for names, rows in done.groupby(list(COMBINATION), sort=False):
         rows = rows.sort_values("seed")
-        confidence = []
+        parts = []
         for trial in rows["trial"]:
-            by_trial[trial], sure = _read(run, trial, layouts)
-            confidence.append(sure)
+            by_trial[trial], part = _read(run, trial, layouts)
+            parts.append(part)
         own = {seed: by_trial[trial] for seed, trial in zip(rows["seed"], rows["trial"], strict=True)}
-        facts = _facts(rows) | {"ece": ece(np.concatenate(confidence), pooled(own.values()) == 0)}
+        confidence, loss = (np.concatenate([part[name] for part in parts]) for name in ("confidence", "loss"))
+        right = pooled(own.values()) == 0
+        facts = _facts(rows) | {
+            "ece": ece(confidence, right),
+            "ece_mass": ece(confidence, right, binning="mass"),
+            "nll": negative_log_likelihood(loss),
+        }
         references = dict(zip(rows["seed"], rows["reference"], strict=True))
         task, calibration, quantizer, adapter, stream = names
         found.append(Combination(task, calibration, quantizer, adapter, stream, own, references, facts))
@@ -189,9 +207,10 @@ def _facts(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _read(run: Run, trial: str, layouts: dict[str, Layout]) -> tuple[Outcome, NDArray[np.float32]]:
-    """Read a trial's outcome, and the confidences in the same order."""
-    numbers = ["severity", "image", "position", "label", "prediction", "confidence"]
+def _read(run: Run, trial: str, layouts: dict[str, Layout]) -> tuple[Outcome, dict[str, NDArray[np.float32]]]:
+    """Read a trial's outcome, and confidence and loss of its rows."""
+    sureness = ["confidence", "loss"]
+    numbers = ["severity", "image", "position", "label", "prediction", *sureness]
     table = run.records_of(trial, ["domain", *numbers]).unify_dictionaries().combine_chunks()
     column = {name: table[name].to_numpy() for name in numbers}
     coded = table["domain"].chunk(0)
@@ -206,4 +225,5 @@ def _read(run: Run, trial: str, layouts: dict[str, Layout]) -> tuple[Outcome, ND
     arrays = rank[shown][order], column["image"][order], column["label"][order]
     layout = layouts.setdefault(digest([domains, digest_arrays(*arrays)]), Layout(tuple(domains), *arrays))
     wrong = (column["prediction"] != column["label"])[order].astype(np.int8)
-    return Outcome(trial, layout, wrong), column["confidence"][order]
+    outcome = Outcome(trial, layout, wrong, column["prediction"][order])
+    return outcome, {name: column[name][order] for name in sureness}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from evalsuite.analysis import analyse
+from evalsuite.analysis import Analysis, analyse
 from evalsuite.store import Run
 from reports.methods import KEYS, combinations, each_row
 
@@ -47,14 +47,22 @@ class Evidence:
 
     Attributes
     ----------
-    summary : ``summary.csv``.
-    comparisons : ``comparisons.csv``.
+    analysis : ``summary.csv``, ``comparisons.csv``, ``rankings.csv``.
     methods : ``summary`` with the columns, and in the order, of :func:`reports.methods.combinations`.
     """
 
-    summary: pd.DataFrame
-    comparisons: pd.DataFrame
+    analysis: Analysis
     methods: pd.DataFrame
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """``summary.csv``."""
+        return self.analysis.summary
+
+    @property
+    def comparisons(self) -> pd.DataFrame:
+        """``comparisons.csv``."""
+        return self.analysis.comparisons
 
     def against_unadapted(self, method: Any, unadapted: str) -> Comparison | None:
         """Compare a row of ``methods`` with the same network without adaptation; None if nothing did."""
@@ -95,7 +103,7 @@ def evidence(run: Run) -> Evidence:
 @functools.lru_cache(maxsize=1)
 def _evidence(run: Run, changed: int) -> Evidence:
     found = analyse(run)
-    return Evidence(found.summary, found.comparisons, combinations(run).merge(found.summary, on=KEYS))
+    return Evidence(found, combinations(run).merge(found.summary, on=KEYS))
 
 
 def least_p(run: Run, methods: int) -> float:

@@ -17,7 +17,6 @@ import pandas as pd
 from markupsafe import Markup
 
 from evalsuite import registry, store
-from evalsuite.analysis import Analysis
 from evalsuite.errors import RequestError
 from evalsuite.files import write_text
 from evalsuite.plugins import Figure
@@ -79,7 +78,7 @@ def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Pat
     place = run.folder if out is None else Path(out)
     found = evidence(run)
     _make_writable(place)
-    Analysis(found.summary, found.comparisons).write(place)
+    found.analysis.write(place)
     write_tables(run, found, place / "tables")
     drawn = {name: _draw(name, plugin(), run, place / "figures") for name, plugin in plugins.items()}
     page = place / "index.html"

@@ -7,6 +7,8 @@ from _dummies.runs import HARMED_CLASS, USUAL_ORDER, make_run
 from scipy import stats
 
 from evalsuite import analysis, store
+from evalsuite.errors import RequestError
+from evalsuite.files import write_json
 from evalsuite.metrics import ece
 from evalsuite.statistics import holm
 
@@ -50,7 +52,7 @@ def of(rows, row):
 def test_columns_are_the_documented_ones(summary, comparisons):
     assert tuple(summary.columns) == analysis.SUMMARY_COLUMNS
     assert tuple(comparisons.columns) == analysis.COMPARISON_COLUMNS
-    assert len(analysis.SUMMARY_COLUMNS) == 5 + 9 + 2 * 13 + 6
+    assert len(analysis.SUMMARY_COLUMNS) == 5 + 15 + 2 * 15 + 8
 
 
 def test_summary_agrees_with_pandas(summary, rows):
@@ -115,6 +117,8 @@ def test_holm_is_over_the_rows_of_a_task(summary, comparisons):
             np.testing.assert_allclose(rows[f"worst_drop_{group}_p_holm"], expected)
     for _, rows in comparisons.groupby(["task", "factor"]):
         np.testing.assert_allclose(rows["p_holm"], holm(rows["p"]))
+    for _, rows in comparisons.groupby(["task", "factor", "context"]):
+        np.testing.assert_allclose(rows["p_holm_context"], holm(rows["p"]))
 
 
 def test_a_row_does_not_depend_on_the_rest_of_the_run(run, summary, tmp_path):
@@ -164,14 +168,89 @@ def test_comparison_agrees_with_scipy(comparisons, rows):
     assert row["note"] == ""
 
 
-def test_one_domain_gives_an_interval_but_no_test(tmp_path):
-    folder = make_run(tmp_path, tasks=("digits/vit",), streams=("usual",), domains=USUAL_ORDER[:1])
+def test_images_shown_once_are_compared_by_mcnemar(tmp_path):
+    run = store.load(make_run(tmp_path, tasks=("digits/vit",), streams=("usual",), domains=USUAL_ORDER[:1], images=90))
+    found = analysis.compare(run)
+    assert set(found["test"]) == {"mcnemar"}
+    assert set(found["unit"]) == {"image"}
+    row = found[(found["a"] == "rtn W4A4") & (found["b"] == "full precision")].iloc[0]
+    wrong = {label: rows for label, rows in _wrong(run).items() if label[1] == "none"}
+    a, b = wrong["rtn W4A4", "none"], wrong["full precision", "none"]
+    only = int((a & ~b).sum()), int((b & ~a).sum())
+    assert (row["n"], row["p"]) == (sum(only), pytest.approx(stats.binomtest(only[0], sum(only)).pvalue))
+    assert (found["low"] <= found["high"]).all()
+    assert (analysis.summarise(run)["worst_drop_domain_p"].dropna() == 1).all()
+
+
+def _wrong(run):
+    records = run.records.astype({"trial": str}).sort_values("image")
+    rows = {trial: (own["label"] != own["prediction"]).to_numpy() for trial, own in records.groupby("trial")}
+    labels = run.trials[["quantizer_label", "adapter_label", "trial"]].itertuples(index=False)
+    return {(quantizer, adapter): rows[trial] for quantizer, adapter, trial in labels}
+
+
+def test_one_domain_of_several_seeds_gives_an_interval_but_no_test(tmp_path):
+    folder = make_run(tmp_path, tasks=("digits/vit",), streams=("usual",), domains=USUAL_ORDER[:1], seeds=(0, 1))
     found = analysis.compare(store.load(folder))
     assert found["p"].isna().all()
     assert found["p_holm"].isna().all()
     assert found["note"].str.contains("of 1 pairs differ").all()
     assert (found["low"] <= found["high"]).all()
-    assert (analysis.summarise(store.load(folder))["worst_drop_domain_p"].dropna() == 1).all()
+
+
+def test_adapters_are_compared_with_each_other_too(comparisons):
+    pairs = comparisons[comparisons["factor"] == "adapter pair"]
+    context = "quantizer rtn W4A4, calibration size 64, stream usual"
+    own = pairs[(pairs["task"] == "digits/resnet") & (pairs["context"] == context)]
+    assert set(zip(own["a"], own["b"], strict=True)) == {("tent", "bn adapt"), ("zoa", "bn adapt"), ("zoa", "tent")}
+
+
+def test_intervals_of_several_draws_resample_them_too(summary):
+    several = summary["seeds"] == 2
+    assert set(summary.loc[several, "unit"]) == {"image x 2 calibration draws"}
+    assert set(summary.loc[~several, "unit"]) <= {"image"}
+
+
+def test_new_measures_agree_with_pandas(summary, rows, run):
+    records = run.records.astype({"trial": str, "domain": str})
+    reference = records.rename(columns={"trial": "reference", "prediction": "reference_prediction"})
+    keys = ["reference", "domain", "image"]
+    joined = records.merge(run.trials, on="trial").merge(reference[[*keys, "reference_prediction"]], on=keys)
+    for _, row in summary[summary["drop"].notna() & summary["mce"].notna()].iterrows():
+        own = of(rows, row)
+        both = own.groupby("domain")[["wrong", "reference_wrong"]].sum()
+        assert row["mce"] == pytest.approx((both["wrong"] / both["reference_wrong"]).mean())
+        flips = of(joined, row)
+        assert row["flip_rate"] == pytest.approx((flips["prediction"] != flips["reference_prediction"]).mean())
+        scores = own.groupby(["seed", "domain"])["wrong"].mean()
+        assert row["iqm"] == pytest.approx(stats.trim_mean(scores, 0.25))
+        assert row["nll"] == pytest.approx(own["loss"].mean(), rel=1e-5)
+        if row["seeds"] > 1:
+            table = own.groupby(["seed", "class"])["drop"].mean().unstack()
+            expected = stats.friedmanchisquare(*table.T.to_numpy()) if len(table) > 2 else None
+            assert 0 <= row["stability_class"] <= 1
+            assert expected is None or row["stability_class_p"] == pytest.approx(expected.pvalue)
+
+
+def test_rankings_order_methods_by_their_mean_rank(run, summary):
+    found = analysis.rank(run)
+    assert tuple(found.columns) == analysis.RANKING_COLUMNS
+    for (task, factor, context), own in found.groupby(["task", "factor", "context"]):
+        assert own["mean_rank"].sum() == pytest.approx(len(own) * (len(own) + 1) / 2)
+        assert own["n"].iloc[0] == 15
+        best = own["mean_rank"].min()
+        near = own["mean_rank"] - best <= own["critical_difference"]
+        if not own["note"].iloc[0]:
+            assert (own["among_best"].astype(bool) == near).all(), (task, factor, context)
+    assert set(found["factor"]) == {"quantizer", "adapter"}
+
+
+def test_damaged_analysis_settings_are_named(run, tmp_path):
+    (tmp_path / "records").symlink_to(run.folder / "records")
+    (tmp_path / "trials.parquet").symlink_to(run.folder / "trials.parquet")
+    write_json(tmp_path / "study.json", run.study | {"analysis": {}})
+    with pytest.raises(RequestError, match=r"analysis = \{\}: expected whole numbers seed"):
+        analysis.analyse(store.load(tmp_path))
 
 
 def test_pairs_that_cannot_be_compared_say_why(tmp_path):
@@ -228,7 +307,7 @@ def test_a_run_without_results_gives_empty_tables(tmp_path):
 def test_write_gives_the_same_files_each_time(run, summary, tmp_path):
     for name in ("first", "second"):
         analysis.analyse(store.load(run.folder)).write(tmp_path / name)
-    for file in ("summary.csv", "comparisons.csv"):
+    for file in ("summary.csv", "comparisons.csv", "rankings.csv"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
     read = pd.read_csv(tmp_path / "first" / "summary.csv")
     pd.testing.assert_frame_equal(read, summary, check_dtype=False, check_exact=False, rtol=1e-12)

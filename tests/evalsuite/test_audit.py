@@ -79,6 +79,11 @@ def test_a_difference_is_told_from_either_side_with_its_interval(tmp_path, targe
     assert said.count(GIVEN) == 1
 
 
+def test_several_calibration_draws_are_resampled_too(tmp_path):
+    said = findings(made(tmp_path, images=60, seeds=(0, 1, 2)), "rtn")
+    assert said[-1] == "Intervals are over image x 3 calibration draws, both resampled."
+
+
 def test_one_image_wrong_in_every_domain_is_no_difference(tmp_path):
     run = made(tmp_path, quantizers=(("full_precision", "FP32"), ("rtn", "W4A4"), ("adaround", "W4A4")), images=40)
 

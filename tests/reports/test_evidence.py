@@ -8,6 +8,7 @@ import pytest
 from _dummies.runs import make_run
 
 from evalsuite import store
+from evalsuite.analysis import Analysis
 from evalsuite.store import Run
 from reports.evidence import Comparison, Evidence, evidence, least_p
 from reports.methods import KEYS
@@ -33,7 +34,7 @@ def test_a_claim_needs_the_test_and_the_interval(
 def test_a_comparison_is_found_from_either_side() -> None:
     columns = ["task", "factor", "context", "a", "b", "difference", "low", "high", "p_holm", "n", "note"]
     rows = [["t", "quantizer", "calibration c, adapter x, stream s", "q", "r", 0.1, 0.05, 0.2, 0.01, 9, np.nan]]
-    found = Evidence(pd.DataFrame(), pd.DataFrame(rows, columns=columns), pd.DataFrame())
+    found = Evidence(Analysis(pd.DataFrame(), pd.DataFrame(rows, columns=columns), pd.DataFrame()), pd.DataFrame())
     q, r = (
         SimpleNamespace(task="t", calibration_label="c", adapter_label="x", stream_label="s", quantizer_label=name)
         for name in "qr"

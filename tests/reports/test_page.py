@@ -60,7 +60,7 @@ def page(index: Path) -> Page:
 
 def test_every_path_of_the_contract_exists(index: Path) -> None:
     names = ["class_drops", "error_heatmap", "mean_against_worst", "stream_error"]
-    expected = {"summary.csv", "comparisons.csv", "index.html"}
+    expected = {"summary.csv", "comparisons.csv", "rankings.csv", "index.html"}
     expected |= {f"figures/{name}.{suffix}" for name in names for suffix in ("pdf", "png", "csv")}
     expected |= {f"tables/{name}.{suffix}" for name in ("mean_error", "worst_group") for suffix in ("tex", "csv")}
     assert {str(file.relative_to(index.parent)) for file in index.parent.rglob("*") if file.is_file()} == expected
@@ -68,7 +68,7 @@ def test_every_path_of_the_contract_exists(index: Path) -> None:
 
 def test_the_csv_files_are_those_of_the_analysis(run: Run, index: Path, tmp_path: Path) -> None:
     analysis.analyse(run).write(tmp_path)
-    for name in ("summary.csv", "comparisons.csv"):
+    for name in ("summary.csv", "comparisons.csv", "rankings.csv"):
         assert (index.parent / name).read_text() == (tmp_path / name).read_text()
 
 
@@ -113,7 +113,7 @@ def test_the_verdict_comes_before_figures_and_tables(page: Page) -> None:
 
 def test_the_page_says_how_it_was_made(run: Run, page: Page) -> None:
     text = " ".join(page.text)
-    for needle in (run.study["command"], *run.study["notes"], "600 times", "200 draws", "made up", "RuntimeError"):
+    for needle in (run.study["command"], *run.study["notes"], "600 times", "200 resamples", "made up", "RuntimeError"):
         assert needle in text
 
 
@@ -247,7 +247,7 @@ def test_an_unwritable_place_is_refused(run: Run, tmp_path: Path) -> None:
 
 
 def test_what_intervals_leave_out_is_said(page: Page) -> None:
-    assert "the calibration draws (seeds) are taken as given" in " ".join(page.text)
+    assert "where there is one draw it is taken as given" in " ".join(page.text)
 
 
 def test_the_installed_figures_and_the_page_are_these() -> None:

@@ -33,7 +33,7 @@ def test_a_column_of_one_value_is_left_out(run: Run) -> None:
     labels = [column.label for column in result_tables(found)[0].columns]
     assert labels[:3] == ["Network", "Adapter", "Task"]
     assert "Stream" not in labels
-    one = Evidence(found.summary, found.comparisons, found.methods[found.methods["task"] == "digits/vit"])
+    one = Evidence(found.analysis, found.methods[found.methods["task"] == "digits/vit"])
     assert "Task" not in [column.label for column in result_tables(one)[0].columns]
 
 

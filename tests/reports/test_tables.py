@@ -54,7 +54,7 @@ def test_escaped_text_has_no_command_of_its_own(text: str) -> None:
 def test_the_structure_holds_with_hostile_names(run: Run) -> None:
     found = evidence(run)
     names = {"network": found.methods["network"] + HOSTILE, "adapter_label": found.methods["adapter_label"] + HOSTILE}
-    hostile = Evidence(found.summary, found.comparisons, found.methods.assign(**names, task=HOSTILE))
+    hostile = Evidence(found.analysis, found.methods.assign(**names, task=HOSTILE))
     check_structure(mean_error_tex(mean_error(run, hostile)))
     check_structure(worst_group_tex(worst_group(hostile)))
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -139,7 +140,7 @@ def test_the_lead_names_the_network_that_harms_a_class_most(run: Run) -> None:
 def test_nothing_is_claimed_of_a_network_that_is_not_beyond_chance(run: Run) -> None:
     found = evidence(run)
     methods = found.methods.assign(worst_drop_class_p_holm=0.5, worst_drop_domain_p_holm=0.5)
-    verdict = judge(run, Evidence(found.summary, found.comparisons, methods))
+    verdict = judge(run, Evidence(found.analysis, methods))
     assert verdict.lead.startswith("There is no evidence that any quantized network harms one class more than another.")
     text = plain(" ".join(sentence for task in verdict.tasks for sentence in task.sentences))
     assert "more than chance explains" not in text
@@ -155,8 +156,7 @@ def test_adapters_are_ranked_and_those_without_effect_named(run: Run) -> None:
     no_effect = adapters.assign(a="zoa", difference=0.001, low=-0.01, high=0.012, p_holm=0.9)
     harmful = adapters.assign(a="cotta", difference=0.05, low=0.04, high=0.06, p_holm=0.001)
     more = Evidence(
-        found.summary,
-        pd.concat([comparisons, no_effect, harmful]),
+        replace(found.analysis, comparisons=pd.concat([comparisons, no_effect, harmful])),
         pd.concat([methods, twin, worse], ignore_index=True),
     )
     text = plain(" ".join(judge(run, more).tasks[0].sentences))
@@ -167,7 +167,7 @@ def test_adapters_are_ranked_and_those_without_effect_named(run: Run) -> None:
 def test_an_adapter_that_does_not_help_is_not_praised(run: Run) -> None:
     found = evidence(run)
     comparisons = found.comparisons.assign(p_holm=0.5)
-    verdict = judge(run, Evidence(found.summary, comparisons, found.methods))
+    verdict = judge(run, Evidence(replace(found.analysis, comparisons=comparisons), found.methods))
     assert "No adapter is shown to lower its error." in verdict.lead
     assert not any(sentence.startswith("With tent") for task in verdict.tasks for sentence in task.sentences)
 
@@ -205,13 +205,13 @@ def test_without_a_reference_no_cost_of_quantization_is_claimed(tmp_path) -> Non
 def test_where_no_class_loses_nothing_is_called_unreliable(run: Run) -> None:
     found = evidence(run)
     methods = found.methods.assign(worst_drop_class_value=-0.01)
-    verdict = judge(run, Evidence(found.summary, found.comparisons, methods))
+    verdict = judge(run, Evidence(found.analysis, methods))
     assert verdict.lead == "No quantized network makes more errors than full precision in any class."
 
 
 def test_without_adapters_adaptation_is_not_mentioned(run: Run) -> None:
     found = evidence(run)
-    alone = Evidence(found.summary, found.comparisons, found.methods[found.methods["unadapted"]])
+    alone = Evidence(found.analysis, found.methods[found.methods["unadapted"]])
     verdict = judge(run, alone)
     assert verdict.lead.startswith("By its worst class")
     assert "dapt" not in verdict.lead

@@ -1,0 +1,86 @@
+"""Records in, ``summary.csv``, ``comparisons.csv`` and ``rankings.csv`` out; ``docs/design.md`` has their columns.
+
+Combinations of one task that show the same images are the columns of one array and share bootstrap draws and
+permutations. The draws depend on the study's seed and the task alone, so that a row is the same whatever
+else is in the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from evalsuite.analysis._settings import Settings, baselines
+from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
+from evalsuite.analysis.rankings import RANKING_COLUMNS, rankings_of
+from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
+from evalsuite.files import write_text
+from evalsuite.outcomes import COMBINATION, read_outcomes
+from evalsuite.store import Run
+
+__all__ = [
+    "COMBINATION",
+    "COMPARISON_COLUMNS",
+    "RANKING_COLUMNS",
+    "SUMMARY_COLUMNS",
+    "Analysis",
+    "analyse",
+    "compare",
+    "rank",
+    "summarise",
+]
+
+
+def summarise(run: Run) -> pd.DataFrame:
+    """Return ``summary.csv``: a row per method combination of which a trial is done.
+
+    Rows of all seeds are pooled, each seed's paired with that seed's reference. The interval of the worst
+    drop is that of the group named, taken as given.
+
+    Raises
+    ------
+    RequestError
+        If a trial and its reference did not see the same images.
+    """
+    return summary_of(read_outcomes(run), Settings.of(run))
+
+
+def compare(run: Run) -> pd.DataFrame:
+    """Return ``comparisons.csv``: quantizers in pairs, adapters, calibration sets against the first, all else equal.
+
+    Full precision is compared with every quantizer, whatever its calibration set. The test is over domains
+    (at a severity each), of mean errors over images and the seeds done for both; where every image was shown once,
+    McNemar's over images.
+    """
+    return comparisons_of(read_outcomes(run), baselines(run), Settings.of(run))
+
+
+def rank(run: Run) -> pd.DataFrame:
+    """Return ``rankings.csv``: quantizers, and adapters, ranked over domains, all else equal."""
+    return rankings_of(read_outcomes(run))
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """All tables, made from one reading of the records."""
+
+    summary: pd.DataFrame
+    comparisons: pd.DataFrame
+    rankings: pd.DataFrame
+
+    def write(self, out: Path) -> None:
+        """Write ``summary.csv``, ``comparisons.csv`` and ``rankings.csv`` into ``out``."""
+        for name in ("summary", "comparisons", "rankings"):
+            write_text(out / f"{name}.csv", getattr(self, name).to_csv(index=False))
+
+
+def analyse(run: Run) -> Analysis:
+    """Do what :func:`summarise`, :func:`compare` and :func:`rank` do, reading the records once."""
+    outcomes, settings = read_outcomes(run), Settings.of(run)
+    return Analysis(
+        summary_of(outcomes, settings),
+        comparisons_of(outcomes, baselines(run), settings),
+        rankings_of(outcomes),
+    )

@@ -1,0 +1,69 @@
+"""What all tables of an analysis share: the study's draws, the baselines, intervals of means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalsuite.errors import RequestError
+from evalsuite.outcomes import Int8Array, Outcome, Rows, pooled
+from evalsuite.randomness import numpy_generator
+from evalsuite.statistics import Interval, paired_bootstrap, two_way_bootstrap
+from evalsuite.store import Run
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The study's ``analysis``."""
+
+    seed: int
+    permutations: int
+    bootstrap: int
+
+    @classmethod
+    def of(cls, run: Run) -> Settings:
+        """Read them from a run's ``study.json``. Raises RequestError where it does not hold them."""
+        given = run.study["analysis"]
+        try:
+            return cls(**{name: int(given[name]) for name in ("seed", "permutations", "bootstrap")})
+        except (KeyError, TypeError, ValueError) as error:
+            raise RequestError(
+                f"{run.folder / 'study.json'}, analysis = {given!r}: expected whole numbers seed, permutations, "
+                "bootstrap; run again to write it anew"
+            ) from error
+
+    def generator(self, *purpose: str) -> np.random.Generator:
+        """Return the generator of one purpose."""
+        return numpy_generator(self.seed, *purpose)
+
+    def interval(
+        self, values: Int8Array, rows: Rows, generator: np.random.Generator, inside: NDArray[np.int64] | None = None
+    ) -> Interval:
+        """Return the means of (N, M) values, or of the rows ``inside``, with their intervals.
+
+        Test images are resampled and, where every image was shown in every one of several calibration draws, the
+        draws as well.
+        """
+        image, replicate = rows.image, rows.replicate
+        if inside is not None:
+            values, image, replicate = values[inside], image[inside], replicate[inside]
+        if rows.crossed and len(np.unique(image)) > 1:
+            return two_way_bootstrap(values, image, replicate, generator, draws=self.bootstrap)
+        return paired_bootstrap(values, image, generator, draws=self.bootstrap)
+
+
+def baselines(run: Run) -> dict[str, tuple[str, str]]:
+    """By task, the labels of its references' quantizer and adapter."""
+    references = run.trials[run.trials["trial"] == run.trials["reference"]]
+    labels = zip(references["task"], references["quantizer_label"], references["adapter_label"], strict=True)
+    return {task: (quantizer, adapter) for task, quantizer, adapter in labels}
+
+
+def differences(pairs: list[list[tuple[Outcome, Outcome]]]) -> Int8Array:
+    """Stack a - b, seeds end to end, as columns."""
+    return np.column_stack([pooled(a for a, _ in pair) - pooled(b for _, b in pair) for pair in pairs])

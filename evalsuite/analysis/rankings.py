@@ -1,0 +1,81 @@
+"""``rankings.csv``: quantizers, and adapters, ranked over the domains that all of them saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from evalsuite.analysis._settings import Values
+from evalsuite.metrics import group_means
+from evalsuite.outcomes import Combination, Outcomes, Rows, pooled
+from evalsuite.statistics import Ranking, friedman_nemenyi
+
+RANKING_COLUMNS = (
+    *("task", "factor", "context", "method", "error", "mean_rank", "among_best"),
+    *("statistic", "p", "critical_difference", "unit", "n", "methods", "note"),
+)
+
+
+def rankings_of(outcomes: Outcomes) -> pd.DataFrame:
+    """Return the table; see :func:`evalsuite.analysis.rank`.
+
+    Quantizers are ranked by calibration set, adapter and stream; adapters by quantizer, calibration set and stream.
+    Each domain is a block, its value the mean error over images and seeds. Methods that did not see the images of
+    the first one, or lack a seed of it, are left out. ``among_best``: not farther than the critical difference from
+    the best mean rank.
+    """
+    families: dict[tuple[str, str, str], list[Combination]] = {}
+    for each in outcomes.combinations:
+        context = f"calibration {each.calibration}, adapter {each.adapter}, stream {each.stream}"
+        families.setdefault((each.task, "quantizer", context), []).append(each)
+        context = f"quantizer {each.quantizer}, calibration {each.calibration}, stream {each.stream}"
+        families.setdefault((each.task, "adapter", context), []).append(each)
+    found: list[Values] = []
+    for (task, factor, context), members in families.items():
+        alike = [each for each in members if _layouts(each) == _layouts(members[0])]
+        if len(alike) > 1:
+            names = {"task": task, "factor": factor, "context": context}
+            found += _ranked(names, [getattr(each, factor) for each in alike], outcomes, alike)
+    return pd.DataFrame(found, columns=list(RANKING_COLUMNS))
+
+
+def _layouts(each: Combination) -> list[int]:
+    return [id(outcome.layout) for outcome in each.outcomes.values()]
+
+
+def _ranked(names: Values, methods: Sequence[str], outcomes: Outcomes, alike: list[Combination]) -> list[Values]:
+    layouts = tuple(outcome.layout for outcome in alike[0].outcomes.values())
+    rows = Rows(alike[0].task, layouts, outcomes.classes[alike[0].task])
+    wrong = np.column_stack([pooled(each.outcomes.values()) for each in alike])
+    by_domain, _ = group_means(wrong, rows.domain, len(rows.domains))
+    ranking = friedman_nemenyi(by_domain)
+    best = ranking.mean_rank.min()
+    return [
+        names
+        | {
+            "method": method,
+            "error": float(error),
+            "mean_rank": float(mean_rank),
+            "among_best": _among_best(ranking, mean_rank - best),
+        }
+        | _of_all(ranking)
+        for method, error, mean_rank in zip(methods, wrong.mean(axis=0), ranking.mean_rank, strict=True)
+    ]
+
+
+def _among_best(ranking: Ranking, distance: float) -> bool | None:
+    return None if ranking.note else bool(distance <= ranking.critical_difference)
+
+
+def _of_all(ranking: Ranking) -> Values:
+    return {
+        "statistic": ranking.statistic,
+        "p": ranking.p,
+        "critical_difference": ranking.critical_difference,
+        "unit": ranking.unit,
+        "n": ranking.n,
+        "methods": len(ranking.mean_rank),
+        "note": ranking.note,
+    }

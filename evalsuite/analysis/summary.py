@@ -1,0 +1,165 @@
+"""``summary.csv``: what each method combination got wrong, its worst groups, its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evalsuite.analysis._settings import Settings, Values, differences
+from evalsuite.metrics import (
+    FloatArray,
+    between_group_deviation,
+    cvar,
+    flip_rate,
+    group_means,
+    mean_corruption_error,
+    worst_group,
+)
+from evalsuite.outcomes import COMBINATION, GROUPS, Int8Array, Outcome, Outcomes, Rows, pooled
+from evalsuite.statistics import holm, interquartile_mean_interval, kendalls_w, worst_group_null
+
+_OF_A_GROUP = (
+    *("worst_{}", "worst_{}_size", "worst_{}_error"),
+    *("worst_drop_{}", "worst_drop_{}_value", "worst_drop_{}_low", "worst_drop_{}_high"),
+    *("worst_drop_{}_null", "worst_drop_{}_p", "worst_drop_{}_p_holm"),
+    *("cvar10_{}", "cvar25_{}", "deviation_{}", "stability_{}", "stability_{}_p"),
+)
+SUMMARY_COLUMNS = (
+    *COMBINATION,
+    *("bits", "seeds", "images", "unit", "error", "error_low", "error_high", "drop", "drop_low", "drop_high"),
+    *("iqm", "iqm_low", "iqm_high", "flip_rate", "mce"),
+    *(column.format(group) for group in GROUPS for column in _OF_A_GROUP),
+    *("ece", "ece_mass", "nll"),
+    *("forwards_per_batch", "backwards_per_batch", "seconds_per_image", "adapted_parameters", "state_bytes"),
+)
+
+
+def summary_of(outcomes: Outcomes, settings: Settings) -> pd.DataFrame:
+    """Return the table; see :func:`evalsuite.analysis.summarise`."""
+    all_of = outcomes.combinations
+    found: list[Values] = [
+        {name: getattr(each, name.removesuffix("_label")) for name in COMBINATION} for each in all_of
+    ]
+    for each, values in zip(all_of, found, strict=True):
+        values |= each.facts | (_no_drop() if each.is_reference else {})
+    own = [list(each.outcomes.values()) for each in all_of]
+    for rows, members in outcomes.batches((each.task, part) for each, part in zip(all_of, own, strict=True)):
+        wrong = np.column_stack([pooled(own[member]) for member in members])
+        for member, values in zip(members, _errors(rows, wrong, settings), strict=True):
+            found[member] |= values
+    paired = [[] if each.is_reference else outcomes.paired_with_reference(each) for each in all_of]
+    for rows, members in outcomes.batches(
+        (each.task, [own for own, _ in pairs]) for each, pairs in zip(all_of, paired, strict=True)
+    ):
+        drops = differences([paired[member] for member in members])
+        for member, values in zip(members, _drops(rows, drops, settings), strict=True):
+            found[member] |= values | _against_reference(rows, paired[member])
+    frame = pd.DataFrame(found, columns=list(SUMMARY_COLUMNS))
+    for group in GROUPS:
+        column = f"worst_drop_{group}_p"
+        frame[f"{column}_holm"] = frame.groupby("task")[column].transform(lambda p: holm(p.astype(float)))
+    return frame
+
+
+def _no_drop() -> Values:
+    columns = ["drop", *(f"worst_drop_{group}_value" for group in GROUPS)]
+    edges = [f"{column.removesuffix('_value')}_{edge}" for column in columns for edge in ("low", "high")]
+    return dict.fromkeys([*columns, *edges], 0.0)
+
+
+def _errors(rows: Rows, wrong: Int8Array, settings: Settings) -> list[Values]:
+    """Columns of ``summary.csv`` that need no reference, for each column of ``wrong`` (N, M)."""
+    generator = settings.generator("summary", rows.task, "error")
+    interval = settings.interval(wrong, rows, generator)
+    found: list[Values] = [
+        {"error": estimate, "error_low": low, "error_high": high, "unit": interval.unit}
+        for estimate, low, high in zip(interval.estimate, interval.low, interval.high, strict=True)
+    ]
+    for values, scores in zip(found, _scores(rows, wrong), strict=True):
+        generator = settings.generator("summary", rows.task, "iqm")
+        middle = interquartile_mean_interval(scores, generator, draws=settings.bootstrap)
+        values |= {"iqm": float(middle.estimate), "iqm_low": float(middle.low), "iqm_high": float(middle.high)}
+    for group in GROUPS:
+        codes, names = rows.group(group)
+        means, sizes = group_means(wrong, codes, len(names))
+        for values, own in zip(found, means.T, strict=True):
+            worst = worst_group(own, sizes)
+            values |= {
+                f"worst_{group}": names[worst.index],
+                f"worst_{group}_size": worst.size,
+                f"worst_{group}_error": worst.value,
+                f"cvar10_{group}": cvar(own, 0.10),
+                f"cvar25_{group}": cvar(own, 0.25),
+                f"deviation_{group}": between_group_deviation(own),
+            }
+    return found
+
+
+def _drops(rows: Rows, drops: Int8Array, settings: Settings) -> list[Values]:
+    """Columns of ``summary.csv`` that compare with the reference, for each column of ``drops`` (N, M)."""
+    generator = settings.generator("summary", rows.task, "drop")
+    interval = settings.interval(drops, rows, generator)
+    found: list[Values] = [
+        {"drop": estimate, "drop_low": low, "drop_high": high}
+        for estimate, low, high in zip(interval.estimate, interval.low, interval.high, strict=True)
+    ]
+    for group in GROUPS:
+        codes, names = rows.group(group)
+        generator = settings.generator("summary", rows.task, "null", group)
+        null = worst_group_null(drops, codes, rows.image, generator, permutations=settings.permutations)
+        for code in np.unique(null.group):
+            inside, columns = np.flatnonzero(codes == code), np.flatnonzero(null.group == code)
+            generator = settings.generator("summary", rows.task, "drop", group, names[code])
+            interval = settings.interval(drops[:, columns], rows, generator, inside)
+            for index, column in enumerate(columns):
+                found[column] |= {
+                    f"worst_drop_{group}": names[code],
+                    f"worst_drop_{group}_value": null.observed[column],
+                    f"worst_drop_{group}_low": interval.low[index],
+                    f"worst_drop_{group}_high": interval.high[index],
+                    f"worst_drop_{group}_null": null.null[column],
+                    f"worst_drop_{group}_p": null.p[column],
+                }
+        for values, table in zip(found, _by_replicate(drops, codes, len(names), rows), strict=True):
+            agreement = kendalls_w(table) if np.isfinite(table).all() else None
+            values[f"stability_{group}"] = agreement.w if agreement else np.nan
+            values[f"stability_{group}_p"] = agreement.p if agreement else np.nan
+    return found
+
+
+def _by_replicate(values: Int8Array, codes: NDArray[np.int64], groups: int, rows: Rows) -> Iterator[FloatArray]:
+    """Yield, for each column of (N, M) values, the group means of each seed (seeds, groups); NaN without rows."""
+    seeds = len(rows.layouts)
+    means, _ = group_means(values, rows.replicate * groups + codes, seeds * groups)
+    yield from means.reshape(seeds, groups, -1).transpose(2, 0, 1)
+
+
+def _scores(rows: Rows, wrong: Int8Array) -> Iterator[FloatArray]:
+    """Yield the errors (seeds, domains) of each column; the domains are those that every seed shows."""
+    for table in _by_replicate(wrong, rows.domain, len(rows.domains), rows):
+        yield table[:, np.isfinite(table).all(axis=0)]
+
+
+def _against_reference(rows: Rows, pairs: list[tuple[Outcome, Outcome]]) -> Values:
+    own, reference = (pooled(pair[side] for pair in pairs) for side in (0, 1))
+    predictions = (np.concatenate([pair[side].prediction for pair in pairs]) for side in (0, 1))
+    errors = [_by_severity(rows, wrong) for wrong in (own, reference)]
+    defined = len(errors[1]) > 0 and (np.nansum(errors[1], axis=1) > 0).all()
+    return {
+        "flip_rate": flip_rate(*predictions),
+        "mce": mean_corruption_error(*errors) if defined else np.nan,
+    }
+
+
+def _by_severity(rows: Rows, wrong: Int8Array) -> FloatArray:
+    """Return the errors (corruptions, severities) of what is not clean; NaN for a severity that is not shown."""
+    means, _ = group_means(wrong, rows.domain, len(rows.domains))
+    names = sorted({name for name, severity in rows.domains if severity})
+    table = np.full((len(names), 6), np.nan)
+    for (name, severity), error in zip(rows.domains, means, strict=True):
+        if severity:
+            table[names.index(name), severity] = error
+    return table
