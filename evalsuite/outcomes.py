@@ -167,9 +167,12 @@ def pooled(outcomes: Iterable[Outcome]) -> Int8Array:
     return np.concatenate([outcome.wrong for outcome in outcomes])
 
 
-def read_outcomes(run: Run) -> Outcomes:
-    """Read the trials of a run that are done."""
-    layouts: dict[str, Layout] = {}
+def read_outcomes(run: Run, layouts: dict[str, Layout] | None = None) -> Outcomes:
+    """Read the trials of a run that are done.
+
+    ``layouts``: by digest, of runs read before, so that equal ones are one object across runs; grows.
+    """
+    layouts = {} if layouts is None else layouts
     by_trial: dict[str, Outcome] = {}
     found = []
     done = run.trials[run.trials["status"] == "done"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from evalsuite.analysis._settings import Settings, baselines
+from evalsuite.analysis.across import compare_runs
 from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
 from evalsuite.analysis.rankings import RANKING_COLUMNS, rankings_of
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
@@ -28,6 +29,7 @@ __all__ = [
     "Analysis",
     "analyse",
     "compare",
+    "compare_runs",
     "rank",
     "summarise",
 ]
