@@ -1,0 +1,139 @@
+"""CoTTA: a mean teacher, averaged over augmentations, and stochastic restoring (Wang et al. 2022, arXiv 2203.13591)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from evalsuite.adapters._augmentation import Jitter, PixelScale
+from evalsuite.adapters._gradient import Adjustment, Descent, descend, is_imagenet_sized, parameters_of, unadjusted
+from evalsuite.adapters._losses import cross_entropy_between
+from evalsuite.adapters._norms import use_batch_statistics
+from evalsuite.errors import Refused, RequestError
+
+
+@dataclass(frozen=True)
+class CoTTA(Descent):
+    """A student that follows its own mean teacher's predictions, averaged over augmented views where it is unsure.
+
+    All parameters adapt that may: the rounded weights of a quantized network stay on their grid. The teacher is the
+    exponential average of the student; where the source network's mean confidence on a batch is below ``threshold``
+    the teacher's logits are averaged over augmented views. After each step a random share of the student's values is
+    put back to the source's. Predictions are the teacher's. Options that are None are the authors': ImageNet from 64
+    pixels on (SGD 0.01, restore 0.001, threshold 0.1), else CIFAR (Adam 1e-3, restore 0.01, threshold 0.92).
+
+    Parameters
+    ----------
+    ema : share of the old teacher kept in each step, 0.999.
+    restore : probability that a value is put back.
+    threshold : confidence of the source network below which views are averaged.
+    augmentations : views averaged, 32.
+
+    Raises
+    ------
+    RequestError
+        If an option is out of range.
+    """
+
+    ema: float = 0.999
+    restore: float | None = None
+    threshold: float | None = None
+    augmentations: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("ema", "restore", "threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise RequestError(f"{name} = {value}: expected 0 to 1")
+        if self.augmentations < 1:
+            raise RequestError(f"augmentations = {self.augmentations}: expected at least 1")
+
+    def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> CoTTAState:
+        """Copy the network as teacher and as anchor. Refused where no parameter is free to move."""
+        use_batch_statistics(model)
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise Refused("cotta needs parameters that may move; this model has none")
+        large = is_imagenet_sized(source)
+        teacher, anchor = copy.deepcopy(model).requires_grad_(False), copy.deepcopy(model).requires_grad_(False)
+        lr = self.lr if self.lr is not None or not large else 0.01  # the authors' for ImageNet
+        return CoTTAState(
+            model=model,
+            teacher=teacher,
+            anchor=anchor,
+            optimizer=Descent(self.optimizer, lr, self.momentum).over(parameters, source),
+            scale=PixelScale.of(source),
+            restore=(0.001 if large else 0.01) if self.restore is None else self.restore,
+            threshold=(0.1 if large else 0.92) if self.threshold is None else self.threshold,
+            generator=generator,
+        )
+
+    def step(self, state: CoTTAState, images: Tensor) -> Tensor:
+        """Return the teacher's (N, classes) logits of (N, C, H, W) images after one step of the student."""
+        with torch.enable_grad():
+            logits: Tensor = state.model(images)
+        target = state.teach(images, self.augmentations)
+        with torch.enable_grad():
+            taken = descend(state.optimizer, cross_entropy_between(state.adjust(logits), target).mean())
+        if taken:
+            state.follow(self.ema)
+            state.put_back()
+        state.skipped += not taken
+        return target
+
+
+@dataclass
+class CoTTAState:
+    """What CoTTA keeps between batches.
+
+    Attributes
+    ----------
+    model, teacher, anchor : student, its average, and the source network.
+    averaged : batches on which augmented views were averaged.
+    skipped : how many updates were not made because they were not finite.
+    """
+
+    model: nn.Module
+    teacher: nn.Module
+    anchor: nn.Module
+    optimizer: torch.optim.Optimizer
+    scale: PixelScale
+    restore: float
+    threshold: float
+    generator: torch.Generator
+    adjust: Adjustment = unadjusted
+    averaged: int = 0
+    skipped: int = 0
+
+    @torch.no_grad()
+    def teach(self, images: Tensor, augmentations: int) -> Tensor:
+        """Return the teacher's logits, averaged over views where the source network is unsure."""
+        sure = self.anchor(images).softmax(dim=1).amax(dim=1).mean()
+        if bool(sure >= self.threshold):
+            plain: Tensor = self.teacher(images)
+            return plain
+        self.averaged += 1
+        views = (Jitter()(images, self.scale, self.generator) for _ in range(augmentations))
+        total: Tensor = sum(self.teacher(view) for view in views)
+        return total / augmentations
+
+    @torch.no_grad()
+    def follow(self, ema: float) -> None:
+        """Move the teacher towards the student."""
+        for own, student in zip(self.teacher.parameters(), self.model.parameters(), strict=True):
+            own.lerp_(student, 1 - ema)
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Put a random share of the student's values back to the source's."""
+        source = dict(self.anchor.named_parameters())
+        free = set(map(id, parameters_of(self.optimizer)))
+        for name, parameter in self.model.named_parameters():
+            if id(parameter) in free:
+                drawn = torch.rand(parameter.shape, generator=self.generator, device=self.generator.device)
+                chosen = (drawn < self.restore).to(parameter.device)
+                parameter.copy_(torch.where(chosen, source[name], parameter))

@@ -1,0 +1,250 @@
+"""FOA: forward-only adaptation by CMA-ES on the input (Niu et al. 2024, arXiv 2404.01650), written from the paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from evalsuite.adapters._losses import softmax_entropy
+from evalsuite.adapters._norms import use_batch_statistics
+from evalsuite.adapters._observer import Moments, Observation, Observer, batch_moments, moment_distance
+from evalsuite.errors import Refused, RequestError
+from evalsuite.structure import Structure, describe
+
+_HISTORY = 0.9
+_SOURCE_BATCH = 64
+_GRID = 4  # the offset of a CNN's input is a grid of so many points across, smoothly enlarged
+
+
+@dataclass(frozen=True)
+class FOA:
+    """Evolution of a prompt by covariance matrix adaptation, and an activation shift; no backward pass.
+
+    A transformer gets ``prompts`` tokens after its class token; a CNN, which has no tokens, a smooth offset of its
+    input, a 4 x 4 grid a channel (*ours*). A batch is passed once for each member of the population and once for the
+    mean of the distribution; the fitness is the mean entropy plus the weighted distance of batch statistics from the
+    source's (mean and deviation of the class token after every block; of pooled features after every stage in a
+    CNN). The logits of the fittest are returned, moved by the activation shift. A CNN's BatchNorm sees its batch.
+
+    Parameters
+    ----------
+    population : members besides the mean, 27.
+    prompts : tokens, 3.
+    moment_weight : weight of the statistics' distance, 0.4, times batch / 64 as the authors do.
+    sigma : first step size of the evolution, 1.
+
+    Raises
+    ------
+    RequestError
+        If an option is out of range.
+    """
+
+    population: int = 27
+    prompts: int = 3
+    moment_weight: float = 0.4
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.population < 2 or self.prompts < 1:
+            raise RequestError(
+                f"population = {self.population}, prompts = {self.prompts}: expected at least 2 and at least 1"
+            )
+        for name in ("moment_weight", "sigma"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise RequestError(f"{name} = {getattr(self, name)}: expected more than 0")
+
+    @torch.no_grad()
+    def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> FOAState:
+        """Measure the source statistics and begin the evolution at a prompt of zeros or an offset of none."""
+        if len(source) < 2:
+            raise Refused(f"foa needs at least 2 source images for their statistics; got {len(source)}")
+        structure = describe(model, source)
+        use_batch_statistics(model)
+        observer = Observer(model, structure)
+        seen = [observer(part) for part in source.chunk(-(-len(source) // _SOURCE_BATCH))]
+        groups = [torch.cat(parts) for parts in zip(*(one.groups for one in seen), strict=True)]
+        feature = torch.cat([one.feature for one in seen])
+        if feature.ndim != 2 or not torch.allclose(observer.classify(seen[-1].feature), seen[-1].logits, atol=1e-4):
+            raise Refused("foa needs a classifier on one feature vector per image whose output is the model's")
+        prompt = self._prompt(observer, structure, source)
+        return FOAState(
+            observer=observer,
+            prompt=prompt,
+            evolution=_evolution(prompt.size, self.sigma, self.population, generator),
+            statistics=[batch_moments(group) for group in groups],
+            source_feature=feature.mean(dim=0),
+        )
+
+    def _prompt(self, observer: Observer, structure: Structure, source: Tensor) -> Prompt:
+        if structure.architecture == "cnn":
+            return InputOffset(source)
+        block = observer.model.get_submodule(structure.blocks[0])
+        tokens = PromptTokens(self.prompts, structure.prefix_tokens)
+        block.register_forward_pre_hook(tokens.insert)
+        try:
+            tokens.learn_width = True
+            observer(source[:1])
+            tokens.learn_width = False
+            tokens.set(np.zeros(tokens.size), source)
+            observer(source[:1])
+        except Exception as error:
+            name = structure.blocks[0]
+            raise Refused(f"foa needs blocks that take further tokens; {name} does not: {error}") from error
+        finally:
+            tokens.clear()
+        return tokens
+
+    @torch.no_grad()
+    def step(self, state: FOAState, images: Tensor) -> Tensor:
+        """Return the (N, classes) logits of (N, C, H, W) images under the fittest prompt, and evolve."""
+        weight = self.moment_weight * len(images) / 64
+        candidates = state.evolution.ask()
+        passes = [*candidates, state.evolution.mean]
+        losses: list[float] = []
+        best: Observation | None = None
+        for values in passes:
+            state.prompt.set(np.asarray(values), images)
+            seen = state.observer(state.prompt.applied(images))
+            loss = softmax_entropy(seen.logits).mean() + weight * moment_distance(seen.groups, state.statistics)
+            losses.append(float(loss) if bool(loss.isfinite()) else float("inf"))
+            if best is None or losses[-1] < min(losses[:-1], default=float("inf")):
+                best = seen
+        state.prompt.clear()
+        assert best is not None
+        told = [loss if loss < float("inf") else 1e12 for loss in losses[: len(candidates)]]
+        state.evolution.tell(candidates, told)
+        return state.shifted(best)
+
+
+@dataclass
+class FOAState:
+    """What FOA keeps between batches.
+
+    Attributes
+    ----------
+    history : (D,) running batch mean of the head's input; None before the first batch.
+    """
+
+    observer: Observer
+    prompt: Prompt
+    evolution: Any
+    statistics: list[Moments]
+    source_feature: Tensor
+    history: Tensor | None = None
+
+    def shifted(self, seen: Observation) -> Tensor:
+        """Return the logits of features moved by the distance of their running mean from the source's."""
+        mean = seen.feature.mean(dim=0)
+        self.history = mean if self.history is None else _HISTORY * self.history + (1 - _HISTORY) * mean
+        return self.observer.classify(seen.feature + (self.source_feature - self.history))
+
+
+class Prompt(Protocol):
+    """What evolves."""
+
+    @property
+    def size(self) -> int:
+        """Scalars."""
+        ...
+
+    def set(self, values: NDArray[np.float64], like: Tensor) -> None:
+        """Take (size,) values."""
+        ...
+
+    def applied(self, images: Tensor) -> Tensor:
+        """Return what the network is given."""
+        ...
+
+    def clear(self) -> None:
+        """Let the network be as it was."""
+        ...
+
+
+class PromptTokens:
+    """Tokens that a transformer's first block gets after its prefix tokens."""
+
+    def __init__(self, count: int, prefix: int) -> None:
+        self.count, self.prefix = count, prefix
+        self.width = 0
+        self.learn_width = False
+        self.tokens: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """Scalars."""
+        return self.count * self.width
+
+    def set(self, values: NDArray[np.float64], like: Tensor) -> None:
+        """Take (size,) values."""
+        self.tokens = torch.from_numpy(values).to(like).reshape(1, self.count, self.width)
+
+    def applied(self, images: Tensor) -> Tensor:
+        """Return the images as they are: the tokens enter later."""
+        return images
+
+    def clear(self) -> None:
+        """Insert nothing."""
+        self.tokens = None
+
+    def insert(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """Forward pre-hook of the first block: (N, T, D) tokens become (N, T + count, D)."""
+        if self.learn_width:
+            self.width = args[0].shape[-1]
+        if self.tokens is None:
+            return None
+        own = self.tokens.expand(len(args[0]), -1, -1)
+        return (torch.cat([args[0][:, : self.prefix], own, args[0][:, self.prefix :]], dim=1), *args[1:])
+
+
+class InputOffset:
+    """A smooth offset of normalised images, in units of their channels' deviation (*ours*)."""
+
+    def __init__(self, source: Tensor) -> None:
+        self.shape = (source.shape[1], _GRID, _GRID)
+        self.spread = source.std(dim=(0, 2, 3))[:, None, None]
+        self.grid: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """Scalars."""
+        return int(np.prod(self.shape))
+
+    def set(self, values: NDArray[np.float64], like: Tensor) -> None:
+        """Take (size,) values."""
+        self.grid = torch.from_numpy(values).to(like).reshape(self.shape) * self.spread * 0.1
+
+    def applied(self, images: Tensor) -> Tensor:
+        """Return (N, C, H, W) images with the offset added."""
+        if self.grid is None:
+            return images
+        size = (images.shape[2], images.shape[3])
+        return images + F.interpolate(self.grid[None], size, mode="bilinear", align_corners=False)
+
+    def clear(self) -> None:
+        """Add nothing."""
+        self.grid = None
+
+
+@dataclass
+class _Normal:
+    """Standard normal numbers from a generator of our own: cma's default is numpy's global one."""
+
+    generator: torch.Generator
+
+    def __call__(self, *shape: int) -> NDArray[np.float64]:
+        drawn = torch.randn(shape, generator=self.generator, dtype=torch.float64, device=self.generator.device)
+        return drawn.cpu().numpy()
+
+
+def _evolution(size: int, sigma: float, population: int, generator: torch.Generator) -> Any:
+    import cma
+
+    quiet = {"verbose": -9, "verb_log": 0, "verb_disp": 0}
+    own = {"popsize": population, "seed": np.nan, "randn": _Normal(generator), "maxiter": np.inf}
+    return cma.CMAEvolutionStrategy(np.zeros(size), sigma, quiet | own)
