@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evalsuite.corruptions.constants import choose
 from evalsuite.errors import RequestError, unknown_name
 from evalsuite.randomness import numpy_generator
 
@@ -29,8 +30,7 @@ HELD_OUT: tuple[str, ...] = ("speckle_noise", "gaussian_blur", "spatter", "satur
 
 _FAMILY = {name: family for family, names in FAMILIES.items() for name in names} | dict.fromkeys(HELD_OUT, "held out")
 
-ENGINES = ("reference",)
-CONSTANTS = ("imagenet",)
+ENGINES = ("fast", "reference")
 
 
 def family(name: str) -> str:
@@ -55,7 +55,8 @@ def corrupt(
     first_index: int = 0,
     indices: IntArray | None = None,
     constants: str | None = None,
-    engine: str = "reference",
+    engine: str = "fast",
+    data_set: str = "",
 ) -> UInt8Array:
     """Corrupt images; an image's result depends on its index and the seed, not on the batch it comes in.
 
@@ -63,10 +64,11 @@ def corrupt(
     ----------
     images : (N, H, W, 3) uint8, RGB, at least 32 pixels high and wide.
     name, severity : one of the 19 corruptions; 1..5.
-    seed, first_index : image i uses the generator of (seed, name, severity, ``first_index + i``).
+    seed, first_index, data_set : image i uses the generator of (seed, data_set, name, severity, ``first_index + i``).
     indices : (N,) the images' own indices, where they are not consecutive; overrides ``first_index``.
-    constants : ``imagenet`` (so far the only set; it is harsher than intended on 32-pixel images).
-    engine : ``reference``, the imagecorruptions package.
+    constants : ``cifar`` or ``imagenet``; by default ``cifar`` for images whose shorter side is below 64 pixels.
+    engine : ``fast``, or ``reference``, the imagecorruptions package, which has the constants ``imagenet`` only. Both
+        draw from the same distributions, not the same numbers.
 
     Returns
     -------
@@ -75,21 +77,31 @@ def corrupt(
     Raises
     ------
     RequestError
-        For an unknown name, severity, engine or constant set, or images of another form.
+        For an unknown name, severity, engine or constant set, or images or indices of another form.
     """
     check(name, severity)
     if engine not in ENGINES:
         raise unknown_name("corruption engine", engine, ENGINES)
-    if constants not in (None, *CONSTANTS):
-        raise unknown_name("constant set", str(constants), CONSTANTS)
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or min(images.shape[1:3]) < 32:
         raise RequestError(
             f"images of shape {images.shape}, {images.dtype}: expected (N, H, W, 3) uint8 of at least 32 x 32 pixels"
         )
+    own = np.arange(first_index, first_index + len(images)) if indices is None else np.asarray(indices)
+    if own.shape != (len(images),):
+        raise RequestError(f"indices of shape {own.shape}: expected one for each of {len(images)} images")
+    chosen = choose("imagenet" if engine == "reference" and constants is None else constants, *images.shape[1:3])
+    if engine == "fast":
+        from evalsuite.corruptions.fast import corrupt_images
+
+        return corrupt_images(images, name, severity, chosen, own, seed, data_set)
+    if chosen != "imagenet":
+        raise RequestError(
+            f"constant set {chosen!r} with the reference engine: expected 'imagenet', the only one it has"
+        )
     from evalsuite.corruptions.reference import corrupt_image
 
-    own = np.arange(first_index, first_index + len(images)) if indices is None else np.asarray(indices)
     out = np.empty_like(images)
     for position, (image, index) in enumerate(zip(images, own, strict=True)):
-        out[position] = corrupt_image(image, name, severity, numpy_generator(seed, name, severity, int(index)))
+        generator = numpy_generator(seed, data_set, name, severity, int(index))
+        out[position] = corrupt_image(image, name, severity, generator)
     return out
