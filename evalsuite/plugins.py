@@ -1,17 +1,20 @@
 """The contracts: what each kind of plugin is asked for. Two methods each, options as dataclass fields.
 
-A plugin is a frozen dataclass (its fields are its options, all with defaults; the docstring's first line is
-what ``evalsuite list`` prints). It keeps no state between calls: what lasts is returned or written into the
-model, and every random draw takes the generator that is passed in.
+A plugin is a frozen dataclass (its fields are its options; one without a default must be given; the docstring's
+first line is what ``evalsuite list`` prints). It keeps no state between calls: what lasts is returned or written
+into the model, and every random draw takes the generator that is passed in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from evalsuite.errors import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,14 +48,35 @@ class TaskData:
     std: tuple[float, float, float]
     groups: dict[str, NDArray[Any]] = field(default_factory=dict)
     """Further columns, one value per test image (for example a patient subgroup)."""
+    data_set: str = ""
+    """Name of the images' data set, the same for all tasks on them (for example ``cifar10``): a corruption's random
+    draws are those of the data set, the image and the seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Images on disk as someone published them, read a few at a time."""
+
+    version: str
+    """Hash of the files' names, sizes and times: what was made of other files is not mistaken for these."""
+    read: Callable[[IntArray], UInt8Array]
+    """Return (n, H, W, 3) for n indices of test images."""
 
 
 class Task(Protocol):
-    """A data set, a trained network and their label space."""
+    """A data set, a trained network and their label space.
 
-    image_size: ClassVar[int]
-    """Height and width of the network's input, pixels."""
-    architecture: ClassVar[Literal["cnn", "transformer"]]
+    Three things may be there besides. ``architecture``, ``cnn`` or ``transformer``: without it the network's structure
+    decides. ``published(root, domain, indices)``, where somebody published these test images corrupted: it returns
+    the ``ImageFiles`` of a domain, having seen that those of the test images ``indices`` are there, and raises
+    RequestError naming the missing file. ``found(root)``, where ``data`` and ``model`` take long or download:
+    it says in a line what is there, and raises as they do.
+    """
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the network's input, pixels."""
+        ...
 
     def data(self, root: str | None) -> TaskData:
         """Load the images. Raises RequestError naming the missing or broken file and where it belongs."""
@@ -67,8 +91,9 @@ class Quantizer(Protocol):
     """A PTQ method. ``insert`` says what the quantized network looks like, ``calibrate`` fills it from images.
 
     The harness saves ``state_dict`` after ``calibrate`` and restores it into a fresh ``insert``, so everything
-    that was learnt must be in parameters or buffers. Optional class attribute ``calibrated`` (default True):
-    False says that bits and calibration set play no role (full precision).
+    that was learnt must be in parameters or buffers. The same images and seed must give the same bits. Optional
+    class attributes: ``calibrated`` (default True): False says that bits and calibration set play no role (full
+    precision); ``stochastic`` (default False): True says that another seed gives another result.
     """
 
     def insert(self, model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.Module:
@@ -107,31 +132,80 @@ class Adapter(Protocol):
 
 
 @dataclass(frozen=True)
+class PoolOutputs:
+    """What the full-precision network makes of every image of the pool."""
+
+    logits: NDArray[np.float32]
+    """(M, classes)"""
+    features: NDArray[np.float32]
+    """(M, D): what its classifier reads, the mean over positions where there are several."""
+
+
+def _no_outputs() -> PoolOutputs:
+    raise RequestError("this pool has no network to look at its images with: expected Pool(outputs=...)")
+
+
+def _no_data(task: str, options: Mapping[str, Any]) -> TaskData:
+    raise RequestError(f"this pool cannot load the images of {task!r}: expected Pool(load=...)")
+
+
+@dataclass(frozen=True)
 class Pool:
-    """Where calibration images come from, and the full-precision network to look at them with."""
+    """Where calibration images come from, and what may be asked about them.
+
+    Attributes
+    ----------
+    images : (M, H, W, 3) uint8 RGB; may be memory-mapped.
+    labels : (M,)
+    classes : their names in label order; empty where they have none but their labels.
+    mean, std : by which the network's input is normalised, on the scale 0..1.
+    data_set : whose images these are.
+    seed : the study's seed, for draws that must not depend on a step's other options; all else takes the
+        generator that a step is given.
+    outputs : the full-precision network's logits and features of all images, computed when first asked for and kept.
+    load : the images of another task, by name and options, from the same data folder.
+    """
 
     images: UInt8Array
     labels: IntArray
-    classes: int
-    model: nn.Module | None = None
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    classes: tuple[str, ...] = ()
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    data_set: str = ""
+    seed: int = 0
+    outputs: Callable[[], PoolOutputs] = _no_outputs
+    load: Callable[[str, Mapping[str, Any]], TaskData] = _no_data
+
+    def class_name(self, label: int) -> str:
+        """Return a class's name, or its label where it has none."""
+        return self.classes[label] if self.classes else str(label)
 
 
 class CalibrationStep(Protocol):
-    """One step of a calibration-set shift; several compose: all selections first, then all transforms."""
+    """One step of a calibration-set shift; several compose: all selections first, then all transforms.
+
+    Selections and transforms each run in the order of the list. Everything that can be refused should be refused
+    by ``select``, which is called for every calibration set before a run begins.
+    """
 
     def select(self, pool: Pool, indices: IntArray, generator: np.random.Generator) -> IntArray:
-        """Return which of the pool images in ``indices`` to keep. Raises RequestError if impossible."""
+        """Return which of the pool images in ``indices`` to keep, none twice. Raises RequestError if impossible."""
         ...
 
-    def transform(self, images: UInt8Array, indices: IntArray, generator: np.random.Generator) -> UInt8Array:
+    def transform(
+        self, pool: Pool, images: UInt8Array, indices: IntArray, generator: np.random.Generator
+    ) -> UInt8Array:
         """Return the (n, H, W, 3) images changed; image k has pool index ``indices[k]``."""
         ...
 
 
 class StreamProtocol(Protocol):
-    """An order of test images."""
+    """An order of test images.
+
+    Optional class attribute ``drawn_by``: the options that seed the generator of ``plan``, by default all; streams
+    that differ in others only get the same draws. Optional property ``length``: images in the whole stream, where it
+    is not the option ``images`` times the domains; ``evalsuite validate`` reads it.
+    """
 
     def domains(self) -> tuple[Domain, ...]:
         """Return every domain that the stream shows."""

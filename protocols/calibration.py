@@ -25,6 +25,8 @@ class CalibrationSize:
             raise RequestError(f"calibration size {self.size}: expected 1 to {len(indices)}, what the pool holds")
         return generator.choice(indices, self.size, replace=False)
 
-    def transform(self, images: UInt8Array, indices: IntArray, generator: np.random.Generator) -> UInt8Array:
+    def transform(
+        self, pool: Pool, images: UInt8Array, indices: IntArray, generator: np.random.Generator
+    ) -> UInt8Array:
         """Leave the images as they are."""
         return images

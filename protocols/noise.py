@@ -7,41 +7,43 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalsuite.corruptions import check, corrupt
-from evalsuite.errors import RequestError
 from evalsuite.plugins import IntArray, Pool, UInt8Array
+from evalsuite.randomness import numpy_generator
+from protocols._fraction import check_fraction, draw_changed, number_changed, share
 
 
 @dataclass(frozen=True)
 class CalibrationNoise:
-    """A fraction of the calibration images is corrupted; which ones is drawn at random."""
+    """A fraction of the calibration images is corrupted; which ones is drawn at random.
+
+    What a corrupted image looks like depends on the study's seed, its index in the pool, corruption and severity
+    alone, and shares no random number with the test images.
+    """
 
     corruption: str = "gaussian_noise"
     severity: int = 3
     fraction: float = 1.0
+    """Rounded to the nearest whole number of images."""
 
     def __post_init__(self) -> None:
         check(self.corruption, self.severity)
-        if not 0 < self.fraction <= 1:
-            raise RequestError(f"contaminated fraction {self.fraction}: expected more than 0 and at most 1")
+        check_fraction(self.fraction)
 
     def __str__(self) -> str:
-        share = "" if self.fraction == 1 else f" on {100 * self.fraction:g} %"
-        return f"{self.corruption} {self.severity}{share}"
+        return f"{self.corruption} {self.severity}{share(self.fraction)}"
 
     def select(self, pool: Pool, indices: IntArray, generator: np.random.Generator) -> IntArray:
-        """Keep all images."""
+        """Keep all images. Raises RequestError if the fraction of them is none."""
+        number_changed(self.fraction, len(indices), str(self))
         return indices
 
-    def transform(self, images: UInt8Array, indices: IntArray, generator: np.random.Generator) -> UInt8Array:
-        """Corrupt the nearest whole number of images to ``fraction``, at least one."""
-        count = max(1, round(self.fraction * len(images)))
-        chosen = np.sort(generator.choice(len(images), count, replace=False))
+    def transform(
+        self, pool: Pool, images: UInt8Array, indices: IntArray, generator: np.random.Generator
+    ) -> UInt8Array:
+        """Corrupt the chosen images."""
+        chosen = draw_changed(self.fraction, len(images), str(self), generator)
+        # Test images are corrupted by the seeds of their own indices, which must not be met again here.
+        seed = int(numpy_generator(pool.seed, "calibration noise").integers(2**31))
         changed = images.copy()
-        changed[chosen] = corrupt(
-            images[chosen],
-            self.corruption,
-            self.severity,
-            seed=int(generator.integers(2**31)),
-            indices=indices[chosen],
-        )
+        changed[chosen] = corrupt(images[chosen], self.corruption, self.severity, seed=seed, indices=indices[chosen])
         return changed

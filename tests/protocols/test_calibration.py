@@ -7,7 +7,7 @@ from evalsuite.errors import RequestError
 from evalsuite.plugins import Pool
 from protocols.calibration import CalibrationSize
 
-POOL = Pool(np.zeros((50, 32, 32, 3), np.uint8), np.arange(50) % 5, 5)
+POOL = Pool(np.zeros((50, 32, 32, 3), np.uint8), np.arange(50) % 5)
 
 
 @given(st.integers(1, 50), st.integers(0, 9))
@@ -25,5 +25,5 @@ def test_more_than_there_are_is_refused(size):
 
 def test_images_stay_as_they_are():
     images = np.ones((2, 32, 32, 3), np.uint8)
-    assert CalibrationSize().transform(images, np.arange(2), np.random.default_rng(0)) is images
+    assert CalibrationSize().transform(POOL, images, np.arange(2), np.random.default_rng(0)) is images
     assert str(CalibrationSize(64)) == "64 images"

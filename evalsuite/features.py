@@ -1,0 +1,66 @@
+"""What a network makes of images: its logits, and the features that its classifier reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evalsuite.errors import RequestError
+from evalsuite.files import replacing
+from evalsuite.plugins import PoolOutputs
+from evalsuite.structure import describe
+
+
+@torch.no_grad()
+def look(model: nn.Module, batches: Iterable[Tensor]) -> PoolOutputs:
+    """Run a network in eval mode over batches of normalised (n, C, H, W) images, on the device where they are.
+
+    The classifier is the last weight layer that the network runs (:func:`evalsuite.structure.describe`); its input
+    is averaged over the pixels of a map and over tokens, where it has them. Raises RequestError if there is no
+    batch, or the network cannot be run on the first.
+    """
+    head: str | None = None
+    read: list[Tensor] = []
+    logits: list[Tensor] = []
+    features: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[Any, ...]) -> None:
+        read.append(args[0])
+
+    for batch in batches:
+        head = head or describe(model, batch).head
+        read.clear()
+        handle = model.get_submodule(head).register_forward_pre_hook(keep)
+        try:
+            logits.append(model(batch).float().cpu())
+        finally:
+            handle.remove()
+        features.append(_vectors(read[-1], is_map=isinstance(model.get_submodule(head), nn.Conv2d)).float().cpu())
+    if not logits:
+        raise RequestError("no image to look at: expected at least one batch")
+    return PoolOutputs(np.asarray(torch.cat(logits)), np.asarray(torch.cat(features)))
+
+
+def kept(file: Path, make: Callable[[], PoolOutputs]) -> PoolOutputs:
+    """Read outputs from a file, or make them and keep them there; a broken file is made again."""
+    try:
+        with np.load(file) as arrays:
+            return PoolOutputs(arrays["logits"], arrays["features"])
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+        outputs = make()
+    with replacing(file) as temporary:
+        np.savez(temporary, logits=outputs.logits, features=outputs.features)
+    return outputs
+
+
+def _vectors(read: Tensor, is_map: bool) -> Tensor:
+    """Average (N, D, H, W) or (N, T, D) over all but images and channels."""
+    if is_map:
+        return read.flatten(2).mean(2)
+    return read.flatten(1, -2).mean(1) if read.ndim > 2 else read
