@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evalsuite.errors import RequestError
+from evalsuite.files import replacing
 from evalsuite.hashing import digest, digest_arrays
 
 CLEAN = "clean"
+
+_DTYPES: dict[str, type[np.generic]] = {
+    "image": np.int32,
+    "domain": np.int16,
+    "starts": np.int64,
+    "resets": np.bool_,
+}
+# What numpy and zipfile raise for a file that is cut off, overwritten or of another kind.
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True, order=True)
@@ -49,6 +65,8 @@ class Stream:
     domain : (T,) index into ``domains``.
     starts : (B,) position at which each batch begins, the first 0.
     resets : (B,) whether adapters are reset before the batch.
+    reset_on_collapse : whether they are also reset after a batch with which the network has come to predict one class
+        for nearly everything (:class:`evalsuite.collapse.CollapseWatch`).
     """
 
     domains: tuple[Domain, ...]
@@ -56,28 +74,62 @@ class Stream:
     domain: NDArray[np.int16]
     starts: NDArray[np.int64]
     resets: NDArray[np.bool_]
+    reset_on_collapse: bool = False
 
     def __post_init__(self) -> None:
+        for name, dtype in _DTYPES.items():
+            array: NDArray[Any] = getattr(self, name)
+            if array.dtype != dtype or array.ndim != 1:
+                raise ValueError(f"{name} of {array.ndim} axes, {array.dtype}: expected one, {np.dtype(dtype)}")
         if len(self.image) == 0 or len(self.image) != len(self.domain):
             raise ValueError(f"{len(self.image)} images and {len(self.domain)} domains: expected as many, at least one")
-        if len(self.starts) != len(self.resets) or self.starts[0] != 0 or np.any(np.diff(self.starts) <= 0):
+        if not 0 < len(self.starts) == len(self.resets) or self.starts[0] != 0 or np.any(np.diff(self.starts) <= 0):
             raise ValueError("batch starts must rise from 0 and have one reset flag each")
         if self.starts[-1] >= len(self.image) or self.domain.max() >= len(self.domains):
             raise ValueError("a batch begins after the stream's end, or a domain is not in the list")
+        if self.image.min() < 0 or self.domain.min() < 0:
+            raise ValueError("images and domains are counted from 0; there are negative ones")
 
     def __len__(self) -> int:
         return len(self.image)
 
     def batches(self) -> Iterator[Batch]:
         """Walk through the stream."""
-        stops = np.append(self.starts[1:], len(self))
-        for start, stop, reset in zip(self.starts, stops, self.resets, strict=True):
+        bounds = itertools.pairwise(itertools.chain(self.starts, (len(self),)))
+        for (start, stop), reset in zip(bounds, self.resets, strict=True):
             yield Batch(int(start), self.image[start:stop], self.domain[start:stop], bool(reset))
 
     def digest(self) -> str:
         """Hash of everything in the stream."""
         domains = [[domain.name, domain.severity] for domain in self.domains]
-        return digest([domains, digest_arrays(self.image, self.domain, self.starts, self.resets)])
+        arrays = digest_arrays(self.image, self.domain, self.starts, self.resets)
+        return digest([domains, arrays, *(["collapse"] if self.reset_on_collapse else [])])
+
+    def save(self, path: str | Path) -> None:
+        """Write the stream to a file that :meth:`load` and the protocol ``replay`` read (NumPy's npz)."""
+        arrays = {name: getattr(self, name) for name in _DTYPES}
+        names = np.array([domain.name for domain in self.domains], dtype=np.str_)
+        severities = np.array([domain.severity for domain in self.domains], dtype=np.int8)
+        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file, names=names, severities=severities, collapse=np.array(self.reset_on_collapse), **arrays
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Stream:
+        """Read what :meth:`save` wrote. Raises RequestError if the file is missing, damaged or something else."""
+        if not Path(path).is_file():
+            raise RequestError(f"no stream file {path}: expected one that Stream.save wrote")
+        try:
+            with np.load(path, allow_pickle=False) as parts:
+                arrays = {name: parts[name] for name in _DTYPES}
+                shown = zip(parts["names"].tolist(), parts["severities"].tolist(), strict=True)
+                collapse = bool(parts["collapse"])
+            domains = tuple(Domain(name, severity) for name, severity in shown)
+            return cls(domains, **arrays, reset_on_collapse=collapse)
+        except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise RequestError(f"{path} is not a stream that Stream.save wrote: {reason}") from error
 
 
 def batch_starts(length: int, batch_size: int) -> NDArray[np.int64]:
@@ -85,3 +137,14 @@ def batch_starts(length: int, batch_size: int) -> NDArray[np.int64]:
     if batch_size < 1:
         raise ValueError(f"batch size {batch_size}: expected at least 1")
     return np.arange(0, length, batch_size, dtype=np.int64)
+
+
+def round_of(position: NDArray[np.integer[Any]], length: int, rounds: int) -> NDArray[np.int64]:
+    """Round, from 0, in which each position of a stream of ``length`` images in ``rounds`` equal rounds lies.
+
+    For a trial, ``length`` is the column ``images`` and ``rounds`` the column ``stream.rounds`` of its row, and
+    ``position`` the column of its records.
+    """
+    if rounds < 1 or length < 1 or length % rounds:
+        raise ValueError(f"{length} images in {rounds} rounds: expected equal rounds of at least one image")
+    return np.asarray(position, dtype=np.int64) // (length // rounds)

@@ -1,66 +1,194 @@
-"""Continual streams: one corruption after the other, each with the same test images."""
+"""Continual streams: domains one after the other or mixed, classes shuffled, clustered or rare, in one value."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evalsuite.corruptions import COMMON, check
 from evalsuite.errors import RequestError
 from evalsuite.plugins import IntArray
 from evalsuite.streams import CLEAN, Domain, Stream, batch_starts
+from protocols.label_order import burst_order, dirichlet_order, long_tail, sorted_order
 
 
 @dataclass(frozen=True)
 class ContinualOrder:
-    """The common corruptions one after the other, in the usual or the reversed order.
+    """Corruptions one after the other (Wang et al. 2022, arXiv 2203.13591), in the order and mixture asked for.
 
-    Every domain shows the first ``images`` test images, shuffled anew. Batches do not stop at the end of a
-    domain, because nothing tells a deployed model where it is; with ``reset="domain"`` an oracle does: batches
-    then end there and the adapter is reset.
+    A round shows ``images`` test images, the same ones and shuffled anew, at each step: each corruption at its
+    severity, or at each of its severities in turn. Batches do not stop at the end of a domain, because nothing tells a
+    deployed model where it is. All options compose; the labels are ordered after domains are mixed, bursts come last.
+
+    Parameters
+    ----------
+    order : corruptions as ``corruptions`` lists them (``usual``), backwards, or in one random order.
+    severity : 1..5; the highest, where it is gradual.
+    images : test images shown at each step: the first ones, or of a long tail (see ``imbalance``).
+    batch_size : images in a batch; the last one of a stream may be smaller.
+    clean_first : begin each round with the uncorrupted images.
+    reset : ``never``; ``domain``, an oracle that ends batches and resets where the domain (of a mixed stream: the
+        round) changes; a number n, before every n-th batch; or ``collapse``, when nearly all of the last 500
+        predictions are one class.
+    corruptions : their names, in any order; ``clean`` may be among them, or be the only one.
+    gradual : each corruption rises from severity 1 to ``severity`` and falls again, a step each (Wang et al. 2022;
+        Marsden et al. 2024, arXiv 2306.00650).
+    rounds : how often the sequence is shown (recurring domains); :func:`evalsuite.streams.round_of` tells them apart.
+    mixed : show all images of a round in one random order, so that a batch holds several domains.
+    label_order : ``shuffled``; ``sorted`` by class within each domain (of a mixed stream: each round); or in clusters
+        (``dirichlet``; Gong et al. 2022, arXiv 2208.05117; Yuan et al. 2023, arXiv 2303.13899).
+    concentration, slots : of the Dirichlet distribution, see :func:`protocols.label_order.dirichlet_order`.
+    imbalance : how many times as often as the rarest the most frequent class is shown, by an exponential profile
+        (Cui et al. 2019, arXiv 1901.05555) with classes ranked at random.
+    bursts, burst_length : runs of images of one class, gathered at random times of each domain (of a mixed stream: each
+        round), and their length. *Ours.*
+
+    Raises
+    ------
+    RequestError
+        If an option is out of range.
     """
 
-    order: Literal["usual", "reversed"] = "usual"
+    # Streams that differ in other options only are drawn alike, which is what comparisons want.
+    drawn_by: ClassVar[tuple[str, ...]] = (
+        *("order", "severity", "images", "batch_size", "clean_first", "reset", "corruptions"),
+    )
+
+    order: Literal["usual", "reversed", "random"] = "usual"
     severity: int = 5
     images: int = 1000
     batch_size: int = 64
     clean_first: bool = False
-    reset: Literal["never", "domain"] = "never"
+    reset: Literal["never", "domain", "collapse"] | int = "never"
     corruptions: tuple[str, ...] = COMMON
+    gradual: bool = False
+    rounds: int = 1
+    mixed: bool = False
+    label_order: Literal["shuffled", "sorted", "dirichlet"] = "shuffled"
+    concentration: float = 0.1
+    slots: int | None = None
+    imbalance: float = 1.0
+    bursts: int = 0
+    burst_length: int = 16
 
     def __post_init__(self) -> None:
         for name in self.corruptions:
-            check(name, self.severity)
-        if not self.corruptions or self.images < 1 or self.batch_size < 1:
+            if name != CLEAN:
+                check(name, self.severity)
+        if not (self.corruptions or self.clean_first) or self.images < 1 or self.batch_size < 1:
             raise RequestError(
                 f"a stream of {len(self.corruptions)} corruptions x {self.images} images in batches of "
                 f"{self.batch_size}: expected at least one of each"
             )
+        for name, least in (("rounds", 1), ("slots", 1), ("bursts", 0), ("burst_length", 2), ("reset", 1)):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < least:
+                raise RequestError(f"{name} = {value}: expected at least {least}")
+        if not 0 < self.concentration < math.inf:
+            raise RequestError(f"concentration = {self.concentration}: expected a finite number above 0")
+        if self.slots is not None and self.slots > self.images:
+            raise RequestError(f"slots = {self.slots}: expected at most as many as images of a domain, {self.images}")
+        if not 1 <= self.imbalance < math.inf:
+            raise RequestError(f"imbalance = {self.imbalance}: expected 1 (as the test set has them) or more")
 
     def __str__(self) -> str:
-        oracle = ", oracle reset" if self.reset == "domain" else ""
-        return f"{self.order} order, severity {self.severity}{oracle}"
+        severity = f"1 to {self.severity} and back" if self.gradual else str(self.severity)
+        corrupted = any(name != CLEAN for name in self.corruptions)
+        named = {"domain": "oracle reset", "collapse": "reset on collapse"}
+        reset = named.get(str(self.reset), f"reset every {self.reset} batches")
+        parts = {
+            f"{self.order} order, severity {severity}" if corrupted else CLEAN: True,
+            f"{self.rounds} rounds": self.rounds > 1,
+            "mixed domains": self.mixed,
+            "sorted labels": self.label_order == "sorted",
+            f"Dirichlet {self.concentration:g} labels": self.label_order == "dirichlet",
+            f"long tail {self.imbalance:g}": self.imbalance > 1,
+            f"{self.bursts} bursts of {self.burst_length}": self.bursts > 0,
+            f"batches of {self.batch_size}": self.batch_size != ContinualOrder.batch_size,
+            reset: self.reset != "never",
+        }
+        return ", ".join(part for part, said in parts.items() if said)
+
+    @property
+    def length(self) -> int:
+        """Number of images in the stream."""
+        return self.rounds * len(self._steps(self.corruptions)) * self.images
 
     def domains(self) -> tuple[Domain, ...]:
-        """Return the corruptions at this severity, in stream order, after ``clean`` if that is asked for."""
-        names = self.corruptions if self.order == "usual" else self.corruptions[::-1]
-        clean = (Domain(CLEAN, 0),) if self.clean_first else ()
-        return clean + tuple(Domain(name, self.severity) for name in names)
+        """Return the domains as they first come, or as ``corruptions`` lists them where the order is random."""
+        return tuple(dict.fromkeys(self._steps(self._names())))
+
+    def _names(self) -> tuple[str, ...]:
+        return self.corruptions[::-1] if self.order == "reversed" else self.corruptions
+
+    def _steps(self, names: Sequence[str]) -> list[Domain]:
+        """Return what a round shows, step by step."""
+        rising = range(1 if self.gradual else self.severity, self.severity + 1)
+        severities = [*rising, *rising[-2::-1]]
+        steps = [Domain()] if self.clean_first else []
+        for name in names:
+            steps += [Domain()] if name == CLEAN else [Domain(name, severity) for severity in severities]
+        return steps
 
     def plan(self, labels: IntArray, generator: np.random.Generator) -> Stream:
-        """Lay out the stream. Raises RequestError if the test set has fewer images."""
+        """Lay out the stream.
+
+        Raises
+        ------
+        RequestError
+            If the test set has fewer images, a class too few for the long tail, or all too few for a burst.
+        """
         if self.images > len(labels):
             raise RequestError(f"{self.images} images a domain: the test set has {len(labels)}")
+        # A generator for each option, so that none changes what another draws.
+        ordering, ranking, mixing, labelling, bursting = generator.spawn(5)
+        shown = np.arange(self.images)
+        if self.imbalance > 1:
+            shown = long_tail(labels, self.images, self.imbalance, ranking)
         domains = self.domains()
-        image = np.concatenate([generator.permutation(self.images) for _ in domains]).astype(np.int32)
-        domain = np.repeat(np.arange(len(domains), dtype=np.int16), self.images)
-        if self.reset == "never":
-            starts = batch_starts(len(image), self.batch_size)
-            resets = np.zeros(len(starts), dtype=np.bool_)
-        else:
-            within = batch_starts(self.images, self.batch_size)
-            starts = np.concatenate([within + k * self.images for k in range(len(domains))])
-            resets = np.tile(within == 0, len(domains))
-        return Stream(domains, image, domain, starts, resets)
+        names = self._names()
+        if self.order == "random":
+            names = tuple(names[k] for k in ordering.permutation(len(names)))
+        steps = [domains.index(step) for step in self._steps(names)]
+        together = len(shown) * (len(steps) if self.mixed else 1)
+        image = np.concatenate([shown[generator.permutation(len(shown))] for _ in range(self.rounds) for _ in steps])
+        domain = np.tile(np.repeat(np.array(steps, dtype=np.int16), len(shown)), self.rounds)
+        classes = labels[image]
+        for first in range(0, len(image), together):
+            own = slice(first, first + together)
+            place = self._arranged(classes[own], mixing, labelling, bursting)
+            image[own], domain[own] = image[own][place], domain[own][place]
+        starts, resets = self._batches(len(image), together)
+        return Stream(domains, image.astype(np.int32), domain, starts, resets, self.reset == "collapse")
+
+    def _arranged(
+        self,
+        labels: IntArray,
+        mixing: np.random.Generator,
+        labelling: np.random.Generator,
+        bursting: np.random.Generator,
+    ) -> NDArray[np.intp]:
+        """Return the order in which the images of a domain, or of a mixed round, are shown."""
+        place = mixing.permutation(len(labels)) if self.mixed else np.arange(len(labels))
+        if self.label_order == "sorted":
+            place = place[sorted_order(labels[place])]
+        elif self.label_order == "dirichlet":
+            place = place[dirichlet_order(labels[place], self.concentration, self.slots, labelling)]
+        if self.bursts:
+            place = place[burst_order(labels[place], self.bursts, self.burst_length, bursting)]
+        return place
+
+    def _batches(self, length: int, together: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return batch starts and resets of a stream in which every ``together`` images belong together."""
+        if self.reset == "domain":
+            within = batch_starts(together, self.batch_size)
+            starts = (np.arange(0, length, together)[:, None] + within).ravel()
+            return starts, np.tile(within == 0, length // together)
+        starts = batch_starts(length, self.batch_size)
+        every = 0 if isinstance(self.reset, str) else self.reset
+        return starts, np.arange(len(starts)) % every == 0 if every else np.zeros(len(starts), dtype=np.bool_)

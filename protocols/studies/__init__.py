@@ -4,5 +4,7 @@ from pathlib import Path
 
 _here = Path(__file__).parent
 
+ablation = _here / "ablation.toml"
 cifar10 = _here / "cifar10.toml"
+continual = _here / "continual.toml"
 quick = _here / "quick.toml"

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalsuite.streams import Domain, Stream, batch_starts
+from evalsuite.errors import RequestError
+from evalsuite.streams import Domain, Stream, batch_starts, round_of
 
 
 def stream(length=10, batch_size=4, domains=2, resets=None):
@@ -55,3 +56,73 @@ def test_malformed_streams_are_refused():
         Stream(good.domains[:1], good.image, good.domain, good.starts, good.resets)
     with pytest.raises(ValueError, match="at least 1"):
         batch_starts(10, 0)
+    with pytest.raises(ValueError, match="negative"):
+        Stream(good.domains, good.image - 1, good.domain, good.starts, good.resets)
+    with pytest.raises(ValueError, match="image of 1 axes, int64: expected one, int32"):
+        Stream(good.domains, good.image.astype(np.int64), good.domain, good.starts, good.resets)
+    with pytest.raises(ValueError, match="rise from 0"):
+        Stream(good.domains, good.image, good.domain, good.starts[:0], good.resets[:0])
+
+
+@given(st.integers(1, 200), st.integers(1, 70), st.integers(1, 5), st.data())
+def test_a_saved_stream_is_the_same_stream(tmp_path_factory, length, batch_size, domains, data):
+    domains = min(domains, length)
+    number = len(batch_starts(length, batch_size))
+    resets = np.array(data.draw(st.lists(st.booleans(), min_size=number, max_size=number)))
+    before = stream(length, batch_size, domains, resets)
+    file = tmp_path_factory.getbasetemp() / "any.stream"
+    before.save(file)
+    after = Stream.load(file)
+    assert after.digest() == before.digest()
+    assert after.domains == before.domains
+    assert [batch.reset for batch in after.batches()] == resets.tolist()
+
+
+def test_clean_domains_survive_saving(tmp_path):
+    good = stream()
+    Stream((Domain(), Domain("fog", 2)), good.image, good.domain, good.starts, good.resets).save(tmp_path / "a.npz")
+    assert Stream.load(tmp_path / "a.npz").domains == (Domain(), Domain("fog", 2))
+
+
+@given(st.data())
+def test_a_damaged_file_is_a_one_line_error_or_the_same_stream(tmp_path_factory, data):
+    file = tmp_path_factory.getbasetemp() / "damaged.npz"
+    stream().save(file)
+    content = bytearray(file.read_bytes())
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    else:
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    file.write_bytes(content)
+    try:
+        assert Stream.load(file).digest() == stream().digest()
+    except RequestError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        assert str(error).startswith(f"{file} is not a stream that Stream.save wrote: ")  # noqa: PT017
+
+
+def test_files_that_hold_something_else(tmp_path):
+    with pytest.raises(RequestError, match="no stream file"):
+        Stream.load(tmp_path / "missing.npz")
+    np.savez(tmp_path / "other.npz", image=np.arange(3))
+    np.save(tmp_path / "array.npy", np.arange(3))
+    good = stream()
+    arrays = {"domain": good.domain, "starts": good.starts, "resets": good.resets, "names": np.array(["d", "e"])}
+    np.savez(tmp_path / "severity.npz", image=good.image, severities=np.array([1, 7]), **arrays)
+    np.savez(tmp_path / "fewer.npz", image=good.image, severities=np.array([1]), **arrays)
+    np.savez(tmp_path / "wide.npz", image=good.image.astype(np.int64), severities=np.array([1, 1]), **arrays)
+    for name in ("other.npz", "array.npy", "severity.npz", "fewer.npz", "wide.npz"):
+        with pytest.raises(RequestError, match="is not a stream"):
+            Stream.load(tmp_path / name)
+
+
+@given(st.integers(1, 50), st.integers(1, 9))
+def test_round_of_counts_equal_rounds(each, rounds):
+    found = round_of(np.arange(each * rounds, dtype=np.int32), each * rounds, rounds)
+    assert np.array_equal(found, np.repeat(np.arange(rounds), each))
+
+
+def test_rounds_that_are_not_equal():
+    for length, rounds in ((10, 3), (10, 0), (0, 1)):
+        with pytest.raises(ValueError, match="equal rounds"):
+            round_of(np.arange(10), length, rounds)
