@@ -45,6 +45,7 @@ class AdaptedModel:
         self._model, self._state = private, state
         self._at_reset = Spent()
         self._most = (0, 0)
+        self._facts: dict[str, Any] = {}
 
     @classmethod
     def from_setting(
@@ -88,6 +89,7 @@ class AdaptedModel:
     def reset(self) -> None:
         """Forget everything learnt since ``prepare``, random draws included, and begin ``costs`` anew."""
         self._most = self._sizes()
+        self._facts = self.facts
         self._model, self._state = copy.deepcopy(self._fresh)
         self._at_reset = self._meter.spent
 
@@ -106,6 +108,21 @@ class AdaptedModel:
     def totals(self) -> dict[str, float]:
         """The same over all resets: sums, and the largest ``adapted_parameters`` and ``state_bytes`` met at one."""
         return _summary(self._meter.spent, *self._sizes())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the adapter's state says of itself by a method ``facts``, over all resets.
+
+        Counts add up; lists hold numbers of batches since a reset and become numbers since the beginning.
+        """
+        told = self._state.facts() if hasattr(self._state, "facts") else {}
+        joined = dict(self._facts)
+        for name, value in told.items():
+            if isinstance(value, list):
+                joined[name] = [*joined.get(name, []), *(number + self._at_reset.batches for number in value)]
+            else:
+                joined[name] = joined.get(name, 0) + value
+        return joined
 
     def _now(self) -> tuple[int, int]:
         owned = [tensor for name, tensor in _tensors(self._model).items() if name in self._own_names]

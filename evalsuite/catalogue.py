@@ -40,16 +40,22 @@ def cost_of(study: Study) -> dict[str, int]:
     shown = {setting: _shown(setting) for setting in study.streams}
     # A model that does not adapt sees each domain once, whatever the orders.
     fixed = {(t.quantization, part) for t in trials if not adapts(t.adapter) for part in shown[t.stream]}
-    adapting = [part for t in trials if adapts(t.adapter) for part in shown[t.stream]]
+    lengths = {setting: _length(setting, parts) for setting, parts in shown.items()}
     return {
         "trials": len(trials),
         "quantizations": len({trial.quantization for trial in trials}),
         "corrupted_domains": len({domain for parts in shown.values() for domain, _ in parts if domain.severity}),
         "image_passes": sum(images for _, (_, images) in fixed)
-        + _ADAPTING_PASSES * sum(images for _, images in adapting),
+        + _ADAPTING_PASSES * sum(lengths[t.stream] for t in trials if adapts(t.adapter)),
     }
 
 
 def _shown(setting: registry.Setting) -> list[tuple[Domain, int]]:
-    images = int(setting.values().get("images", 0))
-    return [(domain, images) for domain in setting.build().domains()]
+    protocol = setting.build()
+    domains = protocol.domains()
+    images = setting.values().get("images", getattr(protocol, "length", 0) // max(len(domains), 1))
+    return [(domain, int(images)) for domain in domains]
+
+
+def _length(setting: registry.Setting, shown: list[tuple[Domain, int]]) -> int:
+    return int(getattr(setting.build(), "length", sum(images for _, images in shown)))

@@ -37,6 +37,17 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change the study, for example stream.images=100."),
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Folder for images that runs share [default: $EVALSUITE_CACHE, else the run's own].",
+    ),
+]
+CacheGigabytes = Annotated[
+    float, typer.Option("--cache-gigabytes", min=0, help="How much of it corrupted images may take.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 
 
@@ -93,6 +104,8 @@ def run(
     overrides: Overrides = None,
     data_root: DataRoot = None,
     device: Device = "auto",
+    cache: Cache = None,
+    cache_gigabytes: CacheGigabytes = 20.0,
     as_json: AsJson = False,
 ) -> int:
     """Run a study, resuming a run that exists, then report."""
@@ -105,6 +118,8 @@ def run(
         data_root=data_root,
         device=device,
         overrides=overrides or [],
+        cache=cache,
+        cache_gigabytes=cache_gigabytes,
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),
     )
@@ -143,6 +158,32 @@ def report(
 
 def _names(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()] if text else None
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of runs; the first is the base.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the table as CSV.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Compare the same method combinations in several runs, with the same tests; refused where images differ."""
+    from evalsuite.analysis import compare_runs
+    from evalsuite.files import write_text
+    from evalsuite.store import load
+
+    found = compare_runs([load(run) for run in runs])
+    if out is not None:
+        write_text(out, found.to_csv(index=False))
+    if as_json:
+        print(found.to_json(orient="records"))
+        return DONE
+    for row in found.to_dict("records"):
+        labels = ", ".join(str(row[name]) for name in ("task", "quantizer_label", "adapter_label", "stream_label"))
+        tested = row["note"] or f"p = {row['p_holm']:.2g} after Holm, {row['n']} {row['unit']}s"
+        print(labels)
+        print(f"  {row['a']} {100 * row['error_a']:.1f} % wrong, {row['b']} {100 * row['error_b']:.1f} %: ", end="")
+        print(f"{100 * row['difference']:+.2f} points ({100 * row['low']:+.2f} to {100 * row['high']:+.2f}; {tested})")
+    return DONE
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from evalsuite import registry
 from evalsuite.environment import device_name, resolve_device, versions
@@ -77,10 +78,19 @@ def _plugins(kind: registry.Kind) -> Check:
 
 def _task(name: str, root: str | None) -> Check:
     try:
-        task = registry.load("tasks", name)()
-        data = task.data(root)
-        task.model(root)
+        required = registry.required_options("tasks", name)
+        if required:
+            return Check(name, True, f"usable with its options {' and '.join(required)}, given in a study's [[task]]")
+        found = _found(registry.load("tasks", name)(), root)
     except RequestError as error:
         remedy = "give the folder by --data-root or EVALSUITE_DATA" if root is None else "put the file there"
         return Check(name, False, str(error), remedy, needed=False)
-    return Check(name, True, f"{len(data.test_images)} test images, {len(data.pool_images)} to calibrate with")
+    return Check(name, True, found)
+
+
+def _found(task: Any, root: str | None) -> str:
+    if hasattr(task, "found"):
+        return str(task.found(root))
+    data = task.data(root)
+    task.model(root)
+    return f"{len(data.test_images)} test images, {len(data.pool_images)} to calibrate with"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LISTED = 60  # names that a line may hold
+
 
 class RequestError(ValueError):
     """The request is wrong (a misspelt name, a missing file, an impossible value): exit status 2."""
@@ -25,6 +27,7 @@ class AdaptationWarning(UserWarning):
 def unknown_name(what: str, name: str, known: Iterable[str]) -> RequestError:
     """Build the error for a misspelt name: says what was meant if it is near, and lists what there is."""
     choices = sorted(known)
-    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name, choices, n=5, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return RequestError(f"unknown {what} {name!r}: {hint}known: {', '.join(choices) or 'none'}")
+    listed = choices if len(choices) <= _LISTED else [*nearest, f"... ({len(choices)} in all)"]
+    return RequestError(f"unknown {what} {name!r}: {hint}known: {', '.join(listed) or 'none'}")

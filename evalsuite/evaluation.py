@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from evalsuite import registry
 from evalsuite.adaptation import AdaptedModel
+from evalsuite.collapse import SHARE, WINDOW, CollapseWatch, first_collapse
 from evalsuite.corruptions import family
+from evalsuite.domain_images import OpenImages, StreamImages
 from evalsuite.environment import peak_memory
 from evalsuite.errors import AdaptationWarning
+from evalsuite.hashing import canonical_json
 from evalsuite.materials import (
     Workspace,
-    data_digest,
-    domain_images,
     load_quantized,
     normalise,
     own_warnings,
@@ -28,7 +30,7 @@ from evalsuite.materials import (
     source_images,
     task_data,
 )
-from evalsuite.plugins import TaskData, UInt8Array
+from evalsuite.plugins import IntArray, TaskData
 from evalsuite.randomness import torch_generator
 from evalsuite.streams import Stream
 from evalsuite.trials import Trial, adapts
@@ -43,11 +45,13 @@ class Predictions:
     prediction : (T,) class index.
     confidence : (T,) softmax probability of the predicted class.
     loss : (T,) negative log-likelihood of the label.
+    brier : (T,) squared distance of the probabilities from the label's unit vector, 0..2.
     """
 
     prediction: NDArray[np.int32]
     confidence: NDArray[np.float32]
     loss: NDArray[np.float32]
+    brier: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,11 @@ class Costs:
     forward_seconds: float
     adapted_parameters: int
     state_bytes: int
+    adapter_facts: str = "{}"
+    """JSON of what the adapter says of itself: updates skipped, domain changes seen..."""
+
+
+_COLUMNS = tuple(field.name for field in fields(Predictions))
 
 
 def predictions(logits: Tensor, labels: NDArray[np.int64]) -> Predictions:
@@ -67,30 +76,12 @@ def predictions(logits: Tensor, labels: NDArray[np.int64]) -> Predictions:
     logs = torch.log_softmax(logits.detach().float().cpu(), dim=1)
     best, prediction = logs.max(dim=1)
     loss = -logs.gather(1, torch.from_numpy(labels).view(-1, 1)).squeeze(1)
-    return Predictions(prediction.numpy().astype(np.int32), best.exp().numpy(), loss.numpy())
+    brier = logs.exp().square().sum(dim=1) - 2 * torch.exp(-loss) + 1
+    return Predictions(prediction.numpy().astype(np.int32), best.exp().numpy(), loss.numpy(), brier.numpy())
 
 
 def _joined(parts: Sequence[Predictions]) -> Predictions:
-    return Predictions(
-        np.concatenate([part.prediction for part in parts]),
-        np.concatenate([part.confidence for part in parts]),
-        np.concatenate([part.loss for part in parts]),
-    )
-
-
-class StreamImages:
-    """The images of a stream, fetched by batch from what its domains show."""
-
-    def __init__(self, task: str, stream: Stream, workspace: Workspace) -> None:
-        data = task_data(task, workspace.root)
-        self.shown = domain_images(stream, data_digest(task, workspace.root))
-        self.images = [shown.load(workspace, data) for shown in self.shown]
-        self.indices = [np.array(shown.indices) for shown in self.shown]
-
-    def fetch(self, image: NDArray[np.int32], domain: NDArray[np.int16]) -> UInt8Array:
-        """Return (n, H, W, 3): test image ``image[k]`` as ``domain[k]`` shows it."""
-        rows = [self.images[d][np.searchsorted(self.indices[d], i)] for i, d in zip(image, domain, strict=True)]
-        return np.stack(rows)
+    return Predictions(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS))
 
 
 def run_adapting(
@@ -100,12 +91,14 @@ def run_adapting(
     source = source_images(data, trial.source_images, trial.seed).to(workspace.device)
     generator = torch_generator(trial.seed, "adapt", trial.identity)
     adapted = AdaptedModel.from_setting(trial.adapter, model, source, generator)
-    parts = []
+    parts: list[Predictions] = []
+    watch, fallen = CollapseWatch(), False
     for batch in stream.batches():
-        if batch.reset and batch.start > 0:
+        if batch.start > 0 and (batch.reset or fallen):
             adapted.reset()
         inputs = normalise(images.fetch(batch.image, batch.domain), data).to(workspace.device)
         parts.append(predictions(adapted(inputs), data.test_labels[batch.image]))
+        fallen = stream.reset_on_collapse and watch.collapsed(parts[-1].prediction)
     totals = adapted.totals
     costs = Costs(
         forwards=totals["forwards"],
@@ -114,6 +107,7 @@ def run_adapting(
         forward_seconds=totals["forward_seconds"],
         adapted_parameters=int(totals["adapted_parameters"]),
         state_bytes=int(totals["state_bytes"]),
+        adapter_facts=canonical_json(adapted.facts),
     )
     return _joined(parts), costs
 
@@ -130,34 +124,30 @@ class FixedModel:
     def run(self, stream: Stream, images: StreamImages) -> tuple[Predictions, Costs]:
         """Look the stream's predictions up, computing what is not known yet."""
         batch_size = int(np.diff(np.append(stream.starts, len(stream))).max())
-        parts = Predictions(
-            np.empty(len(stream), np.int32), np.empty(len(stream), np.float32), np.empty(len(stream), np.float32)
-        )
+        size = len(stream)
+        parts = Predictions(np.empty(size, np.int32), *(np.empty(size, np.float32) for _ in _COLUMNS[1:]))
         seconds = 0.0
-        for number, (shown, pixels, indices) in enumerate(
-            zip(images.shown, images.images, images.indices, strict=True)
-        ):
-            key = (shown.key, batch_size)
+        for number, (shown, opened) in enumerate(zip(images.shown, images.images, strict=True)):
+            indices, key = shown.indices, (shown.key, batch_size)
             if key not in self.known:
-                self.known[key] = self._evaluate(pixels, indices, batch_size)
+                self.known[key] = self._evaluate(opened, indices, batch_size)
             known, spent = self.known[key]
             here = np.flatnonzero(stream.domain == number)
             rows = np.searchsorted(indices, stream.image[here])
-            parts.prediction[here] = known.prediction[rows]
-            parts.confidence[here] = known.confidence[rows]
-            parts.loss[here] = known.loss[rows]
+            for name in _COLUMNS:
+                getattr(parts, name)[here] = getattr(known, name)[rows]
             seconds += spent * len(here) / len(indices)
         # One pass an image, whichever stream it was first computed for.
         costs = Costs(float(len(stream.starts)), 0.0, seconds, seconds, 0, 0)
         return parts, costs
 
-    def _evaluate(self, pixels: UInt8Array, indices: NDArray[np.int64], batch_size: int) -> tuple[Predictions, float]:
+    def _evaluate(self, images: OpenImages, indices: IntArray, batch_size: int) -> tuple[Predictions, float]:
         parts = []
         start = time.perf_counter()
         for first in range(0, len(indices), batch_size):
-            chosen = slice(first, first + batch_size)
-            inputs = normalise(pixels[chosen], self.data).to(self.workspace.device)
-            parts.append(predictions(self.adapted(inputs), self.data.test_labels[indices[chosen]]))
+            chosen = indices[first : first + batch_size]
+            inputs = normalise(images.fetch(chosen), self.data).to(self.workspace.device)
+            parts.append(predictions(self.adapted(inputs), self.data.test_labels[chosen]))
         return _joined(parts), time.perf_counter() - start
 
 
@@ -175,6 +165,7 @@ def records(stream: Stream, said: Predictions, data: TaskData) -> dict[str, Any]
         "prediction": said.prediction,
         "confidence": said.confidence,
         "loss": said.loss,
+        "brier": said.brier,
         **{name: values[stream.image] for name, values in data.groups.items()},
     }
 
@@ -197,22 +188,29 @@ class Evaluator:
     def run(self, trial: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the result columns and the records of a trial. Raises whatever its plugins raise."""
         stream = plan_stream(trial, self.data.test_labels)
-        images = StreamImages(trial.task, stream, self.workspace)
+        images = StreamImages(trial, stream, self.workspace)
         with own_warnings(AdaptationWarning) as caught:
             if self.fixed is not None:
                 said, costs = self.fixed.run(stream, images)
             else:
                 said, costs = run_adapting(trial, self.quantized.module, stream, images, self.workspace, self.data)
+        labels = self.data.test_labels[stream.image]
+        fallen = first_collapse(said.prediction, labels.astype(np.int32))
+        if fallen is not None:
+            caught.append(
+                f"collapse: one class is predicted for over {100 * SHARE:g} % of the {WINDOW} images up to image "
+                f"{fallen} of the stream, which shows more classes"
+            )
         columns = {
             "status": "done",
             "reason": "",
-            "error": float(np.mean(said.prediction != self.data.test_labels[stream.image])),
+            "error": float(np.mean(said.prediction != labels)),
             "images": len(stream),
             "batches": len(stream.starts),
             **vars(costs),
             "quantize_seconds": self.quantized.seconds,
             "peak_bytes": peak_memory(),
-            "engine": "simulated",
+            "engine": getattr(registry.load("quantizers", trial.quantizer.method.name), "engine", "simulated"),
             "stream_digest": stream.digest(),
             "warnings": "; ".join([*self.quantized.warnings, *caught]),
         }

@@ -14,38 +14,38 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from evalsuite import store
+from evalsuite import gate, store
+from evalsuite.corruptions.constants import choose
+from evalsuite.domain_images import DomainImages, domain_images, trim
 from evalsuite.environment import hardware, resolve_device, versions
 from evalsuite.errors import Refused, RequestError
 from evalsuite.evaluation import Evaluator
 from evalsuite.files import write_json
 from evalsuite.hashing import digest
 from evalsuite.materials import (
-    DomainImages,
     Workspace,
-    data_digest,
+    calibration_pool,
+    check_calibration,
     describe_task,
-    domain_images,
+    example,
     plan_stream,
     quantize_model,
-    select_images,
     task_data,
     task_model,
 )
+from evalsuite.quantization.insert import check_overrides
 from evalsuite.study import Study, read
-from evalsuite.trials import Trial, expand, labels, reference
+from evalsuite.study_tables import Corruption
+from evalsuite.trials import Trial, expand, labels, reference, task_labels
 
 S = TypeVar("S")
 T = TypeVar("T")
 Failure = tuple[str, str]
 """(status, reason) of what could not be done."""
 
-NOTES = (
-    "Corruptions are made by the imagecorruptions package with its ImageNet constants, also where images have 32 "
-    "pixels; there they are harsher than those of CIFAR-10-C, so errors must not be compared with figures published "
-    "for CIFAR-10-C.",
-    "Quantization is simulated in floating point; times are those of the simulation, not of an integer engine.",
-)
+SIMULATED = "Quantization is simulated in floating point; times are those of the simulation, not of an integer engine."
+CACHE_GIGABYTES = 20.0
+"""How much a folder of images that runs share may hold."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ def run(
     data_root: str | None = None,
     device: str = "auto",
     overrides: Sequence[str] = (),
+    cache: str | Path | None = None,
+    cache_gigabytes: float = CACHE_GIGABYTES,
 ) -> Path:
     """Run a study and return the run's folder; a run that is there already is resumed.
 
@@ -79,13 +81,26 @@ def run(
     data_root : folder with images and weights, by default ``EVALSUITE_DATA``.
     device : ``auto``, ``cpu`` or ``cuda``.
     overrides : ``KEY=VALUE`` changes to the study.
+    cache : folder for images that runs share, by default ``EVALSUITE_CACHE``; without either, corrupted images lie in
+        the run's folder.
+    cache_gigabytes : beyond so many, the least recently used corrupted images there are removed, those of this run
+        excepted.
 
     Raises
     ------
     RequestError
         If the study, a path or an option is wrong; nothing has been written then.
     """
-    return execute(study, out, workers, data_root=data_root, device=device, overrides=overrides).folder
+    return execute(
+        study,
+        out,
+        workers,
+        data_root=data_root,
+        device=device,
+        overrides=overrides,
+        cache=cache,
+        cache_gigabytes=cache_gigabytes,
+    ).folder
 
 
 def execute(
@@ -96,12 +111,12 @@ def execute(
     data_root: str | None = None,
     device: str = "auto",
     overrides: Sequence[str] = (),
+    cache: str | Path | None = None,
+    cache_gigabytes: float = CACHE_GIGABYTES,
     command: str = "",
     console: Console | None = None,
 ) -> Outcome:
     """Run a study like :func:`run` and say how it ended."""
-    import torch
-
     if isinstance(study, Study) and overrides:
         raise RequestError("overrides change a study file: expected none with a study that is checked already")
     checked = study if isinstance(study, Study) else read(study, overrides)
@@ -112,9 +127,20 @@ def execute(
     threads = max(1, cores // workers)
     root = data_root or os.environ.get("EVALSUITE_DATA")
     folder = Path(out) if out is not None else Path("runs") / checked.name
-    workspace = Workspace(folder, root, resolve_device(device), threads)
-    console = console or Console(stderr=True)
+    if not cache_gigabytes >= 0:
+        raise RequestError(f"cache of {cache_gigabytes} gigabytes: expected at least 0")
+    shared = cache or os.environ.get("EVALSUITE_CACHE")
+    workspace = Workspace(folder, root, resolve_device(device), threads, Path(shared) if shared else None)
+    with workspace.announced():
+        return _execute(checked, workspace, workers, 1e9 * cache_gigabytes, command, console or Console(stderr=True))
 
+
+def _execute(
+    checked: Study, workspace: Workspace, workers: int, cache_bytes: float, command: str, console: Console
+) -> Outcome:
+    import torch
+
+    folder, root = workspace.folder, workspace.root
     tasks = {task: describe_task(task, root) for task in checked.tasks}
     digests = {
         task: digest([facts["source_digest"], facts["data_digest"], facts["weights_digest"]])
@@ -122,6 +148,7 @@ def execute(
     }
     trials = expand(checked, digests)
     settings = checked.as_dict()
+    named = task_labels(trial.task for trial in trials)
     facts = {
         "name": checked.name,
         "title": checked.title,
@@ -131,26 +158,34 @@ def execute(
         "trials": len(trials),
         "seeds": list(checked.seeds),
         "analysis": settings["analysis"],
-        "tasks": tasks,
+        "tasks": {label: tasks[task] for task, label in named.items()},
         "versions": versions(),
-        "hardware": hardware(workspace.device, threads),
-        "notes": list(NOTES),
+        "hardware": hardware(workspace.device, workspace.threads),
+        "notes": notes(trials, checked.corruption, root),
     }
     finished = {t: row for t, row in store.read_rows(folder).items() if row["status"] != "failed"}
     missing = [trial for trial in trials if trial.identity not in finished]
     # What a task cannot serve is refused here, before anything is written.
     shown = shared_images(missing, workspace)
-    models = {task: task_model(task, root) for task in dict.fromkeys(t.task for t in missing)}
     for task, calibration, seed in dict.fromkeys((t.task, t.calibration, t.seed) for t in missing):
         with _plugin_faults_later():
-            select_images(calibration, task_data(task, root), seed, models[task])
+            check_calibration(calibration, calibration_pool(task, workspace, seed))
+    for task, bits in dict.fromkeys((t.task, t.quantizer.bits) for t in missing):
+        if bits is not None and bits.overrides:
+            with _plugin_faults_later():
+                check_overrides(task_model(task, root), bits, example(task_data(task, root)))
+    quantized = {named[trial.task]: trial.task for trial in trials if trial.quantizer.bits is not None}
+    facts["gate"] = gate.check(quantized, digests, workspace, checked.gate, console)
     try:
+        if workspace.cache is not None:
+            (workspace.cache / "images").mkdir(parents=True, exist_ok=True)
         write_json(folder / "study.json", facts)
     except OSError as error:
-        raise RequestError(f"cannot write to {folder}: {error.strerror}") from error
+        raise RequestError(f"cannot write to {error.filename or folder}: {error.strerror}") from error
     before = torch.get_num_threads()
     try:
         if missing:
+            _make_room(list(shown.values()), workspace, cache_bytes)
             _run_missing(missing, shown, workspace, workers, console)
     finally:
         torch.set_num_threads(before)
@@ -180,9 +215,41 @@ def gather(trials: Sequence[Trial], study: Study, folder: Path) -> list[dict[str
     return rows
 
 
-def shared_images(trials: Sequence[Trial], workspace: Workspace) -> dict[str, tuple[str, DomainImages]]:
-    """Return, by key, every set of corrupted images the trials need and a task to take the images from."""
-    needed: dict[str, tuple[str, DomainImages]] = {}
+def notes(trials: Sequence[Trial], corruption: Corruption, root: str | None) -> list[str]:
+    """Return the sentences that a reader of a study's results must know."""
+    tasks = dict.fromkeys(trial.task for trial in trials if trial.corrupted_images)
+    if not tasks:
+        return [SIMULATED]
+    if corruption.files == "published":
+        return ["Corrupted images are the published files, read as they are distributed.", SIMULATED]
+    sizes = sorted({task_data(task, root).test_images.shape[1:3] for task in tasks})
+    named = [(size, constants_of(corruption, *size)) for size in sizes]
+    constants = " and ".join(f"the {name!r} constants at {width} x {height} pixels" for (height, width), name in named)
+    made = (
+        f"Corrupted images were regenerated from the clean test images by the {corruption.engine!r} engine with "
+        f"{constants} (seed {corruption.seed}); they are not the published files, whose random draws differ."
+    )
+    return [made, SIMULATED]
+
+
+def constants_of(corruption: Corruption, height: int, width: int) -> str:
+    """Return the name of the constants by which images of this size are corrupted."""
+    if corruption.engine == "reference":
+        return "imagenet"
+    return choose(corruption.constants, height, width)
+
+
+def _make_room(shown: Sequence[DomainImages], workspace: Workspace, limit: float) -> None:
+    """Remove from the shared folder what the images of this run leave no room for."""
+    if workspace.cache is not None:
+        files = [workspace.images_file(images.key) for images in shown]
+        needed = sum(images.size(workspace) for images, file in zip(shown, files, strict=True) if not file.is_file())
+        trim(workspace.cache / "images", limit - needed, files)
+
+
+def shared_images(trials: Sequence[Trial], workspace: Workspace) -> dict[str, DomainImages]:
+    """Return, by key, every set of corrupted images the trials need."""
+    needed: dict[str, DomainImages] = {}
     planned = set()
     for trial in trials:
         plan = (trial.task, trial.stream, trial.seed)
@@ -191,8 +258,9 @@ def shared_images(trials: Sequence[Trial], workspace: Workspace) -> dict[str, tu
             test_labels = task_data(trial.task, workspace.root).test_labels
             with _plugin_faults_later():
                 stream = plan_stream(trial, test_labels)
-                for shown in domain_images(stream, data_digest(trial.task, workspace.root)):
-                    needed.setdefault(shown.key, (trial.task, shown))
+                for shown in domain_images(trial, stream, workspace.root):
+                    if shown.file(workspace) is not None:
+                        needed.setdefault(shown.key, shown)
     return needed
 
 
@@ -209,7 +277,7 @@ def _plugin_faults_later() -> Iterator[None]:
 
 def _run_missing(
     missing: Sequence[Trial],
-    shown: Mapping[str, tuple[str, DomainImages]],
+    shown: Mapping[str, DomainImages],
     workspace: Workspace,
     workers: int,
     console: Console,
@@ -219,7 +287,7 @@ def _run_missing(
     for trial in missing:
         units.setdefault((trial.quantization, digest(trial.adapter.as_dict())), []).append(trial)
     with _progress(console) as progress:
-        images = [item for item in shown.values() if not workspace.images_file(item[1].key).is_file()]
+        images = [one for one in shown.values() if not workspace.images_file(one.key).is_file()]
         for _ in _stage("corrupting images", _corrupt, images, workspace, workers, progress):
             pass
         quantized = _stage("quantizing", _quantize, list(models.values()), workspace, workers, progress)
@@ -232,10 +300,9 @@ def _run_missing(
             pass
 
 
-def _corrupt(item: tuple[str, DomainImages], workspace: Workspace) -> None:
+def _corrupt(shown: DomainImages, workspace: Workspace) -> None:
     # A failure shows again, with its reason, in the trials that need these images.
-    task, shown = item
-    _attempt(lambda: shown.make(workspace, task_data(task, workspace.root)))
+    _attempt(lambda: shown.make(workspace))
 
 
 def _quantize(trial: Trial, workspace: Workspace) -> tuple[str, Failure | None]:
@@ -328,4 +395,5 @@ def _timed(work: Callable[[S, Workspace], T], item: S, workspace: Workspace, siz
     import torch
 
     torch.set_num_threads(workspace.threads)
-    return work(item, workspace), size
+    with workspace.announced():
+        return work(item, workspace), size

@@ -43,7 +43,8 @@ def digest_arrays(*arrays: NDArray[Any]) -> str:
     h = hashlib.sha256()
     for array in arrays:
         h.update(f"{array.dtype.str}{array.shape}".encode())
-        h.update(np.ascontiguousarray(array).tobytes())
+        # Seen as bytes, not copied: a mapped file of many gigabytes must not enter memory at once.
+        h.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return h.hexdigest()[:_LENGTH]
 
 

@@ -5,34 +5,35 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from evalsuite import registry
-from evalsuite.corruptions import corrupt
 from evalsuite.errors import QuantizationWarning, RequestError
-from evalsuite.files import replacing
+from evalsuite.features import kept, look
 from evalsuite.hashing import canonical_json, digest, digest_arrays, digest_tensors
-from evalsuite.plugins import IntArray, Pool, Task, TaskData, UInt8Array
+from evalsuite.plugins import IntArray, Pool, PoolOutputs, Task, TaskData, UInt8Array
 from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantization.saving import DamagedFile, read_facts, read_state, write_state
 from evalsuite.randomness import numpy_generator, torch_generator
 from evalsuite.registry import Setting
 from evalsuite.store import RECORD_SCHEMA
-from evalsuite.streams import CLEAN, Domain, Stream
+from evalsuite.streams import Stream
+from evalsuite.structure import describe
 from evalsuite.study import Calibration
 from evalsuite.trials import Trial
 
 _FULL_PRECISION = BitPolicy()  # a quantizer that is not calibrated ignores it
+_BATCH = 128  # images of the pool that the network looks at together
 
 
 @dataclass(frozen=True)
@@ -43,59 +44,95 @@ class Workspace:
     root: str | None = None
     device: str = "cpu"
     threads: int = 1
+    cache: Path | None = None
+    """Folder that runs share for images; without one a run keeps its own."""
+
+    @contextlib.contextmanager
+    def announced(self) -> Iterator[None]:
+        """Tell tasks, which know no workspace, by ``EVALSUITE_CACHE`` where images are shared, for a while."""
+        before = os.environ.get("EVALSUITE_CACHE")
+        if self.cache is not None:
+            os.environ["EVALSUITE_CACHE"] = str(self.cache)
+        try:
+            yield
+        finally:
+            if self.cache is not None:
+                os.environ.pop("EVALSUITE_CACHE")
+                os.environ.update({} if before is None else {"EVALSUITE_CACHE": before})
 
     def images_file(self, key: str) -> Path:
         """File of corrupted test images."""
-        return self.folder / ".work" / "images" / f"{key}.npy"
+        return (self.cache or self.folder / ".work") / "images" / f"{key}.npy"
+
+    def outputs_file(self, key: str) -> Path:
+        """File of what a full-precision network makes of its pool."""
+        return self.folder / ".work" / "outputs" / f"{key}.npz"
 
     def model_file(self, key: str) -> Path:
         """File of a quantized model."""
         return self.folder / ".work" / "models" / f"{key}.safetensors"
 
 
+def _task(task: Setting | str) -> Task:
+    setting = registry.configure("tasks", task) if isinstance(task, str) else task
+    built: Task = setting.build()
+    return built
+
+
 @functools.lru_cache(maxsize=2)
-def task_data(task: str, root: str | None) -> TaskData:
-    """Load a task's images; the last two tasks' stay loaded in this process."""
-    source: Task = registry.configure("tasks", task).build()
-    data = source.data(root)
+def task_data(task: Setting | str, root: str | None) -> TaskData:
+    """Load the images of a task, given with its options or by name; the last two tasks' stay loaded in this process."""
+    data = _task(task).data(root)
+    title = task if isinstance(task, str) else task.name
     for name, values in data.groups.items():
         if name in RECORD_SCHEMA.names or len(values) != len(data.test_labels):
             raise RequestError(
-                f"task {task!r}, group column {name!r} of {len(values)} values: expected {len(data.test_labels)}, "
+                f"task {title!r}, group column {name!r} of {len(values)} values: expected {len(data.test_labels)}, "
                 f"and a name other than {', '.join(RECORD_SCHEMA.names)}"
             )
     return data
 
 
-def task_model(task: str, root: str | None) -> nn.Module:
+def task_model(task: Setting | str, root: str | None) -> nn.Module:
     """Build a task's network with its trained weights, in eval mode."""
-    source: Task = registry.configure("tasks", task).build()
-    return source.model(root).eval()
+    return _task(task).model(root).eval()
 
 
 @functools.lru_cache(maxsize=2)
-def data_digest(task: str, root: str | None) -> str:
-    """Hash of a task's images, labels, groups and normalisation, made once in a process like :func:`task_data`."""
+def images_digest(task: Setting, root: str | None) -> str:
+    """Hash of a task's test images, the same for all tasks on them, made once in a process like :func:`task_data`."""
+    return digest_arrays(task_data(task, root).test_images)
+
+
+def data_digest(task: Setting, root: str | None) -> str:
+    """Hash of a task's images, labels, groups and normalisation."""
     data = task_data(task, root)
-    arrays = digest_arrays(data.test_images, data.test_labels, data.pool_images, data.pool_labels)
+    arrays = [images_digest(task, root), digest_arrays(data.test_labels, data.pool_images, data.pool_labels)]
     groups = {name: np.asarray(values).tolist() for name, values in data.groups.items()}
-    return digest([arrays, groups, data.classes, data.mean, data.std])
+    return digest([arrays, groups, data.classes, data.mean, data.std, data.data_set])
 
 
-def describe_task(task: str, root: str | None) -> dict[str, Any]:
+def describe_task(task: Setting, root: str | None) -> dict[str, Any]:
     """Return what ``study.json`` says of a task; loads its images and weights."""
-    data = task_data(task, root)
-    source = registry.load("tasks", task)
+    data, model, source = task_data(task, root), task_model(task, root), _task(task)
     return {
+        "plugin": task.name,
+        "options": task.values(),
+        "data_set": data.data_set,
         "classes": list(data.classes),
-        "architecture": source.architecture,
+        "architecture": getattr(source, "architecture", None) or describe(model, example(data)).architecture,
         "image_size": source.image_size,
         "test_images": len(data.test_images),
         "pool_images": len(data.pool_images),
-        "source_digest": registry.source_digest(task),
+        "source_digest": digest([registry.source_digest(name) for name in (task.name, *_sources(task))]),
         "data_digest": data_digest(task, root),
-        "weights_digest": digest_tensors(task_model(task, root).state_dict()),
+        "weights_digest": digest_tensors(model.state_dict()),
     }
+
+
+def _sources(task: Setting) -> list[str]:
+    """Return the options that point into a file of code, as ``file.py:factory`` does."""
+    return [value for value in task.values().values() if isinstance(value, str) and ".py:" in value]
 
 
 def normalise(images: UInt8Array, data: TaskData) -> Tensor:
@@ -110,22 +147,74 @@ def example(data: TaskData) -> Tensor:
     return normalise(data.pool_images[:1], data)
 
 
-def select_images(calibration: Calibration, data: TaskData, seed: int, model: nn.Module | None = None) -> IntArray:
+def calibration_pool(task: Setting, workspace: Workspace, seed: int) -> Pool:
+    """Return the pool that a task's calibration sets of one seed are made from."""
+    data = task_data(task, workspace.root)
+    return Pool(
+        images=data.pool_images,
+        labels=data.pool_labels,
+        classes=data.classes,
+        mean=data.mean,
+        std=data.std,
+        data_set=data.data_set,
+        seed=seed,
+        outputs=functools.partial(_pool_outputs, task, workspace),
+        load=functools.partial(_other_data, workspace.root),
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _pool_outputs(task: Setting, workspace: Workspace) -> PoolOutputs:
+    data, model = task_data(task, workspace.root), task_model(task, workspace.root)
+    weights = digest_tensors(model.state_dict())
+    key = digest([task.as_dict(), data_digest(task, workspace.root), weights, workspace.device])
+    starts = range(0, len(data.pool_images), _BATCH)
+    batches = (normalise(data.pool_images[start : start + _BATCH], data).to(workspace.device) for start in starts)
+    return kept(workspace.outputs_file(key), lambda: look(model.to(workspace.device), batches))
+
+
+def _other_data(root: str | None, task: str, options: Mapping[str, Any]) -> TaskData:
+    return _configured_data(registry.configure("tasks", task, options), root)
+
+
+@functools.lru_cache(maxsize=1)
+def _configured_data(task: Setting, root: str | None) -> TaskData:
+    data: TaskData = task.build().data(root)
+    return data
+
+
+def check_calibration(calibration: Calibration, pool: Pool) -> None:
+    """Raise RequestError if a calibration set is impossible; runs no network and writes nothing.
+
+    What comes after a step that asks for the network's outputs remains to be seen when the set is made.
+    """
+
+    def later() -> PoolOutputs:
+        raise _OutputsWanted
+
+    with contextlib.suppress(_OutputsWanted):
+        select_images(calibration, replace(pool, outputs=later))
+
+
+class _OutputsWanted(Exception):
+    """A step cannot be checked without running the network."""
+
+
+def select_images(calibration: Calibration, pool: Pool) -> IntArray:
     """Return the pool indices of a calibration set. Raises RequestError if a step is impossible."""
-    pool = Pool(data.pool_images, data.pool_labels, len(data.classes), model, data.mean, data.std)
-    indices = np.arange(len(data.pool_labels), dtype=np.int64)
+    indices = np.arange(len(pool.labels), dtype=np.int64)
     for number, step in enumerate(calibration.steps):
-        indices = step.build().select(pool, indices, _step_generator(seed, "select", number, step))
+        indices = step.build().select(pool, indices, _step_generator(pool.seed, "select", number, step))
     return indices
 
 
-def calibration_images(calibration: Calibration, data: TaskData, seed: int, model: nn.Module | None = None) -> Tensor:
-    """Make a calibration set: (n, 3, H, W) normalised images. Raises RequestError if a step is impossible."""
-    indices = select_images(calibration, data, seed, model)
-    images = np.asarray(data.pool_images[indices])
+def calibration_images(calibration: Calibration, pool: Pool) -> UInt8Array:
+    """Make a calibration set: (n, H, W, 3) uint8 images. Raises RequestError if a step is impossible."""
+    indices = select_images(calibration, pool)
+    images = np.asarray(pool.images[indices])
     for number, step in enumerate(calibration.steps):
-        images = step.build().transform(images, indices, _step_generator(seed, "transform", number, step))
-    return normalise(images, data)
+        images = step.build().transform(pool, images, indices, _step_generator(pool.seed, "transform", number, step))
+    return images
 
 
 def _step_generator(seed: int, what: str, number: int, step: Setting) -> np.random.Generator:
@@ -141,51 +230,12 @@ def source_images(data: TaskData, count: int, seed: int) -> Tensor:
 
 def plan_stream(trial: Trial, labels: IntArray) -> Stream:
     """Lay out a trial's stream; every trial with the same stream, task data and seed gets the same."""
-    generator = numpy_generator(trial.seed, "stream", canonical_json(trial.stream.as_dict()))
-    stream: Stream = trial.stream.build().plan(labels, generator)
+    protocol = trial.stream.build()
+    options = trial.stream.values()
+    drawn_by = {"options": {name: options[name] for name in getattr(protocol, "drawn_by", options)}}
+    generator = numpy_generator(trial.seed, "stream", canonical_json(trial.stream.as_dict() | drawn_by))
+    stream: Stream = protocol.plan(labels, generator)
     return stream
-
-
-@dataclass(frozen=True)
-class DomainImages:
-    """The test images ``indices`` (sorted) as one domain shows them."""
-
-    domain: Domain
-    indices: tuple[int, ...]
-    key: str
-
-    def load(self, workspace: Workspace, data: TaskData) -> UInt8Array:
-        """Return (n, H, W, 3) uint8, memory-mapped where they were corrupted."""
-        if self.domain.name == CLEAN:
-            return data.test_images[list(self.indices)]
-        file = workspace.images_file(self.key)
-        try:
-            images: UInt8Array = np.load(file, mmap_mode="r")
-        except (OSError, ValueError, EOFError):  # missing or broken: what can be made can be made again
-            file.unlink(missing_ok=True)
-            self.make(workspace, data)
-            images = np.load(file, mmap_mode="r")
-        return images
-
-    def make(self, workspace: Workspace, data: TaskData) -> None:
-        """Corrupt the images and keep them, unless they are there already."""
-        file = workspace.images_file(self.key)
-        if self.domain.name == CLEAN or file.is_file():
-            return
-        chosen = np.array(self.indices, dtype=np.int64)
-        made = corrupt(data.test_images[chosen], self.domain.name, self.domain.severity, indices=chosen)
-        with replacing(file) as temporary:
-            np.save(temporary, made)
-
-
-def domain_images(stream: Stream, digest_of_data: str) -> list[DomainImages]:
-    """Return what a stream shows of each of its domains."""
-    found = []
-    for number, domain in enumerate(stream.domains):
-        indices = np.unique(stream.image[stream.domain == number])
-        key = digest([digest_of_data, domain.name, domain.severity, digest_arrays(indices)])
-        found.append(DomainImages(domain, tuple(indices.tolist()), key))
-    return found
 
 
 def build_quantized(trial: Trial, workspace: Workspace, model: nn.Module, data: TaskData) -> nn.Module:
@@ -206,19 +256,15 @@ def quantize_model(trial: Trial, workspace: Workspace) -> None:
     with own_warnings(QuantizationWarning) as caught:
         quantized = build_quantized(trial, workspace, model, data)
         if trial.quantizer.bits is not None:
-            images = calibration_images(trial.calibration, data, trial.seed, model).to(workspace.device)
+            pool = calibration_pool(trial.task, workspace, trial.seed)
+            images = normalise(calibration_images(trial.calibration, pool), data).to(workspace.device)
             generator = torch_generator(trial.seed, "quantize", trial.quantization)
             trial.quantizer.method.build().calibrate(quantized, images, generator)
     facts = {
         "seconds": f"{time.perf_counter() - start:.6f}",
         "warnings": json.dumps(caught),
     }
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in quantized.state_dict().items()}
-    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor.float()).all()]
-    if broken:
-        raise RequestError(f"{trial.quantizer.method.name} left values that are not finite in {', '.join(broken)}")
-    with replacing(file) as temporary:
-        save_file(state, temporary, metadata=facts)
+    write_state(file, quantized, facts)
 
 
 @contextlib.contextmanager
@@ -248,7 +294,7 @@ def load_quantized(trial: Trial, workspace: Workspace) -> QuantizedModel:
     """Load what :func:`quantize_model` kept; a file that is broken is made again."""
     try:
         return _load_quantized(trial, workspace)
-    except (SafetensorError, OSError):
+    except DamagedFile:
         workspace.model_file(trial.quantization).unlink(missing_ok=True)
         quantize_model(trial, workspace)
         return _load_quantized(trial, workspace)
@@ -260,7 +306,6 @@ def _load_quantized(trial: Trial, workspace: Workspace) -> QuantizedModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", QuantizationWarning)
         module = build_quantized(trial, workspace, task_model(trial.task, workspace.root), data)
-    with safe_open(file, framework="pt") as opened:
-        facts = opened.metadata()
-    module.load_state_dict(load_file(file), strict=True)
+    facts = read_facts(file)
+    read_state(file, module)
     return QuantizedModel(module, float(facts["seconds"]), tuple(json.loads(facts["warnings"])))

@@ -22,6 +22,7 @@ from evalsuite.store import Run
 COMBINATION = ("task", "calibration_label", "quantizer_label", "adapter_label", "stream_label")
 GROUPS = ("class", "domain")
 
+_SURENESS = ("confidence", "loss", "brier")
 _MOST_COLUMNS = 256
 _MOST_ELEMENTS = 2**26
 
@@ -184,12 +185,13 @@ def read_outcomes(run: Run, layouts: dict[str, Layout] | None = None) -> Outcome
             by_trial[trial], part = _read(run, trial, layouts)
             parts.append(part)
         own = {seed: by_trial[trial] for seed, trial in zip(rows["seed"], rows["trial"], strict=True)}
-        confidence, loss = (np.concatenate([part[name] for part in parts]) for name in ("confidence", "loss"))
+        confidence, loss, brier = (np.concatenate([part[name] for part in parts]) for name in _SURENESS)
         right = pooled(own.values()) == 0
         facts = _facts(rows) | {
             "ece": ece(confidence, right),
             "ece_mass": ece(confidence, right, binning="mass"),
             "nll": negative_log_likelihood(loss),
+            "brier": float(np.mean(brier, dtype=np.float64)),
         }
         references = dict(zip(rows["seed"], rows["reference"], strict=True))
         task, calibration, quantizer, adapter, stream = names
@@ -211,9 +213,8 @@ def _facts(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _read(run: Run, trial: str, layouts: dict[str, Layout]) -> tuple[Outcome, dict[str, NDArray[np.float32]]]:
-    """Read a trial's outcome, and confidence and loss of its rows."""
-    sureness = ["confidence", "loss"]
-    numbers = ["severity", "image", "position", "label", "prediction", *sureness]
+    """Read a trial's outcome, and confidence, loss and Brier score of its rows."""
+    numbers = ["severity", "image", "position", "label", "prediction", *_SURENESS]
     table = run.records_of(trial, ["domain", *numbers]).unify_dictionaries().combine_chunks()
     column = {name: table[name].to_numpy() for name in numbers}
     coded = table["domain"].chunk(0)
@@ -229,4 +230,4 @@ def _read(run: Run, trial: str, layouts: dict[str, Layout]) -> tuple[Outcome, di
     layout = layouts.setdefault(digest([domains, digest_arrays(*arrays)]), Layout(tuple(domains), *arrays))
     wrong = (column["prediction"] != column["label"])[order].astype(np.int8)
     outcome = Outcome(trial, layout, wrong, column["prediction"][order])
-    return outcome, {name: column[name][order] for name in sureness}
+    return outcome, {name: column[name][order] for name in _SURENESS}

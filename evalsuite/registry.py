@@ -56,7 +56,7 @@ def load(kind: Kind, name: str) -> Any:
     point = _entry_points(kind).get(name)
     if point is None:
         if ":" in name:
-            return _load_path(name)
+            return load_path(name)
         raise unknown_name(kind[:-1] if kind != "studies" else "study", name, names(kind))
     try:
         return point.load()
@@ -66,19 +66,26 @@ def load(kind: Kind, name: str) -> Any:
         ) from error
 
 
-def _load_path(path: str) -> Any:
+def load_path(path: str, what: str = "Class") -> Any:
+    """Return what ``package.module:NAME`` or ``path/to/file.py:NAME`` points to; ``what`` NAME should be, for errors.
+
+    Raises
+    ------
+    RequestError
+        If the module or file cannot be imported or has no such name.
+    """
     where, _, attribute = path.rpartition(":")
     if where.endswith(".py"):
         file = Path(where)
         if not file.is_file():
-            raise RequestError(f"no file {where}: expected path/to/file.py:Class")
+            raise RequestError(f"no file {where}: expected path/to/file.py:{what}")
         module = _load_file(file.resolve())
     else:
         try:
             module = importlib.import_module(where)
         except Exception as error:  # whatever a foreign module does when it is imported
             raise RequestError(
-                f"cannot import {where!r}: {type(error).__name__}: {error}; expected package.module:Class"
+                f"cannot import {where!r}: {type(error).__name__}: {error}; expected package.module:{what}"
             ) from error
     if not hasattr(module, attribute):
         raise RequestError(f"{where} has no {attribute!r}; it defines {', '.join(_classes(module)) or 'no class'}")
@@ -181,6 +188,24 @@ def option_names(kind: Kind, name: str) -> list[str]:
     return [field.name for field in _fields(load(kind, name))]
 
 
+def required_options(kind: Kind, name: str) -> list[str]:
+    """Return the options of a plugin that have no default and must be given."""
+    return [field.name for field in _fields(load(kind, name)) if not _has_default(field)]
+
+
+def defaults(kind: Kind, name: str) -> dict[str, Any]:
+    """Return the default values of the options of a plugin that have one."""
+    return {
+        field.name: field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        for field in _fields(load(kind, name))
+        if _has_default(field)
+    }
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
 def list_options(kind: Kind, name: str) -> set[str]:
     """Return the options whose value is itself a list, which a study's grid must not expand."""
     found = set()
@@ -217,4 +242,6 @@ def validation_error(what: str, error: ValidationError) -> RequestError:
     if isinstance(own, RequestError):
         return own
     where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return RequestError(f"{what} has no {where!r}: expected a value, it has no default")
     return RequestError(f"{what}{f', {where}' if where else ''} = {first.get('input')!r}: {first['msg']}")

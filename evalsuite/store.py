@@ -36,6 +36,7 @@ RECORD_SCHEMA = pa.schema(
         pa.field("prediction", pa.int32()),
         pa.field("confidence", pa.float32()),
         pa.field("loss", pa.float32()),
+        pa.field("brier", pa.float32()),
     ]
 )
 
@@ -43,7 +44,7 @@ TRIAL_SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("trial", "task", "quantizer", "adapter", "stream")),
         *((name, pa.int64()) for name in ("seed", "source_images")),
-        *((name, pa.string()) for name in ("calibration", "bits")),
+        *((name, pa.string()) for name in ("calibration", "bits", "corrupted_images")),
         *((name, pa.int64()) for name in ("weight_bits", "activation_bits", "first_last_bits")),
         *((name, pa.bool_()) for name in ("per_channel", "symmetric", "fold_norm")),
         *((f"{name}_label", pa.string()) for name in ("calibration", "quantizer", "adapter", "stream")),
@@ -52,7 +53,7 @@ TRIAL_SCHEMA = pa.schema(
         *((name, pa.float64()) for name in ("forwards", "backwards")),
         *((f"{name}_seconds", pa.float64()) for name in ("adapt", "forward", "quantize")),
         *((name, pa.int64()) for name in ("adapted_parameters", "state_bytes", "peak_bytes")),
-        *((name, pa.string()) for name in ("engine", "stream_digest", "warnings")),
+        *((name, pa.string()) for name in ("engine", "stream_digest", "adapter_facts", "warnings")),
     ]
 )
 """The columns of ``trials.parquet`` that every run has; the plugins' options come after them."""

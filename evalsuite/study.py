@@ -6,9 +6,9 @@ import itertools
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,19 +17,7 @@ from evalsuite.errors import RequestError, unknown_name
 from evalsuite.hashing import canonical_json
 from evalsuite.quantization.policy import BitPolicy, parse_bits
 from evalsuite.registry import Setting, configure
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """How numbers are drawn from the records; no part of a trial's identity."""
-
-    seed: int = 0
-    permutations: int = 2000
-    bootstrap: int = 2000
-
-    def __post_init__(self) -> None:
-        if self.permutations < 1 or self.bootstrap < 1:
-            raise RequestError("[analysis] permutations and bootstrap: expected at least 1")
+from evalsuite.study_tables import Analysis, Corruption, Gate
 
 
 @dataclass(frozen=True)
@@ -68,7 +56,7 @@ class Study:
     name: str
     title: str
     description: str
-    tasks: tuple[str, ...]
+    tasks: tuple[Setting, ...]
     seeds: tuple[int, ...]
     calibrations: tuple[Calibration, ...]
     quantizers: tuple[Quantized, ...]
@@ -78,7 +66,9 @@ class Study:
     """Canonical JSON of the filters: trials whose settings match all of a filter's values are left out."""
     source_images: int = 256
     """Clean images of the pool that an adapter may take its source statistics from."""
-    analysis: Analysis = Analysis()
+    corruption: Corruption = field(default_factory=Corruption)
+    analysis: Analysis = field(default_factory=Analysis)
+    gate: Gate = field(default_factory=Gate)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved study, every default filled in."""
@@ -86,7 +76,7 @@ class Study:
             "name": self.name,
             "title": self.title,
             "description": self.description,
-            "tasks": list(self.tasks),
+            "task": [task.as_dict() for task in self.tasks],
             "seeds": list(self.seeds),
             "source_images": self.source_images,
             "calibration": [calibration.as_dict() for calibration in self.calibrations],
@@ -94,7 +84,9 @@ class Study:
             "adapter": [adapter.as_dict() for adapter in self.adapters],
             "stream": [stream.as_dict() for stream in self.streams],
             "exclude": [json.loads(text) for text in self.exclude],
-            "analysis": {field.name: getattr(self.analysis, field.name) for field in fields(Analysis)},
+            "corruption": self.corruption.as_dict(),
+            "analysis": asdict(self.analysis),
+            "gate": asdict(self.gate),
         }
 
 
@@ -104,7 +96,7 @@ def display_name(setting: Setting) -> str:
     return str(plugin) if "__str__" in vars(type(plugin)) else setting.name.rpartition(":")[2]
 
 
-_TABLES = {"calibration": "protocol", "quantizer": "method", "adapter": "method", "stream": "protocol"}
+_TABLES = {"task": "name", "calibration": "protocol", "quantizer": "method", "adapter": "method", "stream": "protocol"}
 _FIELDS: dict[str, Any] = {
     "name": str,
     "title": str,
@@ -112,10 +104,12 @@ _FIELDS: dict[str, Any] = {
     "tasks": list[str],
     "seeds": list[int],
     "source_images": int,
+    "corruption": dict[str, Any],
     "analysis": dict[str, int],
+    "gate": dict[str, Any],
     "exclude": list[dict[str, Any]],
 } | dict.fromkeys(_TABLES, list[dict[str, Any]])
-_REQUIRED = ("name", "tasks", "calibration", "quantizer", "adapter", "stream")
+_REQUIRED = ("name", "task", "calibration", "quantizer", "adapter", "stream")
 
 
 def find(name: str | Path) -> Path:
@@ -159,31 +153,41 @@ def parse(raw: Mapping[str, Any], where: str = "study") -> Study:
         if key not in _FIELDS:
             raise unknown_name(f"key in {where}", key, _FIELDS)
         values[key] = _typed(key, value, where)
+    values["task"] = _tasks(values)
     for key in _REQUIRED:
         if not values.get(key):
-            raise RequestError(f"{where} has no {key!r}: expected one of each of {', '.join(_REQUIRED)}")
+            missing = "tasks" if key == "task" else key
+            raise RequestError(f"{where} has no {missing!r}: expected one of each of {', '.join(_REQUIRED)}")
     seeds = values.get("seeds", [0])
     if not seeds or not 0 <= min(seeds) <= max(seeds) < 2**63 or len(set(seeds)) < len(seeds):
         raise RequestError(f"{where}, seeds = {seeds}: expected different whole numbers from 0, below 2^63")
     if values.get("source_images", 1) < 1:
         raise RequestError(f"{where}, source_images = {values['source_images']}: expected at least 1")
-    for task in values["tasks"]:
-        registry.load("tasks", task)
     quantizers = [q for table in values["quantizer"] for q in _quantizers(table, where)]
-    return Study(
+    study = Study(
         name=values["name"],
         title=values.get("title") or values["name"],
         description=values.get("description", "").strip(),
-        tasks=tuple(dict.fromkeys(values["tasks"])),
+        tasks=tuple(dict.fromkeys(s for t in values["task"] for s in _settings("task", t, where))),
         seeds=tuple(seeds),
         calibrations=tuple(dict.fromkeys(c for table in values["calibration"] for c in _calibrations(table, where))),
         quantizers=tuple(dict.fromkeys(quantizers)),
         adapters=tuple(dict.fromkeys(s for t in values["adapter"] for s in _settings("adapter", t, where))),
         streams=tuple(dict.fromkeys(s for t in values["stream"] for s in _settings("stream", t, where))),
-        exclude=tuple(canonical_json(_filter(f, where)) for f in values.get("exclude", [])),
+        exclude=tuple(canonical_json(f) for f in values.get("exclude", [])),
         source_images=values.get("source_images", 256),
-        analysis=_analysis(values.get("analysis", {}), where),
+        corruption=_table("corruption", Corruption, values.get("corruption", {}), where),
+        analysis=_table("analysis", Analysis, values.get("analysis", {}), where),
+        gate=_table("gate", Gate, values.get("gate", {}), where),
     )
+    for given in values.get("exclude", []):
+        _check_filter(given, study, where)
+    return study
+
+
+def _tasks(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the tables of tasks: ``tasks`` is short for tables that have a name and no options."""
+    return [*({"name": name} for name in values.get("tasks", [])), *values.get("task", [])]
 
 
 def _typed(key: str, value: Any, where: str) -> Any:
@@ -194,28 +198,42 @@ def _typed(key: str, value: Any, where: str) -> Any:
         raise registry.validation_error(f"{where}, {key}", error) from error
 
 
-def _analysis(values: Mapping[str, int], where: str) -> Analysis:
-    known = [field.name for field in fields(Analysis)]
+T = TypeVar("T")
+
+
+def _table(name: str, cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Return the dataclass that a table of single values describes."""
+    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     for key in values:
         if key not in known:
-            raise unknown_name(f"key in [analysis] of {where}", key, known)
-    return Analysis(**values)
+            raise unknown_name(f"key in [{name}] of {where}", key, known)
+    try:
+        return TypeAdapter(cls).validate_json(canonical_json(values), strict=True)
+    except ValidationError as error:
+        raise registry.validation_error(f"[{name}] of {where}", error) from error
 
 
-def _filter(values: dict[str, Any], where: str) -> dict[str, Any]:
+def _check_filter(values: Mapping[str, Any], study: Study, where: str) -> None:
     known = ["task", "seed", "bits", "calibration", "quantizer", "adapter", "stream"]
+    settings = {
+        "task": study.tasks,
+        "quantizer": tuple(quantizer.method for quantizer in study.quantizers),
+        "adapter": study.adapters,
+        "stream": study.streams,
+    }
+    known += sorted({f"{table}.{option}" for table, own in settings.items() for s in own for option in s.values()})
     for key, value in values.items():
-        if key not in known and key.partition(".")[0] not in ("quantizer", "adapter", "stream"):
+        if key not in known:
             raise unknown_name(f"key in [[exclude]] of {where}", key, known)
         if not all(isinstance(part, str | int | float) for part in (value if isinstance(value, list) else [value])):
             raise RequestError(f"[[exclude]] of {where}, {key} = {value!r}: expected text, a number or a list of them")
     if not values:
         raise RequestError(f"[[exclude]] of {where} is empty: expected at least one setting")
-    return values
 
 
 def _kind(table: str) -> registry.Kind:
-    return {"quantizer": "quantizers", "adapter": "adapters"}.get(table, "protocols")  # type: ignore[return-value]
+    kinds: dict[str, registry.Kind] = {"task": "tasks", "quantizer": "quantizers", "adapter": "adapters"}
+    return kinds.get(table, "protocols")
 
 
 def _grid(table: Mapping[str, Any], whole: Iterable[str] = ()) -> Iterable[dict[str, Any]]:
@@ -276,6 +294,10 @@ def _quantizers(table: Mapping[str, Any], where: str) -> Iterable[Quantized]:
                 raise RequestError(f"[[quantizer]] in {where}: {name!r} takes no bits")
             yield Quantized(configure("quantizers", name, options), None)
             continue
+        known = _known("quantizer", {"method": name})
+        for key in options:
+            if key not in known:
+                raise unknown_name(f"option of quantizer {name!r}", key, known)
         if bits is not None:
             if {"weight_bits", "activation_bits"} & set(policy):
                 raise RequestError(f"[[quantizer]] in {where}: give either bits or weight_bits and activation_bits")
@@ -298,8 +320,12 @@ def _override(raw: dict[str, Any], text: str) -> None:
     table, dot, option = key.partition(".")
     if not dot:
         raw[key] = value
+        if key == "tasks":
+            raw.pop("task", None)
     elif table in _TABLES:
         _typed(table, raw.get(table, []), "study")
+        if table == "task":
+            raw["task"] = _tasks({"tasks": _typed("tasks", raw.pop("tasks", []), "study"), "task": raw.get("task", [])})
         entries = [step for entry in raw.get(table, []) for step in entry.get("steps", [entry])]
         fitting = [entry for entry in entries if option in entry or option in _known(table, entry)]
         if not fitting:

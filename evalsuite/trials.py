@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,8 +15,9 @@ from evalsuite.hashing import canonical_json, digest
 from evalsuite.quantization.policy import BitPolicy
 from evalsuite.registry import Setting, configure
 from evalsuite.study import Calibration, Quantized, Study, display_name
+from evalsuite.study_tables import Corruption
 
-_SCHEMA = 1  # raised when the same settings would give other records
+SCHEMA = 2  # raised when the same settings would give other records
 _UNCALIBRATED = Calibration(())
 
 
@@ -23,7 +25,7 @@ _UNCALIBRATED = Calibration(())
 class Trial:
     """One (task, calibration set, quantizer, bits, adapter, stream, seed), with the digests of what it reads."""
 
-    task: str
+    task: Setting
     digests: str
     """Digest of the task's images and weights."""
     calibration: Calibration
@@ -32,19 +34,23 @@ class Trial:
     stream: Setting
     seed: int
     source_images: int
+    corruption: Corruption
 
     @property
     def quantization(self) -> str:
         """Hash of what the quantized model depends on."""
         draw = self.seed if self.quantizer.bits is not None else None
-        return digest([_SCHEMA, self.task, self.digests, self.calibration.as_dict(), self.quantizer.as_dict(), draw])
+        task = self.task.as_dict()
+        return digest([SCHEMA, task, self.digests, self.calibration.as_dict(), self.quantizer.as_dict(), draw])
 
     @property
     def identity(self) -> str:
         """Hash of the resolved settings, 16 hex digits."""
         # An adapter that never changes the model reads no source images, so their number is not its identity.
         source = self.source_images if adapts(self.adapter) else 0
-        return digest([self.quantization, self.adapter.as_dict(), self.stream.as_dict(), self.seed, source])
+        corrupted = self.corruption.as_dict() if shows_corruption(self.stream) else None
+        stream = self.stream.as_dict()
+        return digest([self.quantization, self.adapter.as_dict(), stream, self.seed, source, corrupted])
 
     @property
     def is_reference(self) -> bool:
@@ -56,7 +62,7 @@ class Trial:
         bits = self.quantizer.bits
         columns: dict[str, Any] = {
             "trial": self.identity,
-            "task": self.task,
+            "task": self.task.name,
             "calibration": canonical_json(self.calibration.as_dict()),
             "quantizer": self.quantizer.method.name,
             "bits": str(bits) if bits else "FP32",
@@ -64,16 +70,38 @@ class Trial:
             "stream": self.stream.name,
             "seed": self.seed,
             "source_images": self.source_images,
-            **(bits.as_dict() if bits else {}),
+            "corrupted_images": self.corrupted_images,
+            **(bits.as_dict() | {"overrides": canonical_json(dict(bits.overrides))} if bits else {}),
         }
         for table, setting in (
+            ("task", self.task),
             ("quantizer", self.quantizer.method),
             ("adapter", self.adapter),
             ("stream", self.stream),
         ):
             for option, value in setting.values().items():
-                columns[f"{table}.{option}"] = canonical_json(value) if isinstance(value, list | dict) else value
-        return columns
+                columns[f"{table}.{option}"] = value
+        return {
+            key: canonical_json(value) if isinstance(value, list | dict) else value for key, value in columns.items()
+        }
+
+    @property
+    def corrupted_images(self) -> str:
+        """Where the corrupted images of the stream come from, in words; empty where it shows clean ones only."""
+        if not shows_corruption(self.stream):
+            return ""
+        return "published files" if self.corruption.files == "published" else "regenerated"
+
+
+@functools.cache
+def shows_corruption(stream: Setting) -> bool:
+    """Whether a stream shows any corrupted domain."""
+    try:
+        return any(domain.severity > 0 for domain in stream.build().domains())
+    except RequestError:
+        raise
+    except Exception:  # a plugin's fault, which shows again when the trial is run
+        return True
 
 
 def adapts(adapter: Setting) -> bool:
@@ -81,7 +109,7 @@ def adapts(adapter: Setting) -> bool:
     return bool(getattr(registry.load("adapters", adapter.name), "adapts", True))
 
 
-def expand(study: Study, digests: Mapping[str, str]) -> list[Trial]:
+def expand(study: Study, digests: Mapping[Setting, str]) -> list[Trial]:
     """Return a study's trials in a fixed order, each once, with the references they need.
 
     ``digests``: by task, of its images and weights. A quantizer that is not calibrated (full precision) is
@@ -94,7 +122,9 @@ def expand(study: Study, digests: Mapping[str, str]) -> list[Trial]:
         study.tasks, study.calibrations, study.quantizers, study.adapters, study.streams, study.seeds
     ):
         seen = calibration if quantizer.bits is not None else _UNCALIBRATED
-        trial = Trial(task, digests[task], seen, quantizer, adapter, stream, seed, study.source_images)
+        trial = Trial(
+            task, digests[task], seen, quantizer, adapter, stream, seed, study.source_images, study.corruption
+        )
         matching = [text for text in study.exclude if _matches(trial, json.loads(text))]
         unused.difference_update(matching)
         if not matching:
@@ -131,6 +161,7 @@ T = TypeVar("T")
 
 def labels(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
     """Return short names for people by trial: what a setting calls itself, and the options that tell it from others."""
+    tasks = task_labels([t.task for t in trials])
     calibrations = _distinct((t.calibration for t in trials), str, lambda c: {"steps": c.as_dict()}, lambda c: {}, str)
     quantizers = _distinct(
         (t.quantizer for t in trials),
@@ -145,6 +176,7 @@ def labels(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
     streams = _distinct((t.stream for t in trials), display_name, Setting.values, _defaults, lambda s: s.name)
     return {
         t.identity: {
+            "task": tasks[t.task],
             "calibration_label": calibrations[t.calibration],
             "quantizer_label": quantizers[t.quantizer] + (f" {t.quantizer.bits}" if t.quantizer.bits else ""),
             "adapter_label": adapters[t.adapter],
@@ -154,13 +186,18 @@ def labels(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
     }
 
 
+def task_labels(tasks: Iterable[Setting]) -> dict[Setting, str]:
+    """Return the names of tasks in the column ``task``: the plugin's, and the options that tell it from others."""
+    return _distinct(tasks, lambda t: t.name, Setting.values, _defaults, lambda t: t.name, exact=True)
+
+
 def _quantizer_options(quantizer: Quantized) -> dict[str, Any]:
     policy = quantizer.bits.as_dict() if quantizer.bits else {}
     return quantizer.method.values() | {k: v for k, v in policy.items() if k not in ("weight_bits", "activation_bits")}
 
 
 def _defaults(setting: Setting) -> dict[str, Any]:
-    return configure(setting.kind, setting.name).values()
+    return registry.defaults(setting.kind, setting.name)
 
 
 def _quantizer_defaults(quantizer: Quantized) -> dict[str, Any]:
@@ -173,13 +210,17 @@ def _distinct(
     options: Callable[[T], Mapping[str, Any]],
     defaults: Callable[[T], Mapping[str, Any]],
     plugin: Callable[[T], str],
+    exact: bool = False,
 ) -> dict[T, str]:
-    """Name settings, adding to those of one name the options in which they differ, save switches at their default.
+    """Name settings, adding to those of one name the options in which they differ.
 
-    Where two plugins call themselves alike, the name by which the study calls them is added.
+    What is at its default is left out, unless it is the only such option and not a mere switch.
+
+    Where two plugins call themselves alike, the name by which the study calls them is added. Underscores become
+    spaces unless names are to be ``exact``.
     """
     unique = list(dict.fromkeys(settings))
-    names = {setting: name(setting).replace("_", " ") for setting in unique}
+    names = {setting: name(setting) if exact else name(setting).replace("_", " ") for setting in unique}
     for alike in set(names.values()):
         own = [setting for setting in unique if names[setting] == alike]
         if len({plugin(setting) for setting in own}) > 1:
@@ -188,13 +229,16 @@ def _distinct(
     for setting in unique:
         kin = [options(other) for other in unique if names[other] == names[setting]]
         chosen, usual = options(setting), defaults(setting)
-        differing = [
-            key
-            for key, value in chosen.items()
-            if len({canonical_json(other.get(key)) for other in kin}) > 1
-            and not (isinstance(value, bool) and value is usual.get(key))
+        differing = [key for key in chosen if len({canonical_json(other.get(key)) for other in kin}) > 1]
+        plain = {key for key in differing if canonical_json(chosen[key]) == canonical_json(usual.get(key))}
+        if len(differing) == 1:
+            plain = {key for key in plain if isinstance(chosen[key], bool | None)}
+        words = [
+            chosen[key] if exact and isinstance(chosen[key], str) else _worded(key, chosen[key])
+            for key in differing
+            if key not in plain
         ]
-        found[setting] = " ".join([names[setting], *(_worded(key, chosen[key]) for key in differing)])
+        found[setting] = " ".join([names[setting], *filter(None, words)])
     return found
 
 

@@ -109,6 +109,10 @@ class CoTTAState:
     averaged: int = 0
     skipped: int = 0
 
+    def facts(self) -> dict[str, int]:
+        """Return what a trial's row should say."""
+        return {"averaged": self.averaged, "skipped": self.skipped}
+
     @torch.no_grad()
     def teach(self, images: Tensor, augmentations: int) -> Tensor:
         """Return the teacher's logits, averaged over views where the source network is unsure."""

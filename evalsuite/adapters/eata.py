@@ -110,6 +110,10 @@ class EATAState:
     adjust: Adjustment = unadjusted
     skipped: int = 0
 
+    def facts(self) -> dict[str, int]:
+        """Return what a trial's row should say."""
+        return {"skipped": self.skipped}
+
     def choose(self, logits: Tensor, reliable: Tensor) -> Tensor:
         """Return which (N,) samples count, and take them into the running mean."""
         shares = logits.softmax(dim=1)

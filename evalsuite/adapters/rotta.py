@@ -135,6 +135,10 @@ class RoTTAState:
     waiting: int = 0
     skipped: int = 0
 
+    def facts(self) -> dict[str, int]:
+        """Return what a trial's row should say."""
+        return {"skipped": self.skipped}
+
 
 @dataclass
 class _Gate:

@@ -136,6 +136,10 @@ class SARState:
     fresh_starts: int = 0
     skipped: int = 0
 
+    def facts(self) -> dict[str, int]:
+        """Return what a trial's row should say."""
+        return {"fresh_starts": self.fresh_starts, "skipped": self.skipped}
+
     @torch.no_grad()
     def start_afresh(self) -> None:
         """Return to the source parameters and a new optimiser."""

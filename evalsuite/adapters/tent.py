@@ -47,3 +47,7 @@ class TentState:
     optimizer: torch.optim.Optimizer
     adjust: Adjustment = unadjusted
     skipped: int = 0
+
+    def facts(self) -> dict[str, int]:
+        """Return what a trial's row should say."""
+        return {"skipped": self.skipped}

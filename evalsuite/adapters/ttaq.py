@@ -83,6 +83,11 @@ class TTAQState:
     host_state: Any
     balance: Balance
 
+    def facts(self) -> dict[str, Any]:
+        """Return what the host says."""
+        found: dict[str, Any] = self.host_state.facts() if hasattr(self.host_state, "facts") else {}
+        return found
+
 
 @dataclass
 class Balance:

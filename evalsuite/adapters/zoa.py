@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -215,6 +216,14 @@ class ZOAState:
     domain_changes: list[int] = field(default_factory=list)
     batches: int = 0
     skipped: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a trial's row should say: where domains changed, and what was left out."""
+        return {
+            "domain_changes": list(self.domain_changes),
+            "unjudged": self.detector.unjudged,
+            "skipped": self.skipped,
+        }
 
     @property
     def bank_entries(self) -> int:

@@ -18,7 +18,7 @@ from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
 from evalsuite.analysis.rankings import RANKING_COLUMNS, rankings_of
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
 from evalsuite.files import write_text
-from evalsuite.outcomes import COMBINATION, read_outcomes
+from evalsuite.outcomes import COMBINATION, Outcomes, read_outcomes
 from evalsuite.store import Run
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "RANKING_COLUMNS",
     "SUMMARY_COLUMNS",
     "Analysis",
+    "Settings",
     "analyse",
     "compare",
     "compare_runs",
@@ -78,9 +79,12 @@ class Analysis:
             write_text(out / f"{name}.csv", getattr(self, name).to_csv(index=False))
 
 
-def analyse(run: Run) -> Analysis:
-    """Do what :func:`summarise`, :func:`compare` and :func:`rank` do, reading the records once."""
-    outcomes, settings = read_outcomes(run), Settings.of(run)
+def analyse(run: Run, outcomes: Outcomes | None = None) -> Analysis:
+    """Do what :func:`summarise`, :func:`compare` and :func:`rank` do, reading the records once.
+
+    ``outcomes``: what :func:`evalsuite.outcomes.read_outcomes` returned, where that has been called already.
+    """
+    outcomes, settings = read_outcomes(run) if outcomes is None else outcomes, Settings.of(run)
     return Analysis(
         summary_of(outcomes, settings),
         comparisons_of(outcomes, baselines(run), settings),

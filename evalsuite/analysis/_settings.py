@@ -42,7 +42,7 @@ class Settings:
         return numpy_generator(self.seed, *purpose)
 
     def interval(
-        self, values: Int8Array, rows: Rows, generator: np.random.Generator, inside: NDArray[np.int64] | None = None
+        self, values: NDArray[Any], rows: Rows, generator: np.random.Generator, inside: NDArray[np.int64] | None = None
     ) -> Interval:
         """Return the means of (N, M) values, or of the rows ``inside``, with their intervals.
 

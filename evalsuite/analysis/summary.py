@@ -32,7 +32,7 @@ SUMMARY_COLUMNS = (
     *("bits", "seeds", "images", "unit", "error", "error_low", "error_high", "drop", "drop_low", "drop_high"),
     *("iqm", "iqm_low", "iqm_high", "flip_rate", "mce"),
     *(column.format(group) for group in GROUPS for column in _OF_A_GROUP),
-    *("ece", "ece_mass", "nll"),
+    *("ece", "ece_mass", "nll", "brier"),
     *("forwards_per_batch", "backwards_per_batch", "seconds_per_image", "adapted_parameters", "state_bytes"),
 )
 

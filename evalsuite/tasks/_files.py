@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evalsuite.errors import RequestError
+from evalsuite.hashing import digest
 
 _COUNTER = "num_batches_tracked"
+_WEIGHTS = "a dictionary of weights"
 
 
 def data_folder(root: str | None, what: str) -> Path:
@@ -70,6 +73,46 @@ def check_labels(labels: NDArray[Any], images: int, classes: int, file: Path) ->
     return labels.astype(np.int64)
 
 
+def load_labels(file: Path, images: int, classes: int) -> NDArray[np.int64]:
+    """Read (N,) labels of any integer type. Raises RequestError unless there is one per image, 0..classes-1."""
+    what = f"{images} labels, one per image, from 0 to {classes - 1}"
+    existing(file, what)
+    try:
+        labels: NDArray[Any] = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise broken(file, what, error) from error
+    return check_labels(labels, images, classes, file)
+
+
+def version(files: Iterable[Path]) -> str:
+    """Hash of the paths, sizes and times of files; raises OSError for one that is not there."""
+    states = [(str(file), file.stat()) for file in files]
+    return digest([[name, state.st_size, state.st_mtime_ns] for name, state in states])
+
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_PREFIX = re.compile(r"^((module|_orig_mod)\.)+")
+
+
+def load_checkpoint(file: Path) -> dict[str, Tensor]:
+    """Read a network's weights as training scripts save them, or as safetensors.
+
+    They may lie under ``state_dict``, ``model_state_dict``, ``model`` or ``net``, and carry the prefixes ``module.``
+    (of data-parallel training) and ``_orig_mod.`` (of compiled networks).
+
+    Raises
+    ------
+    RequestError
+        If the file is missing, truncated or holds anything else.
+    """
+    content = _read_tensors(file)
+    for name in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+            break
+    return {_PREFIX.sub("", name): tensor for name, tensor in _only_tensors(content, file).items()}
+
+
 def load_tensors(file: Path) -> dict[str, Tensor]:
     """Read a dictionary of tensors saved by ``torch.save`` (no other objects) or as safetensors.
 
@@ -78,20 +121,52 @@ def load_tensors(file: Path) -> dict[str, Tensor]:
     RequestError
         If the file is missing, truncated or holds anything else.
     """
-    what = "a dictionary of weights"
-    existing(file, what)
+    return _only_tensors(_read_tensors(file), file)
+
+
+def _read_tensors(file: Path) -> Any:
+    existing(file, _WEIGHTS)
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load
 
-            tensors: Any = load(file.read_bytes())
-        else:
-            tensors = torch.load(file, map_location="cpu", weights_only=True)
+            return load(file.read_bytes())
+        return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # readers fail in many ways on foreign bytes; each means the same
-        raise broken(file, what, error) from error
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise broken(file, what, f"a {type(tensors).__name__}")
-    return tensors
+        raise broken(file, _WEIGHTS, error) from error
+
+
+def _only_tensors(content: Any, file: Path) -> dict[str, Tensor]:
+    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise broken(file, _WEIGHTS, f"a {type(content).__name__}")
+    return content
+
+
+def distributed_weights(url: str, root: str | None, *, download: bool) -> Path:
+    """Return the file of published weights: from the data folder's ``weights``, or torch's hub folder.
+
+    Raises
+    ------
+    RequestError
+        If it is in neither and may or can not be downloaded; the line says which file belongs where.
+    """
+    name = url.rpartition("/")[2]
+    hub = Path(torch.hub.get_dir()) / "checkpoints" / name
+    places = [*([Path(root) / "weights" / name] if root else []), hub]
+    for place in places:
+        if place.is_file():
+            return place
+    wanted = f"expected {url} at {' or '.join(map(str, places))}"
+    if not download:
+        raise RequestError(f"no file {name}: {wanted}")
+    found = re.search(r"-([0-9a-f]{8,})\.", name)
+    try:
+        hub.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(hub), found.group(1) if found else None, progress=False)
+    except (OSError, RuntimeError) as error:  # no network, no space, another content
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RequestError(f"no file {name}, and it cannot be downloaded ({reason}): {wanted}") from error
+    return hub
 
 
 def load_weights(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], file: Path) -> nn.Module:

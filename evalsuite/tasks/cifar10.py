@@ -2,52 +2,71 @@
 
 Images: ``cifar10_test_{images,labels}.npy`` and, as the calibration pool, ``cifar10_train5k_{images,labels}.npy``;
 else torchvision's folder ``cifar-10-batches-py``, whose training batches are the pool. Both hold the test images in
-the original order, so that image i is image i of CIFAR-10-C. Weights: ``weights/*.pt``.
+the original order, so that image i is image i of CIFAR-10-C, which is read from the folder ``CIFAR-10-C``. CIFAR-10.1
+(Recht et al. 2018, arXiv 1806.00451) is the pair ``cifar10.1_v6_{data,labels}.npy``, or that of v4.
+Weights: ``weights/*.pt``.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evalsuite.errors import RequestError
 from evalsuite.models.cifar_resnet import PreActivationResNet, ResNet
 from evalsuite.models.vit import VisionTransformer
-from evalsuite.plugins import IntArray, TaskData, UInt8Array
-from evalsuite.tasks._files import broken, check_labels, data_folder, existing, load_array, load_tensors, load_weights
+from evalsuite.plugins import ImageFiles, IntArray, TaskData
+from evalsuite.streams import Domain
+from evalsuite.tasks._cifar import SIZE, DataSet, read_arrays
+from evalsuite.tasks._files import data_folder, load_tensors, load_weights
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-BATCHES = "cifar-10-batches-py"
-
-_SIZE = 32
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
+CIFAR10 = DataSet(
+    name="cifar10",
+    classes=len(CLASSES),
+    folder="cifar-10-batches-py",
+    test=("test_batch",),
+    train=tuple(f"data_batch_{i}" for i in range(1, 6)),
+    labels="labels",
+    downloader="CIFAR10",
+    corrupted="CIFAR-10-C",
+)
 
 Triple = tuple[float, float, float]
 
 
+@dataclass(frozen=True)
 class _CIFAR10:
-    image_size: ClassVar[int] = _SIZE
+    image_size: ClassVar[int] = SIZE
     architecture: ClassVar[Literal["cnn", "transformer"]] = "cnn"
     mean: ClassVar[Triple] = (0.485, 0.456, 0.406)
     std: ClassVar[Triple] = (0.229, 0.224, 0.225)
 
+    test_set: Literal["cifar10", "cifar10.1-v4", "cifar10.1-v6"] = "cifar10"
+    download: bool = False
+
     def data(self, root: str | None) -> TaskData:
         """Load the images. Raises RequestError naming the missing or broken file."""
-        folder = data_folder(root, f"cifar10_test_images.npy and its kin, or torchvision's {BATCHES}")
-        if not (folder / "cifar10_test_images.npy").is_file() and (folder / BATCHES).is_dir():
-            test = _read_batches(folder / BATCHES, ["test_batch"])
-            pool = _read_batches(folder / BATCHES, [f"data_batch_{i}" for i in range(1, 6)])
+        pool = CIFAR10.load(root, "train5k", download=self.download)
+        if self.test_set == "cifar10":
+            test = CIFAR10.load(root, "test", download=self.download)
         else:
-            test, pool = _read_arrays(folder, "cifar10_test"), _read_arrays(folder, "cifar10_train5k")
-        return TaskData(*test, *pool, classes=CLASSES, mean=self.mean, std=self.std)
+            stem = self.test_set.replace("-", "_")
+            folder = data_folder(root, f"{stem}_data.npy")
+            test = read_arrays(folder, f"{stem}_data.npy", f"{stem}_labels.npy", len(CLASSES))
+        return TaskData(*test, *pool, classes=CLASSES, mean=self.mean, std=self.std, data_set=self.test_set)
+
+    def published(self, root: str | None, domain: Domain, indices: IntArray) -> ImageFiles:
+        """Return a domain of CIFAR-10-C. Raises RequestError naming the missing or broken file."""
+        if self.test_set != "cifar10":
+            raise RequestError(f'nobody published {self.test_set} corrupted: expected test_set = "cifar10"')
+        return CIFAR10.published(root, domain, download=self.download)
 
 
 @dataclass(frozen=True)
@@ -106,7 +125,7 @@ def _option_a(root: str | None, name: str, blocks: int) -> nn.Module:
 
 
 def _vit() -> nn.Module:
-    return VisionTransformer(_SIZE, patch=4, width=128, depth=4, heads=4, hidden=256, classes=10)
+    return VisionTransformer(SIZE, patch=4, width=128, depth=4, heads=4, hidden=256, classes=10)
 
 
 _VIT_NAMES = (
@@ -135,51 +154,3 @@ def _vit_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if all(part in renamed and renamed[part].shape == renamed[name].shape for part in parts):
             renamed[name.replace(".query.", ".qkv.")] = torch.cat([renamed.pop(part) for part in parts])
     return renamed
-
-
-def _read_arrays(folder: Path, stem: str) -> tuple[UInt8Array, IntArray]:
-    images_file, labels_file = folder / f"{stem}_images.npy", folder / f"{stem}_labels.npy"
-    images = load_array(images_file, (None, _SIZE, _SIZE, 3), "uint8 images (N, 32, 32, 3)")
-    labels = load_array(labels_file, (None,), f"uint8 labels, one per image of {images_file.name}")
-    return images, check_labels(labels, len(images), len(CLASSES), labels_file)
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads what CIFAR's batches consist of, arrays and plain values, and runs nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return numpy's own constructors. Raises UnpicklingError for all others."""
-        known = {
-            ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-            ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-            ("_codecs", "encode"): _encode,
-        }
-        if (module, name) not in known:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR batch needs")
-        return known[module, name]
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes in pickles that Python 2 can read."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it holds bytes in {encoding}")
-    return text.encode("latin1")
-
-
-def _read_batches(folder: Path, names: list[str]) -> tuple[UInt8Array, IntArray]:
-    images, labels = [], []
-    for name in names:
-        file = existing(folder / name, "a batch of CIFAR-10 for Python")
-        what = "a pickled dictionary of data (N, 3072) uint8 and labels"
-        try:
-            batch = _Unpickler(io.BytesIO(file.read_bytes()), encoding="latin1").load()
-            data, classes = batch["data"], np.asarray(batch["labels"])
-        except Exception as error:  # a foreign pickle fails in any way it likes
-            raise broken(file, what, error) from error
-        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3 * _SIZE**2,):
-            raise broken(file, what, f"data is {getattr(data, 'dtype', type(data).__name__)} {np.shape(data)}")
-        images.append(data.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1))
-        labels.append(check_labels(classes, len(data), len(CLASSES), file))
-    return np.concatenate(images), np.concatenate(labels)

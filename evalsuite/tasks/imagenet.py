@@ -1,64 +1,37 @@
-"""ImageNet (Russakovsky et al. 2015, arXiv 1409.0575): a sample of one image per class, with public networks.
+"""Public networks for ImageNet; see :mod:`evalsuite.tasks._imagenet` for the images.
 
-Images: ``imagenet_sample1000.csv`` (columns ``file``, ``label``, ``wnid``, ``name``) and the JPEGs it names, in
-``imagenet_sample1000.tar`` or a folder ``imagenet_sample1000``; their central 224 x 224 pixels are used. A fixed
-fifth, 200 images, is the calibration pool, the other 800 are the test set: a class is in one of the two, never in
-both. Most of these are ImageNet *training* images, so accuracies are higher than on the validation set.
-Weights: ``weights/*.pt``.
+Weights: torchvision's are downloaded to torch's hub folder where there is a network, or put into the data folder's
+``weights`` under their own names; those of DeiT-Tiny and of MobileNetV2 without norms are ``weights/*.pt``.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import tarfile
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
-from evalsuite.plugins import IntArray, TaskData, UInt8Array
-from evalsuite.tasks._files import broken, data_folder, existing, load_tensors, load_weights
-from evalsuite.tasks._splits import shuffled
+from evalsuite.tasks._files import data_folder, distributed_weights, load_tensors, load_weights
+from evalsuite.tasks._imagenet import ImageNetTask
+from evalsuite.tasks._networks import torchvision_network
+from evalsuite.tasks._pictures import Preparation
 from evalsuite.torchvision_compat import import_torchvision
-
-STEM = "imagenet_sample1000"
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-
-_SIZE = 224
-
-
-class _ImageNet:
-    image_size: ClassVar[int] = _SIZE
-
-    def data(self, root: str | None) -> TaskData:
-        """Decode the images. Raises RequestError naming the missing or broken file."""
-        folder = data_folder(root, f"{STEM}.csv and {STEM}.tar")
-        table = folder / f"{STEM}.csv"
-        files, labels, classes = _read_table(table)
-        with _opened(folder) as read:
-            images = np.stack([_central(read(file), table.with_suffix(".tar"), file) for file in files])
-        order = shuffled(len(files), "imagenet", "split")
-        pool, test = np.split(order, [len(order) // 5])
-        return TaskData(images[test], labels[test], images[pool], labels[pool], classes, MEAN, STD)
 
 
 @dataclass(frozen=True)
-class DeiTTiny(_ImageNet):
-    """ImageNet sample; DeiT-Tiny (12 blocks, LayerNorm), 78.4 % of all 1,000 images correct."""
+class DeiTTiny(ImageNetTask):
+    """ImageNet; DeiT-Tiny (12 blocks, LayerNorm), 78.4 % of the sample of 1,000 images correct."""
 
     architecture: ClassVar[Literal["cnn", "transformer"]] = "transformer"
 
-    def model(self, root: str | None) -> nn.Module:
+    @property
+    def preparation(self) -> Preparation:
+        """Its authors' evaluation: a shorter side of 256 pixels, bicubic, and the central 224."""
+        return Preparation(256, self.image_size, "bicubic")
+
+    def network(self, root: str | None) -> nn.Module:
         """Load ``weights/imagenet_deit_tiny.pt`` into timm's network. Raises RequestError if missing or broken."""
         file = data_folder(root, "weights/imagenet_deit_tiny.pt") / "weights" / "imagenet_deit_tiny.pt"
         tensors = load_tensors(file)
@@ -69,17 +42,91 @@ class DeiTTiny(_ImageNet):
 
 
 @dataclass(frozen=True)
-class MobileNetV2(_ImageNet):
-    """ImageNet sample; MobileNetV2 with its BatchNorm folded away, 83.2 % of all 1,000 images correct."""
+class MobileNetV2(ImageNetTask):
+    """ImageNet; MobileNetV2 with its BatchNorm folded away, 83.2 % of the sample of 1,000 images correct."""
 
     architecture: ClassVar[Literal["cnn", "transformer"]] = "cnn"
 
-    def model(self, root: str | None) -> nn.Module:
+    def network(self, root: str | None) -> nn.Module:
         """Load ``weights/imagenet_mobilenetv2_folded.pt``. Raises RequestError if it is missing or broken."""
         name = "imagenet_mobilenetv2_folded.pt"
         file = data_folder(root, f"weights/{name}") / "weights" / name
         tensors = {_mobilenet_name(key): tensor for key, tensor in load_tensors(file).items()}
         return load_weights(_folded_mobilenet, tensors, file)
+
+
+@dataclass(frozen=True)
+class _Torchvision(ImageNetTask):
+    name: ClassVar[str]
+
+    @property
+    def weights(self) -> Any:
+        """The first weights that torchvision released for the network."""
+        return import_torchvision().models.get_model_weights(self.name)["IMAGENET1K_V1"]
+
+    @property
+    def preparation(self) -> Preparation:
+        """What torchvision evaluates these weights with."""
+        preset = self.weights.transforms()
+        return Preparation(preset.resize_size[0], preset.crop_size[0], preset.interpolation.value)
+
+    def network(self, root: str | None) -> nn.Module:
+        """Load the network, downloading its weights where there is a network; see ``torchvision_network``."""
+        return torchvision_network(self.weights, self.name, root)
+
+    def weights_are_there(self, root: str | None) -> None:
+        """Raise RequestError, naming the file, unless the weights are there; downloads nothing."""
+        distributed_weights(self.weights.url, root, download=False)
+
+
+@dataclass(frozen=True)
+class ResNet18(_Torchvision):
+    """ImageNet; torchvision's ResNet-18, 69.758 % of the validation images correct."""
+
+    name: ClassVar[str] = "resnet18"
+
+
+@dataclass(frozen=True)
+class ResNet50(_Torchvision):
+    """ImageNet; torchvision's ResNet-50, 76.130 % of the validation images correct."""
+
+    name: ClassVar[str] = "resnet50"
+
+
+@dataclass(frozen=True)
+class RegNetX(_Torchvision):
+    """ImageNet; torchvision's RegNetX-3.2GF, 78.364 % of the validation images correct."""
+
+    name: ClassVar[str] = "regnet_x_3_2gf"
+
+
+@dataclass(frozen=True)
+class EfficientNetB0(_Torchvision):
+    """ImageNet; torchvision's EfficientNet-B0, 77.692 % of the validation images correct."""
+
+    name: ClassVar[str] = "efficientnet_b0"
+
+
+@dataclass(frozen=True)
+class ConvNeXtTiny(_Torchvision):
+    """ImageNet; torchvision's ConvNeXt-Tiny, 82.520 % of the validation images correct."""
+
+    name: ClassVar[str] = "convnext_tiny"
+
+
+@dataclass(frozen=True)
+class ViTB16(_Torchvision):
+    """ImageNet; torchvision's ViT-B/16, 81.072 % of the validation images correct."""
+
+    name: ClassVar[str] = "vit_b_16"
+
+
+@dataclass(frozen=True)
+class SwinTiny(_Torchvision):
+    """ImageNet; torchvision's Swin-T, 81.474 % of the validation images correct."""
+
+    architecture: ClassVar[Literal["cnn", "transformer"]] = "transformer"
+    name: ClassVar[str] = "swin_t"
 
 
 def _folded_mobilenet() -> nn.Module:
@@ -113,60 +160,3 @@ def _mobilenet_name(name: str) -> str:
     name = re.sub(r"^(features\.\d+)\.dw\.", r"\1.conv.1.0.", name)
     name = re.sub(r"^(features\.\d+)\.project\.", r"\1.conv.2.", name)
     return re.sub(r"^classifier\.(\w+)$", r"classifier.1.\1", name)
-
-
-def _read_table(file: Path) -> tuple[list[str], IntArray, tuple[str, ...]]:
-    """Return the images' file names, their (N,) labels, and the classes' names in label order."""
-    what = "rows of file, label, wnid, name with every label from 0 upwards"
-    existing(file, what)
-    try:
-        with file.open(encoding="utf-8", newline="") as text:
-            rows = [(row["file"], int(row["label"]), row["name"], row["wnid"]) for row in csv.DictReader(text)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise broken(file, what, error) from error
-    names = {label: (name, wnid) for _, label, name, wnid in rows}
-    if not rows or sorted(names) != list(range(len(names))):
-        raise broken(file, what, f"{len(rows)} rows, {len(names)} labels")
-    count = Counter(name for name, _ in names.values())
-    # Two classes are called crane, and two maillot.
-    classes = [name if count[name] == 1 else f"{name} ({wnid})" for _, (name, wnid) in sorted(names.items())]
-    return [row[0] for row in rows], np.array([row[1] for row in rows], dtype=np.int64), tuple(classes)
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[Callable[[str], bytes]]:
-    """Yield a function that reads an image file by its name, from the unpacked folder or else the archive."""
-    archive = folder / f"{STEM}.tar"
-    if (folder / STEM).is_dir():
-        yield lambda name: existing(folder / STEM / Path(name).name, f"an image of {STEM}.csv").read_bytes()
-        return
-    existing(archive, f"the JPEGs of {STEM}.csv, or a folder {STEM} with them")
-    try:
-        with tarfile.open(archive) as tar:
-            members = {Path(member.name).name: member for member in tar if member.isfile()}
-
-            def read(name: str) -> bytes:
-                if name not in members:
-                    raise broken(archive, f"the JPEGs of {STEM}.csv", f"{name} is missing")
-                content = tar.extractfile(members[name])
-                assert content is not None
-                return content.read()
-
-            yield read
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise broken(archive, f"the JPEGs of {STEM}.csv", error) from error
-
-
-def _central(content: bytes, source: Path, name: str) -> UInt8Array:
-    """Decode an image file and return its central (224, 224, 3) pixels."""
-    what = f"an image of at least {_SIZE} x {_SIZE} pixels"
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise broken(source / name, what, error) from error
-    height, width = pixels.shape[:2]
-    if min(height, width) < _SIZE:
-        raise broken(source / name, what, f"{width} x {height} pixels")
-    top, left = round((height - _SIZE) / 2), round((width - _SIZE) / 2)  # as torchvision's CenterCrop rounds
-    return pixels[top : top + _SIZE, left : left + _SIZE]

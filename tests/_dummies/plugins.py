@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evalsuite.errors import Refused
-from evalsuite.plugins import TaskData
+from evalsuite.errors import Refused, RequestError
+from evalsuite.plugins import ImageFiles, TaskData
+from evalsuite.streams import Domain
 
 TASK = "_dummies.plugins:StripesTask"
 SCALED = "_dummies.plugins:Scaled"
@@ -48,6 +49,20 @@ class StripesTask:
             model[1].weight.copy_(band[:, None, :, None].expand(3, 3, 32, 32).reshape(3, -1) / 100)
             model[1].bias.zero_()
         return model
+
+
+@dataclass(frozen=True)
+class PublishedStripes(StripesTask):
+    """The same, shown corrupted by files that someone published: darkened by the severity; fog is not there."""
+
+    variant: str = ""
+    mirrored: bool = False
+
+    def published(self, root: str | None, domain: Domain, indices: np.ndarray) -> ImageFiles:
+        if domain.name == "fog":
+            raise RequestError(f"no file stripes-c/fog/{domain.severity}: expected the test images under fog")
+        images = self.data(root).test_images
+        return ImageFiles(f"stripes {domain}", lambda chosen: images[chosen] // (1 + domain.severity))
 
 
 @dataclass(frozen=True)

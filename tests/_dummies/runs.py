@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,13 +38,28 @@ HARMED_CLASS = 3
 SEVERITY = 5
 BATCH = 10
 
+
+@dataclass(frozen=True, eq=False)
+class CalibrationSet:
+    """A calibration set: its label, its steps, and by how much it harms a network quantized to four bits."""
+
+    label: str
+    steps: Sequence[tuple[str, Mapping[str, Any]]]
+    harm: float = 0.0
+
+
+USUAL_SET = CalibrationSet("size 64", [("calibration", {"size": 64})])
+"""What all quantizers of a made-up run see, unless it is given other sets."""
+
 _HARM = {"FP32": 0.0, "W8A8": 0.05, "W4A8": 0.4, "W4A4": 0.7}
+_BETTER = {"adaround": 0.6, "gptq": 0.8, "brecq": 0.55}
 _GAIN = {"none": 0.0, "bn_adapt": 0.4, "tent": 0.6, "zoa": 0.5}
+_FORGETS = {"tent": 0.2, "zoa": 0.05}  # of the gain, in a round
 _OPTIONS: dict[str, dict[str, Any]] = {
     "quantizer.rtn": {"quantizer.range": "minmax"},
     "quantizer.adaround": {"quantizer.range": "mse", "quantizer.steps": 1000},
     "adapter.tent": {"adapter.learning_rate": 0.001},
-    "adapter.zoa": {"adapter.learning_rate": 0.0005},
+    "adapter.zoa": {"adapter.learning_rate": 0.0005, "adapter.activation_shift": True},
 }
 
 
@@ -59,7 +75,10 @@ def make_run(
     ),
     adapters: Sequence[str] = ("none", "bn_adapt", "tent", "zoa"),
     streams: Sequence[str] = ("usual", "reversed"),
+    calibrations: Sequence[CalibrationSet] = (USUAL_SET,),
     domains: Sequence[str] = USUAL_ORDER,
+    severities: Sequence[int] = (SEVERITY,),
+    rounds: int = 1,
     images: int = 40,
     classes: int = 10,
     seeds: Sequence[int] = (0,),
@@ -72,18 +91,26 @@ def make_run(
 
     Every image has a difficulty that all trials share; quantization harms class ``HARMED_CLASS`` four
     times as much as the others. ``domains`` may contain ``clean``. The first quantizer and adapter make the
-    references. ``broken`` turns one trial into a failed one and one into a refused one, never a reference.
+    references. An adapter ``NAME:OPTION=VALUE`` is ``NAME`` with that option and half the gain. ``broken`` turns one
+    trial into a failed one and one into a refused one, never a reference.
     """
-    settings = list(itertools.product(tasks, quantizers, adapters, streams, seeds))
-    hashes = {key: digest([list(key), images, classes, list(domains), seed]) for key in settings}
+    shown = [(name, severity) for name in domains for severity in ((0,) if name == "clean" else severities)]
+    settings = [
+        Key(task, quantizer, bits, adapter, stream, draw, calibration)
+        for task, (quantizer, bits), adapter, stream, draw in itertools.product(
+            tasks, quantizers, adapters, streams, seeds
+        )
+        for calibration in ([None] if bits == "FP32" else calibrations)
+    ]
+    hashes = {key: digest([repr(key), images, classes, shown, rounds, seed]) for key in settings}
     others = [key for key in settings if _reference(key, quantizers, adapters) != key]
     ends = {others[-1]: "refused", others[len(others) // 2]: "failed"} if broken else {}
     rows = []
     for key in settings:
         reference = hashes[_reference(key, quantizers, adapters)]
         status = ends.get(key, "done")
-        records = _records(key, domains, images, classes, seed) if status == "done" else None
-        row = _row(key, hashes[key], reference, status, records)
+        records = _records(key, shown, rounds, images, classes, seed) if status == "done" else None
+        row = _row(key, hashes[key], reference, status, records) | {"stream.rounds": rounds}
         store.write_trial(folder, row, records)
         rows.append(row)
     store.write_trials(folder, rows)
@@ -91,26 +118,42 @@ def make_run(
     return folder
 
 
-Key = tuple[str, tuple[str, str], str, str, int]
+class Key(NamedTuple):
+    """What makes a trial."""
+
+    task: str
+    quantizer: str
+    bits: str
+    adapter: str
+    stream: str
+    draw: int
+    calibration: CalibrationSet | None
 
 
 def _reference(key: Key, quantizers: Sequence[tuple[str, str]], adapters: Sequence[str]) -> Key:
-    task, _, _, stream, seed = key
-    return task, quantizers[0], adapters[0], stream, seed
+    name, bits = quantizers[0]
+    return key._replace(quantizer=name, bits=bits, adapter=adapters[0], calibration=None)
+
+
+def _option(adapter: str) -> dict[str, Any]:
+    name, _, option = adapter.partition("=")
+    return {f"adapter.{name.partition(':')[2]}": option == "true"} if option else {}
 
 
 def _row(key: Key, trial: str, reference: str, status: str, records: dict[str, Any] | None) -> dict[str, Any]:
-    task, (quantizer, bits), adapter, stream, seed = key
-    full = bits == "FP32"
+    task, quantizer, bits, adapter, stream, seed, calibration = key
+    full = calibration is None
+    steps = [] if full else [{"name": name, "options": dict(options)} for name, options in calibration.steps]
+    plugin = adapter.partition(":")[0]
     row: dict[str, Any] = {
         "trial": trial,
         "task": task,
         "quantizer": quantizer,
-        "adapter": adapter,
+        "adapter": plugin,
         "stream": stream,
         "seed": seed,
         "source_images": 256,
-        "calibration": "[]" if full else canonical_json([{"name": "size", "size": 64}]),
+        "calibration": canonical_json(steps),
         "bits": bits,
         "weight_bits": None if full else int(bits[1]),
         "activation_bits": None if full else int(bits[3]),
@@ -119,17 +162,18 @@ def _row(key: Key, trial: str, reference: str, status: str, records: dict[str, A
         "symmetric": None if full else False,
         "fold_norm": None if full else False,
         **_OPTIONS.get(f"quantizer.{quantizer}", {}),
-        **_OPTIONS.get(f"adapter.{adapter}", {}),
+        **_OPTIONS.get(f"adapter.{plugin}", {}),
+        **_option(adapter),
         "stream.batch_size": BATCH,
-        "calibration_label": "none" if full else "size 64",
+        "calibration_label": "none" if full else calibration.label,
         "quantizer_label": quantizer.replace("_", " ") + ("" if full else f" {bits}"),
-        "adapter_label": adapter.replace("_", " "),
+        "adapter_label": adapter.replace("_", " ").replace(":", " ").replace("=false", " off"),
         "stream_label": stream,
         "reference": reference,
         "status": status,
         "reason": {"done": "", "failed": "RuntimeError: out of memory", "refused": "no BatchNorm layer"}[status],
     }
-    return row | _costs(adapter, full, records)
+    return row | _costs(plugin, full, records)
 
 
 def _costs(adapter: str, full: bool, records: dict[str, Any] | None) -> dict[str, Any]:
@@ -166,27 +210,40 @@ def _costs(adapter: str, full: bool, records: dict[str, Any] | None) -> dict[str
     }
 
 
-def _records(key: Key, domains: Sequence[str], images: int, classes: int, seed: int) -> dict[str, Any]:
-    task, (quantizer, bits), adapter, stream, draw = key
-    shown = list(domains)[::-1] if stream == "reversed" else list(domains)
+def _records(
+    key: Key, domains: Sequence[tuple[str, int]], rounds: int, images: int, classes: int, seed: int
+) -> dict[str, Any]:
+    task, quantizer, bits, adapter, stream, draw, calibration = key
+    plugin = adapter.partition(":")[0]
+    steps = (list(domains)[::-1] if stream == "reversed" else list(domains)) * rounds
+    shown = [name for name, _ in steps]
     # What an image and a domain are like is common to all trials of a task; so is the order within a stream.
     world = numpy_generator(seed, "world", task)
     difficulty = world.normal(0.0, 1.0, images)
-    hardness = dict(zip(domains, world.uniform(0.0, 1.5, len(domains)), strict=True)) | {"clean": -0.5}
-    view = {name: numpy_generator(seed, "view", task, name).normal(0.0, 0.5, images) for name in domains}
+    names = list(dict.fromkeys(name for name, _ in domains))
+    hardness = dict(zip(names, world.uniform(0.0, 1.5, len(names)), strict=True)) | {"clean": -0.5}
+    view = {name: numpy_generator(seed, "view", task, name).normal(0.0, 0.5, images) for name in names}
     order = numpy_generator(seed, "order", task, stream, draw)
     image = np.concatenate([order.permutation(images) for _ in shown]).astype(np.int32)
     position = np.arange(len(image), dtype=np.int32)
     code = np.repeat(np.arange(len(shown)), images)
     label = (image % classes).astype(np.int32)
 
-    harm = _HARM.get(bits, 0.3) * (0.6 if quantizer == "adaround" else 1.0)
-    own = numpy_generator(seed, "own", task, quantizer, bits, adapter, stream, draw if bits != "FP32" else -1)
+    usual = calibration in (None, USUAL_SET)
+    harm = _HARM.get(bits, 0.3) * _BETTER.get(quantizer, 1.0)
+    harm *= 1 if usual else 1 + calibration.harm
+    drawn = draw if bits != "FP32" else -1
+    other_set = [] if usual else [calibration.label]
+    own = numpy_generator(seed, "own", task, quantizer, bits, adapter, stream, drawn, *other_set)
     margin = 2.0 - 0.8 * difficulty[image]
-    margin -= np.array([hardness[name] for name in shown])[code]
+    margin -= (
+        np.array([hardness[name] for name in shown]) + 0.3 * np.array([(s or SEVERITY) - SEVERITY for _, s in steps])
+    )[code]
     margin += np.stack([view[name] for name in shown])[code, image]
     margin -= harm * np.where(label == HARMED_CLASS % classes, 2.5, 0.6)
-    margin += _GAIN.get(adapter, 0.5) * (code + 1) / len(shown)
+    gain = _GAIN.get(plugin, 0.5) * (0.5 if ":" in adapter else 1.0)
+    gain *= 1 - _FORGETS.get(plugin, 0.0) * (code // len(domains))
+    margin += gain * (code % len(domains) + 1) / len(domains)
     if bits != "FP32" or adapter != "none":
         margin += own.normal(0.0, 0.2, len(image))
 
@@ -199,11 +256,12 @@ def _records(key: Key, domains: Sequence[str], images: int, classes: int, seed: 
         "position": position,
         "domain": _dictionary(code, shown),
         "family": _dictionary(code, [FAMILIES.get(name, name) for name in shown]),
-        "severity": np.array([0 if name == "clean" else SEVERITY for name in shown], np.int8)[code],
+        "severity": np.array([severity for _, severity in steps], np.int8)[code],
         "label": label,
         "prediction": np.where(wrong, other, label).astype(np.int32),
         "confidence": confidence.astype(np.float32),
         "loss": -np.log(np.maximum(of_label, 1e-12)).astype(np.float32),
+        "brier": np.square(1 - of_label).astype(np.float32),
     }
 
 

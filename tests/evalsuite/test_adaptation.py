@@ -181,3 +181,13 @@ def test_from_setting_builds_the_adapter_that_the_setting_describes():
     setting = registry.configure("adapters", "tent", {"optimizer": "sgd", "lr": 0.5})
     run = AdaptedModel.from_setting(setting, tiny_resnet(), random_images(4), torch_generator(0))
     assert run.state.optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_what_adapters_say_of_themselves_lasts_over_resets():
+    run = adapt(tiny_resnet(), "zoa", random_images(64), min_batch=8, threshold=0.0)
+    for _ in range(2):
+        for seed in range(3):
+            run(random_images(8, seed))
+        run.reset()
+    assert run.facts == {"domain_changes": [1, 2, 4, 5], "unjudged": 0, "skipped": 0}
+    assert adapt(tiny_resnet(), "none", random_images(4)).facts == {}

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from _dummies import plugins
+from _dummies.runs import make_run
 
 from evalsuite import cli
 
@@ -44,7 +45,7 @@ def said(capsys):
     return captured.out, captured.err
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["audit"], ["list"], ["validate"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["audit"], ["compare"], ["list"], ["validate"], ["doctor"]])
 def test_every_command_answers_help(command, capsys):
     assert cli.call([*command, "--help"]) == 0
     assert "Usage: evalsuite" in said(capsys)[0]
@@ -77,6 +78,9 @@ def test_help_loads_no_backend():
         (["report", "nowhere"], "is not a run's folder"),
         (["list", "taks"], "did you mean 'tasks'"),
         (["validate"], "Missing argument"),
+        (["validate", "quick", "--set", 'tasks=["folder"]'], "task 'folder' has no 'images': expected a value"),
+        (["run", "quick", "--cache-gigabytes", "-1"], "--cache-gigabytes"),
+        (["audit", "rtn", "--task", "folder"], "task 'folder' has no 'images'"),
         (["audit", "adarund"], "did you mean 'adaround'"),
         (["audit", "rtn", "--against", "rtn"], "nothing to compare"),
         (["audit", "evalsuite.errors:Refused"], "has no method 'insert'"),
@@ -114,6 +118,22 @@ def test_run_then_report(study, capsys, tmp_path):
     assert cli.call(["report", "runs/tiny", "--out", "again", "--figures", "error_heatmap", "--json"]) == 0
     assert json.loads(said(capsys)[0]) == {"page": "again/index.html"}
     assert [f.name for f in (tmp_path / "again" / "figures").glob("*.pdf")] == ["error_heatmap.pdf"]
+
+
+def test_compare(tmp_path, capsys):
+    small = {"tasks": ("digits/vit",), "streams": ("usual",), "adapters": ("none",), "images": 30}
+    first, second = (str(make_run(tmp_path / name, **small)) for name in ("old", "new"))
+    assert cli.call(["compare", first, second, "--out", str(tmp_path / "table.csv")]) == 0
+    out, _ = said(capsys)
+    assert "rtn W4A4" in out
+    assert "0 of 15 pairs differ" in " ".join(out.split())
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + 4
+    assert cli.call(["compare", first, second, "--json"]) == 0
+    assert {row["difference"] for row in json.loads(said(capsys)[0])} == {0.0}
+    fewer = str(make_run(tmp_path / "fewer", **small | {"images": 20}))
+    assert cli.call(["compare", first, fewer]) == 2
+    assert "showed other images" in said(capsys)[1]
+    assert cli.call(["compare", first]) == 2
 
 
 def test_failed_trials_give_status_1_and_the_rest_is_reported(study, capsys, tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 from _dummies import plugins
 
@@ -16,6 +18,26 @@ def test_a_task_without_its_weights_is_absent(root, remedy, monkeypatch):
     check = doctor._task("stripes", root)
     assert (check.name, check.ok, check.needed, check.found) == ("stripes", False, False, "no file weights/stripes.pt")
     assert remedy in check.remedy
+
+
+def test_a_task_with_options_to_give_says_so():
+    check = doctor._task("folder", None)
+    assert check.ok
+    assert check.found == "usable with its options images and network, given in a study's [[task]]"
+
+
+@dataclass(frozen=True)
+class Quick(plugins.StripesTask):
+    def data(self, root):
+        raise AssertionError("decoded")
+
+    def found(self, root):
+        return f"something in {root}"
+
+
+def test_a_task_that_can_say_what_it_finds_is_asked(monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda kind, name: Quick)
+    assert doctor._task("quick", "somewhere").found == "something in somewhere"
 
 
 def test_a_whole_task_is_found():

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -84,7 +85,10 @@ def test_study_file_says_what_was_run(finished):
     assert facts["tasks"][plugins.TASK]["test_images"] == 48
     assert facts["versions"]["torch"]
     assert facts["hardware"]["threads"] >= 1
-    assert any("ImageNet constants" in note for note in facts["notes"])
+    assert facts["notes"][0].startswith(
+        "Corrupted images were regenerated from the clean test images by the 'fast' engine"
+    )
+    assert "the 'cifar' constants at 32 x 32 pixels (seed 0)" in facts["notes"][0]
 
 
 def test_same_study_same_records(finished, tmp_path):
@@ -154,14 +158,14 @@ def test_failure_and_refusal_are_rows_and_stop_nothing(tmp_path):
 
 
 def test_corruption_that_fails_costs_only_the_trials_that_need_it(tmp_path, monkeypatch):
-    from evalsuite import materials
+    from evalsuite import domain_images
 
     def broken(images, name, severity, **options):
         if name == "contrast":
             raise FloatingPointError("no contrast")
         return images
 
-    monkeypatch.setattr(materials, "corrupt", broken)
+    monkeypatch.setattr(domain_images, "corrupt", broken)
     streams = [{"protocol": "continual", "images": 24, "corruptions": [["contrast"], ["fog"]]}]
     outcome = execute(tiny(stream=streams, adapter=[{"method": "none"}]), tmp_path)
     assert (outcome.done, outcome.failed) == (3, 3)
@@ -247,6 +251,81 @@ def test_edited_task_is_another_task(tmp_path, monkeypatch):
     assert execute(study, tmp_path / "run").reused == 0
     file.write_text(code + "    edited = True\n")
     assert execute(study, tmp_path / "run").reused == 0
+
+
+PUBLISHED = "_dummies.plugins:PublishedStripes"
+UNADAPTED = {"quantizer": [{"method": "full_precision"}], "adapter": [{"method": "none"}]}
+
+
+def test_published_files_are_what_is_shown_and_the_run_says_so(finished, tmp_path):
+    execute(tiny(tasks=[PUBLISHED], corruption={"files": "published"}, **UNADAPTED), tmp_path)
+    run = store.load(tmp_path)
+    assert set(run.trials["corrupted_images"]) == {"published files"}
+    assert run.study["notes"][0] == "Corrupted images are the published files, read as they are distributed."
+    assert run.study["settings"]["corruption"] == {"files": "published"}
+    assert set(finished.trials["corrupted_images"]) == {"regenerated"}
+    loss = run.records.groupby("domain", observed=True)["loss"].mean()
+    assert loss.max() - loss.min() < 1e-3, "the published images of all domains are the same"
+
+
+def test_published_files_that_are_missing_are_named_before_anything_is_written(tmp_path):
+    stream = [{"protocol": "continual", "images": 24, "corruptions": ["contrast", "fog"]}]
+    study = tiny(tasks=[PUBLISHED], corruption={"files": "published"}, stream=stream)
+    with pytest.raises(RequestError, match="no file stripes-c/fog/5: expected the test images under fog"):
+        execute(study, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_clean_streams_have_no_corrupted_images(tmp_path):
+    stream = [{"protocol": "continual", "images": 24, "corruptions": ["clean"]}]
+    execute(tiny(stream=stream, **UNADAPTED), tmp_path)
+    run = store.load(tmp_path)
+    assert set(run.trials["corrupted_images"]) == {""}
+    assert run.study["notes"] == [harness.SIMULATED]
+
+
+def test_a_task_twice_with_other_options_is_two_tasks(tmp_path):
+    execute(tiny(tasks=[], task=[{"name": PUBLISHED, "variant": ["a", "b"]}], **UNADAPTED), tmp_path)
+    run = store.load(tmp_path)
+    assert set(run.trials["task"]) == set(run.study["tasks"]) == {f"{PUBLISHED} a", f"{PUBLISHED} b"}
+    assert run.study["tasks"][f"{PUBLISHED} a"]["options"] == {"variant": "a", "mirrored": False}
+    assert len(list((tmp_path / ".work" / "images").iterdir())) == 3, "tasks on the same images share them"
+    assert set(run.trials["task.variant"]) == {"a", "b"}
+
+
+def test_runs_share_images_through_a_folder(tmp_path, monkeypatch):
+    from evalsuite import domain_images
+
+    made = []
+    corrupt = domain_images.corrupt
+    monkeypatch.setattr(domain_images, "corrupt", lambda *a, **b: made.append(a[1]) or corrupt(*a, **b))
+    study = tiny(**UNADAPTED)
+    for name in ("one", "two"):
+        execute(study, tmp_path / name, cache=tmp_path / "shared")
+        assert not (tmp_path / name / ".work" / "images").exists()
+    one, two = (store.load(tmp_path / name).records for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    assert sorted(made) == ["brightness", "contrast", "gaussian_noise"]
+    assert len(list((tmp_path / "shared" / "images").iterdir())) == 3
+    assert "EVALSUITE_CACHE" not in os.environ
+
+
+def test_a_shared_folder_keeps_to_its_size_but_for_the_present_run(tmp_path, monkeypatch):
+    images = tmp_path / "shared" / "images"
+    images.mkdir(parents=True)
+    (images / "old.npy").write_bytes(b"0" * 1000)
+    monkeypatch.setenv("EVALSUITE_CACHE", str(tmp_path / "shared"))
+    execute(tiny(**UNADAPTED), tmp_path / "one", cache_gigabytes=1)
+    assert (images / "old.npy").is_file()
+    assert len(list(images.iterdir())) == 4
+    execute(tiny(**UNADAPTED), tmp_path / "two", cache_gigabytes=0)
+    assert not (images / "old.npy").exists()
+    assert len(list(images.iterdir())) == 3
+    with pytest.raises(RequestError, match="cache of -1 gigabytes"):
+        execute(tiny(), tmp_path / "three", cache_gigabytes=-1)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match=r"cannot write to .*file"):
+        execute(tiny(**UNADAPTED), tmp_path / "three", cache=tmp_path / "file")
 
 
 def test_group_columns_may_not_hide_records(tmp_path, monkeypatch):

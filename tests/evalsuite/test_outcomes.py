@@ -58,6 +58,7 @@ def test_images_shown_twice_pair_up_by_their_order(tmp_path):
             "prediction": np.array(prediction, np.int32),
             "confidence": np.ones(4, np.float32),
             "loss": np.ones(4, np.float32),
+            "brier": np.ones(4, np.float32),
         }
         row = {"trial": name, "status": "done", "reference": name, "task": TASK, "seed": 0, "bits": "W4A4"}
         row |= dict.fromkeys(["calibration_label", "adapter_label", "stream_label"], "x") | {"quantizer_label": name}
@@ -121,7 +122,7 @@ def test_a_missing_record_file_is_named(tmp_path):
 
 def test_costs_are_means_over_seeds(outcomes):
     combination = next(c for c in outcomes.combinations if c.adapter == "tent" and len(c.outcomes) == 2)
-    facts = {name: value for name, value in combination.facts.items() if name not in ("ece", "ece_mass", "nll")}
+    facts = {name: value for name, value in combination.facts.items() if name not in ("ece", "ece_mass", "nll", "brier")}
     assert facts == {
         "bits": combination.facts["bits"],
         "seeds": 2,

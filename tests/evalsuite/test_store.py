@@ -21,6 +21,7 @@ def columns(n=4, **extra):
         "prediction": np.ones(n, np.int32),
         "confidence": np.full(n, 0.5, np.float32),
         "loss": np.full(n, 0.7, np.float32),
+        "brier": np.full(n, 0.4, np.float32),
         **extra,
     }
 

@@ -4,6 +4,7 @@ from _dummies.studies import raw, tiny
 
 from evalsuite.errors import RequestError
 from evalsuite.study import find, parse, read
+from evalsuite.study_tables import Corruption
 
 
 def write(path, text):
@@ -46,6 +47,47 @@ def test_calibration_steps_compose():
     ]
 
 
+PUBLISHED = "_dummies.plugins:PublishedStripes"
+
+
+def test_tasks_may_have_options_and_options_grids():
+    table = {"name": PUBLISHED, "variant": ["a", "b"]}
+    study = tiny(task=[table, {"name": [PUBLISHED, plugins.TASK]}])
+    found = [(task.name, task.values().get("variant")) for task in study.tasks]
+    assert found == [(plugins.TASK, None), (PUBLISHED, "a"), (PUBLISHED, "b"), (PUBLISHED, "")]
+    assert study.as_dict()["task"][1] == {"name": PUBLISHED, "options": {"variant": "a", "mirrored": False}}
+    assert "tasks" not in study.as_dict()
+
+
+def test_tasks_alone_or_tables_alone_are_enough():
+    alone = raw(task=[{"name": plugins.TASK}])
+    del alone["tasks"]
+    assert parse(alone) == tiny()
+
+
+def test_a_task_s_options_can_be_set(tmp_path):
+    file = write(tmp_path / "mine.toml", MINIMAL.replace(plugins.TASK, PUBLISHED))
+    assert read(file, ["task.variant=x"]).tasks[0].values()["variant"] == "x"
+    assert [t.values()["variant"] for t in read(file, ['task.variant=["x", "y"]']).tasks] == ["x", "y"]
+    swapped = read(file, ["task.variant=x", f'tasks=["{plugins.TASK}"]'])
+    assert [task.name for task in swapped.tasks] == [plugins.TASK]
+    with pytest.raises(RequestError, match=r"unknown option of \[\[task\]\] 'varant': did you mean 'variant'"):
+        read(file, ["task.varant=x"])
+
+
+def test_corruption_table(tmp_path):
+    assert tiny().corruption == Corruption("regenerated", "fast", None, 0)
+    given = tiny(corruption={"engine": "reference", "constants": "imagenet", "seed": 3})
+    assert given.as_dict()["corruption"] == {
+        "files": "regenerated",
+        "engine": "reference",
+        "constants": "imagenet",
+        "seed": 3,
+    }
+    file = write(tmp_path / "mine.toml", MINIMAL)
+    assert read(file, ["corruption.files=published"]).as_dict()["corruption"] == {"files": "published"}
+
+
 def test_resolved_study_parses_to_itself():
     study = tiny(exclude=[{"adapter": "none", "bits": ["W4A4"]}])
     values = study.as_dict()
@@ -54,7 +96,8 @@ def test_resolved_study_parses_to_itself():
         return {key: setting["name"], **setting["options"]}
 
     again = {
-        **{k: values[k] for k in ("name", "title", "tasks", "seeds", "source_images", "analysis", "exclude")},
+        **{k: values[k] for k in ("name", "title", "seeds", "source_images", "analysis", "exclude")},
+        "task": [table(t, "name") for t in values["task"]],
         "calibration": [{"steps": [table(s, "protocol") for s in c]} for c in values["calibration"]],
         "quantizer": [table(q["method"], "method") | (q["bits"] or {}) for q in values["quantizer"]],
         "adapter": [table(a, "method") for a in values["adapter"]],
@@ -97,12 +140,28 @@ def test_wrong_overrides(tmp_path, override, message):
         ({"adaptor": []}, "did you mean 'adapter'"),
         ({"tasks": []}, "has no 'tasks'"),
         ({"tasks": ["digits/resnt"]}, "did you mean 'digits/resnet'"),
+        ({"tasks": ["folder"]}, "task 'folder' has no 'images'"),
+        ({"task": [{"name": "digits/resnt"}]}, "did you mean 'digits/resnet'"),
+        ({"task": [{"nam": "digits/resnet"}]}, r"\[\[task\]\] in study has no 'name': it has nam"),
+        ({"task": [{"name": "digits/resnet", "test_set": "x"}]}, "unknown option of task 'digits/resnet' 'test_set'"),
+        ({"task": [{"name": "cifar10/vit", "tset_set": "cifar10"}]}, "did you mean 'test_set'"),
+        ({"corruption": {"file": "published"}}, r"unknown key in \[corruption\] of study 'file': did you mean 'files'"),
+        ({"corruption": {"files": "publshed"}}, "files = 'publshed'"),
+        ({"corruption": {"engine": "fats"}}, "did you mean 'fast'"),
+        ({"corruption": {"constants": "cifra"}}, "did you mean 'cifar'"),
+        ({"corruption": {"engine": "reference", "constants": "cifar"}}, "the reference engine has 'imagenet' only"),
+        ({"corruption": {"seed": -1}}, "seed = -1"),
+        ({"analysis": {"bootstrap": "many"}}, "bootstrap"),
+        ({"calibration": [{"steps": [{"protocol": "calibration", "sise": 3}]}]}, "did you mean 'size'"),
+        ({"stream": [{"protocol": "continual", "imagse": 3}]}, "did you mean 'images'"),
+        ({"quantizer": [{"method": plugins.SCALED, "weight_bit": 4}]}, "did you mean 'weight_bits'"),
         ({"seeds": [1, 1]}, "different whole numbers"),
         ({"seeds": "0"}, "seeds = '0'"),
         ({"source_images": 0}, "expected at least 1"),
         ({"analysis": {"bootstraps": 5}}, "did you mean 'bootstrap'"),
         ({"analysis": {"bootstrap": 0}}, "expected at least 1"),
         ({"exclude": [{"adaptor": "none"}]}, "did you mean 'adapter'"),
+        ({"exclude": [{"quantizer.levls": 1}]}, "did you mean 'quantizer.levels'"),
         ({"stream": [{"protocol": "calibration"}]}, "is a calibration step, not a stream"),
         ({"calibration": [{"protocol": "continual"}]}, "is a stream, not a calibration step"),
         ({"calibration": [{"steps": [], "size": 3}]}, "either steps or one protocol"),
@@ -152,3 +211,15 @@ def test_override_of_an_option_in_a_table_of_the_wrong_form(tmp_path):
     file = write(tmp_path / "mine.toml", MINIMAL.replace("[[stream]]", "[stream]"))
     with pytest.raises(RequestError, match="stream = "):
         read(file, ["stream.images=3"])
+
+
+def test_overrides_of_single_layers_are_a_grid_of_tables(tmp_path):
+    mixed = '\noverrides = [{ "b.*" = "w8a8", "*.a" = "W4A8" }, { "*.a" = "W4A8", "b.*" = "W8A8" }, { "c" = "W2A2" }]\n'
+    quantizer = f'[[quantizer]]\nmethod = "rtn"\nbits = "W4A4"{mixed}'
+    file = write(tmp_path / "mine.toml", MINIMAL + quantizer)
+    found = {quantizer.bits.overrides for quantizer in read(file).quantizers if quantizer.bits}
+    assert found == {(("*.a", "W4A8"), ("b.*", "W8A8")), (("c", "W2A2"),)}
+    single = read(file, ['quantizer.overrides={"d" = "W3A3"}']).quantizers
+    assert {quantizer.bits.overrides for quantizer in single if quantizer.bits} == {(("d", "W3A3"),)}
+    with pytest.raises(RequestError, match="expected the form W4A8"):
+        read(file, ['quantizer.overrides={"d" = "eight"}'])

@@ -5,9 +5,10 @@ from _dummies.studies import tiny
 
 from evalsuite import registry
 from evalsuite.errors import RequestError
-from evalsuite.trials import expand, labels, reference
+from evalsuite.trials import expand, labels, reference, shows_corruption, task_labels
 
-DIGESTS = {plugins.TASK: "d"}
+TASK = registry.configure("tasks", plugins.TASK)
+DIGESTS = {TASK: "d"}
 
 
 def test_product_without_repetition():
@@ -27,7 +28,7 @@ def test_identity_is_stable_and_sees_every_setting():
     ):
         quantized = {t.identity for t in expand(tiny(**change), DIGESTS) if t.quantizer.bits}
         assert not quantized & base, change
-    assert not {t.identity for t in expand(tiny(), {plugins.TASK: "e"})} & base
+    assert not {t.identity for t in expand(tiny(), {TASK: "e"})} & base
 
 
 def test_what_plays_no_role_is_no_identity():
@@ -61,7 +62,7 @@ def test_exclusion():
     ("exclude", "message"),
     [
         ({"quantizer": "full_precission"}, "matches no trial"),
-        ({"quantizer.levls": 1}, "matches no trial"),
+        ({"quantizer.levels": 7}, "matches no trial"),
         ({"task": plugins.TASK}, "leaves no trial"),
     ],
 )
@@ -100,15 +101,57 @@ def test_labels_name_what_differs():
     found = pd.DataFrame(labels(trials).values())
     assert set(found["quantizer_label"]) == {"full precision", "Scaled levels=1 W4A4", "Scaled levels=3 W4A4"}
     assert set(found["adapter_label"]) == {"none", "Drifting"}
-    assert set(found["stream_label"]) == {"usual order, severity 1", "reversed order, severity 1"}
+    assert set(found["stream_label"]) == {f"{order} order, severity 1, batches of 7" for order in ("usual", "reversed")}
     assert set(found["calibration_label"]) == {"none", "6 images"}
 
 
+def test_tasks_are_told_apart_by_what_differs():
+    published = "_dummies.plugins:PublishedStripes"
+    task = [{"name": published, "variant": ["a_b", ""]}, {"name": published, "variant": "a_b", "mirrored": True}]
+    study = tiny(task=task)
+    found = task_labels(study.tasks)
+    assert list(found.values()) == [plugins.TASK, f"{published} a_b", published, f"{published} mirrored a_b"]
+    trials = expand(study, dict.fromkeys(study.tasks, "same"))
+    assert {row["task"] for row in labels(trials).values()} == set(found.values())
+    assert len({t.identity for t in trials}) == 4 * 12
+    columns = next(t for t in trials if t.task.values().get("mirrored")).settings()
+    assert (columns["task"], columns["task.variant"], columns["task.mirrored"]) == (published, "a_b", True)
+
+
+def test_tasks_can_be_excluded_by_an_option():
+    table = {"name": "_dummies.plugins:PublishedStripes", "variant": ["a", "b"]}
+    study = tiny(task=[table], exclude=[{"task.variant": "a"}])
+    trials = expand(study, dict.fromkeys(study.tasks, ""))
+    assert {t.task.values().get("variant") for t in trials} == {None, "b"}
+
+
+def test_corruption_is_identity_only_where_corrupted_images_are_shown():
+    streams = [{"protocol": "continual", "images": 24, "corruptions": [["clean"], ["fog"]]}]
+    kinds = ({}, {"files": "published"}, {"seed": 1}, {"engine": "reference"}, {"constants": "imagenet"})
+    found = [expand(tiny(stream=streams, corruption=kind), DIGESTS) for kind in kinds]
+    for trials in found[1:]:
+        same = {t.identity for t in trials} & {t.identity for t in found[0]}
+        assert same == {t.identity for t in trials if t.corrupted_images == ""}
+        assert len(same) == len(trials) / 2
+        assert {t.quantization for t in trials} == {t.quantization for t in found[0]}
+    assert {t.settings()["corrupted_images"] for t in found[1]} == {"", "published files"}
+    assert {t.settings()["corrupted_images"] for t in found[2]} == {"", "regenerated"}
+    ignored = expand(tiny(stream=streams, corruption={"files": "published", "seed": 4}), DIGESTS)
+    assert {t.identity for t in ignored} == {t.identity for t in found[1]}
+
+
+def test_a_stream_whose_domains_fail_is_taken_to_be_corrupted(monkeypatch):
+    monkeypatch.setattr(plugins.Aimless, "domains", lambda self: 1 / 0)
+    shows_corruption.cache_clear()
+    assert shows_corruption(registry.configure("protocols", "_dummies.plugins:Aimless"))
+    shows_corruption.cache_clear()
+
+
 def test_labels_tell_equal_names_apart():
-    stream = {"protocol": "continual", "images": 24, "batch_size": [4, 8], "clean_first": True}
+    stream = {"protocol": "continual", "images": [12, 24], "clean_first": True}
     quantizer = {"method": plugins.SCALED, "fold_norm": [True, False]}
     found = pd.DataFrame(labels(expand(tiny(stream=[stream], quantizer=[quantizer]), DIGESTS)).values())
-    assert set(found["stream_label"]) == {f"usual order, severity 5 batch size={n}" for n in (4, 8)}
+    assert set(found["stream_label"]) == {f"usual order, severity 5 images={n}" for n in (12, 24)}
     assert {"Scaled fold norm W8A8", "Scaled W8A8"} <= set(found["quantizer_label"])
 
 
@@ -120,3 +163,17 @@ def test_every_setting_has_a_column():
     assert columns["stream.batch_size"] == 7
     assert columns["stream.corruptions"] == '["gaussian_noise","contrast","brightness"]'
     assert '"size":6' in columns["calibration"]
+
+
+def test_overrides_are_part_of_an_identity_and_a_column_of_json():
+    def quantized(**options):
+        study = tiny(quantizer=[{"method": plugins.SCALED, "bits": "W4A4", **options}])
+        return [trial for trial in expand(study, DIGESTS) if trial.quantizer.bits]
+
+    plain, mixed = quantized(), quantized(overrides={"1": "w8a8", "0": "W2A2"})
+    assert not {trial.identity for trial in plain} & {trial.identity for trial in mixed}
+    assert {trial.identity for trial in mixed} == {
+        trial.identity for trial in quantized(overrides={"0": "W2A2", "1": "W8A8"})
+    }
+    assert mixed[0].settings()["overrides"] == '{"0":"W2A2","1":"W8A8"}'
+    assert plain[0].settings()["overrides"] == "{}"

@@ -52,7 +52,7 @@ def of(rows, row):
 def test_columns_are_the_documented_ones(summary, comparisons):
     assert tuple(summary.columns) == analysis.SUMMARY_COLUMNS
     assert tuple(comparisons.columns) == analysis.COMPARISON_COLUMNS
-    assert len(analysis.SUMMARY_COLUMNS) == 5 + 15 + 2 * 15 + 8
+    assert len(analysis.SUMMARY_COLUMNS) == 5 + 15 + 2 * 15 + 9
 
 
 def test_summary_agrees_with_pandas(summary, rows):
@@ -225,6 +225,7 @@ def test_new_measures_agree_with_pandas(summary, rows, run):
         scores = own.groupby(["seed", "domain"])["wrong"].mean()
         assert row["iqm"] == pytest.approx(stats.trim_mean(scores, 0.25))
         assert row["nll"] == pytest.approx(own["loss"].mean(), rel=1e-5)
+        assert row["brier"] == pytest.approx(own["brier"].mean(), rel=1e-5)
         if row["seeds"] > 1:
             table = own.groupby(["seed", "class"])["drop"].mean().unstack()
             expected = stats.friedmanchisquare(*table.T.to_numpy()) if len(table) > 2 else None

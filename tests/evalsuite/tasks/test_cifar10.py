@@ -12,7 +12,10 @@ from evalsuite.errors import RequestError
 from evalsuite.models.cifar_resnet import PreActivationResNet, ResNet
 from evalsuite.models.vit import VisionTransformer
 from evalsuite.registry import configure
-from evalsuite.tasks.cifar10 import BATCHES, ResNet20, ResNet26GN, ResNet56, ViT
+from evalsuite.streams import Domain
+from evalsuite.tasks.cifar10 import CIFAR10, ResNet20, ResNet26GN, ResNet56, ViT
+
+BATCHES = CIFAR10.folder
 
 
 def drawn(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -228,3 +231,34 @@ def test_accuracy_is_the_published_one(name: str, published: float, data_root: P
             right += int((predictions == data.test_labels[start : start + 16]).sum())
     assert len(data.test_images) == 10_000
     assert 100 * right / len(data.test_images) == pytest.approx(published, abs=0.05)
+
+
+def test_cifar_10_1(tmp_path: Path) -> None:
+    write_arrays(tmp_path, "cifar10_test", "cifar10_train5k")
+    with pytest.raises(RequestError, match=r"no file .*cifar10\.1_v6_data\.npy"):
+        ResNet20(test_set="cifar10.1-v6").data(str(tmp_path))
+    images, labels = drawn(5, 9)
+    np.save(tmp_path / "cifar10.1_v6_data.npy", images)
+    np.save(tmp_path / "cifar10.1_v6_labels.npy", labels.astype(np.int32))
+    data = ResNet20(test_set="cifar10.1-v6").data(str(tmp_path))
+    assert (data.test_images == images).all()
+    assert (data.test_labels == labels).all()
+    assert (data.pool_images == drawn(3, 1)[0]).all()
+    assert data.data_set == "cifar10.1-v6"
+    with pytest.raises(RequestError, match=r"test_set = 'cifar10\.2'"):
+        configure("tasks", "cifar10/resnet20", {"test_set": "cifar10.2"})
+
+
+def test_cifar_10_c(tmp_path: Path) -> None:
+    write_arrays(tmp_path, "cifar10_test", "cifar10_train5k")
+    labels = drawn(3, 0)[1]
+    shown = np.random.default_rng(3).integers(0, 256, (15, 32, 32, 3), dtype=np.uint8)
+    (tmp_path / "CIFAR-10-C").mkdir()
+    np.save(tmp_path / "CIFAR-10-C" / "gaussian_noise.npy", shown)
+    np.save(tmp_path / "CIFAR-10-C" / "labels.npy", np.tile(labels, 5))
+    files = ViT().published(str(tmp_path), Domain("gaussian_noise", 2), np.arange(3))
+    assert (files.read(np.arange(3)) == shown[3:6]).all()
+    with pytest.raises(RequestError, match=r"no file .*CIFAR-10-C/fog\.npy"):
+        ViT().published(str(tmp_path), Domain("fog", 1), np.arange(3))
+    with pytest.raises(RequestError, match=r"nobody published cifar10\.1-v4 corrupted"):
+        ViT(test_set="cifar10.1-v4").published(str(tmp_path), Domain("fog", 1), np.arange(3))

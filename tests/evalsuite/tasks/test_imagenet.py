@@ -16,7 +16,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from evalsuite.errors import RequestError
 from evalsuite.hashing import digest_arrays
 from evalsuite.registry import configure
-from evalsuite.tasks.imagenet import STEM, DeiTTiny, MobileNetV2
+from evalsuite.tasks._imagenet_sample import STEM
+from evalsuite.tasks.imagenet import DeiTTiny, MobileNetV2
 from evalsuite.torchvision_compat import import_torchvision
 
 

@@ -1,0 +1,226 @@
+"""Anybody's pictures and network: an ImageFolder and a checkpoint, named in the study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from evalsuite.errors import RequestError, unknown_name
+from evalsuite.plugins import ImageFiles, IntArray, TaskData
+from evalsuite.streams import Domain
+from evalsuite.tasks._files import broken, existing
+from evalsuite.tasks._networks import Restricted, named_network
+from evalsuite.tasks._pictures import Interpolation, Preparation, decoded, labelled, pictures
+from evalsuite.tasks._published import corrupted_pictures
+from evalsuite.tasks._splits import shuffled
+
+Triple = tuple[float, float, float]
+
+_TRAIN = "train"
+_TEST = ("test", "val", "valid", "validation")
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The pictures of a folder: all ``names`` as ``class/name``, and those of the test set and of the pool."""
+
+    classes: tuple[str, ...]
+    names: list[str]
+    test_names: list[str]
+    test_files: list[Path]
+    test_labels: IntArray
+    pool_files: list[Path]
+    pool_labels: IntArray
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Your own pictures, a folder a class, with a torchvision, timm or own network and checkpoint.
+
+    Paths are relative to the data folder where one is given, else to the working directory.
+
+    Parameters
+    ----------
+    images : folder with a sub-folder of pictures for each class; or with ``train`` and ``test`` (or ``val``) that
+        have these: calibration images are then drawn from ``train``. Otherwise a fixed random fifth of the pictures
+        is the calibration pool and the rest the test set.
+    network : a torchvision model, ``timm:NAME``, ``package.module:factory`` or ``file.py:factory``.
+    checkpoint : its weights (``torch.save`` or safetensors); empty: those published for it, or the factory's own.
+    groups : a CSV file, column ``file`` (a picture, as in ``class/name.jpg``) and any further columns, which become
+        columns of the records; a row for each test image.
+    classes : names of the class folders in the order of the network's outputs; empty: alphabetical.
+    outputs : which of the network's outputs the classes are, where it has more of them; empty: all.
+    size, crop, interpolation : the shorter side is resized to ``size`` pixels, then the central ``crop`` is cut.
+    mean, std : by which the network's input is normalised, on the scale 0..1.
+    pool : at most so many calibration images.
+    corrupted : folder with the test images as someone has corrupted them, laid out as ImageNet-C is:
+        ``corruption/severity/class/name``.
+
+    Raises
+    ------
+    RequestError
+        If an option is impossible.
+    """
+
+    images: str
+    network: str
+    checkpoint: str = ""
+    groups: str = ""
+    classes: tuple[str, ...] = ()
+    outputs: tuple[int, ...] = ()
+    size: int = 256
+    crop: int = 224
+    interpolation: Interpolation = "bilinear"
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+    pool: int = 4096
+    corrupted: str = ""
+
+    def __post_init__(self) -> None:
+        Preparation(self.size, self.crop, self.interpolation)
+        if self.pool < 1 or min(self.std) <= 0:
+            raise RequestError(
+                f"pool = {self.pool}, std = {self.std}: expected at least 1 image and deviations above 0"
+            )
+        for name in ("classes", "outputs"):
+            given = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise RequestError(f"{name} = {list(given)}: expected each once")
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the network's input, pixels."""
+        return self.crop
+
+    def data(self, root: str | None) -> TaskData:
+        """Decode the pictures, once. Raises RequestError naming the missing or broken file."""
+        parts = self._parts(root)
+        prepared = Preparation(self.size, self.crop, self.interpolation)
+        return TaskData(
+            test_images=decoded(parts.test_files, prepared),
+            test_labels=parts.test_labels,
+            pool_images=decoded(parts.pool_files, prepared),
+            pool_labels=parts.pool_labels,
+            classes=parts.classes,
+            mean=self.mean,
+            std=self.std,
+            groups=self._groups(root, parts),
+            data_set=Path(self.images).name,
+        )
+
+    def model(self, root: str | None) -> nn.Module:
+        """Build the network with its weights. Raises RequestError if they are missing or do not fit."""
+        test_folder, _ = self._folders(root)
+        classes = self._classes(pictures(test_folder), test_folder)
+        checkpoint = _path(self.checkpoint, root) if self.checkpoint else None
+        published = bool(self.outputs) or checkpoint is None
+        network = named_network(self.network, checkpoint, None if published else len(classes), root)
+        network = Restricted(network, self.outputs).eval() if self.outputs else network
+        self._check_outputs(network, len(classes))
+        return network
+
+    def _check_outputs(self, network: nn.Module, classes: int) -> None:
+        with torch.no_grad():
+            try:
+                logits = network(torch.zeros(1, 3, self.crop, self.crop))
+            except Exception as error:  # whatever a foreign network does
+                reason = " ".join(str(error).split())
+                raise RequestError(f"{self.network} fails on (1, 3, {self.crop}, {self.crop}): {reason}") from error
+        if tuple(logits.shape) != (1, classes):
+            raise RequestError(
+                f"{self.network} gives {tuple(logits.shape)} for one image: expected logits of the {classes} classes "
+                f"in {self.images}; where it knows more classes, the option outputs says which these are"
+            )
+
+    def published(self, root: str | None, domain: Domain, indices: IntArray) -> ImageFiles:
+        """Return the files of the folder ``corrupted``. Raises RequestError if one is missing."""
+        if not self.corrupted:
+            raise RequestError(
+                f"task folder with images {self.images} has no published corrupted images: expected its option "
+                'corrupted, or [corruption] files = "regenerated"'
+            )
+        parts = self._parts(root)
+        prepared = Preparation(self.crop, self.crop, self.interpolation)
+        return corrupted_pictures(_path(self.corrupted, root), domain, parts.test_names, indices, prepared)
+
+    def _folders(self, root: str | None) -> tuple[Path, Path | None]:
+        """Return the folder with the test images' classes, and that with the pool's where it is another."""
+        folder = _path(self.images, root)
+        tests = [folder / name for name in _TEST if (folder / name).is_dir()]
+        test = next((one for one in tests if any(entry.is_dir() for entry in one.iterdir())), None)
+        if test is None:
+            return folder, None
+        return test, folder / _TRAIN if (folder / _TRAIN).is_dir() else None
+
+    def _parts(self, root: str | None) -> _Parts:
+        folder, train = self._folders(root)
+        found = pictures(folder)
+        classes = self._classes(found, folder)
+        files, labels = labelled(found, classes)
+        names = [file.relative_to(folder).as_posix() for file in files]
+        if train is None:
+            if len(files) < 2:
+                raise RequestError(f"folder {folder} has one picture: expected two, to calibrate and to test with")
+            order = shuffled(len(files), "folder", "split")
+            chosen, kept = order[: max(1, len(order) // 5)], order[max(1, len(order) // 5) :]
+            pool_files, pool_labels = files, labels
+        else:
+            pool_files, pool_labels = labelled(pictures(train), classes)
+            chosen, kept = shuffled(len(pool_files), "folder", "pool"), np.arange(len(files))
+            if not len(chosen):
+                raise RequestError(f"folder {train} has pictures of none of the classes {', '.join(classes)}")
+        chosen, kept = np.sort(chosen[: self.pool]), np.sort(kept)
+        return _Parts(
+            classes=classes,
+            names=names,
+            test_names=[names[i] for i in kept],
+            test_files=[files[i] for i in kept],
+            test_labels=labels[kept],
+            pool_files=[pool_files[i] for i in chosen],
+            pool_labels=pool_labels[chosen],
+        )
+
+    def _classes(self, found: dict[str, list[Path]], folder: Path) -> tuple[str, ...]:
+        classes = self.classes or tuple(found)
+        for name in found:
+            if name not in classes:
+                raise unknown_name(f"class folder in {folder}, not among the option classes,", name, classes)
+        if self.outputs and len(self.outputs) != len(classes):
+            raise RequestError(f"{len(self.outputs)} outputs for {len(classes)} classes in {folder}: expected as many")
+        return classes
+
+    def _groups(self, root: str | None, parts: _Parts) -> dict[str, NDArray[Any]]:
+        if not self.groups:
+            return {}
+        file = existing(_path(self.groups, root), "a CSV file with the column file, and a column for each grouping")
+        try:
+            table = pd.read_csv(file, dtype={"file": str})
+        except (ValueError, OSError) as error:
+            raise broken(file, "a CSV file with the column file", error) from error
+        if "file" not in table or len(table.columns) < 2:
+            raise broken(file, "the column file and at least one more", f"columns {', '.join(table.columns)}")
+        own = table.pop("file").map(lambda name: Path(str(name)).as_posix())
+        for wrong, what in ((own.duplicated(), "twice"), (~own.isin(parts.names), "not among the images")):
+            if wrong.any():
+                raise broken(file, f"one row for each test image of {self.images}", f"{own[wrong].iloc[0]} is {what}")
+        rows = table.set_index(own)
+        absent = [name for name in parts.test_names if name not in rows.index]
+        if absent:
+            missing = f"{len(absent)} are missing, the first {absent[0]}"
+            raise broken(file, f"one row for each test image of {self.images}", missing)
+        chosen = rows.loc[parts.test_names]
+        for column in chosen:
+            if chosen[column].isna().any():
+                raise broken(file, "a value in every cell", f"{chosen[column].isna().idxmax()} has no {column}")
+        return {str(column): chosen[column].to_numpy() for column in chosen}
+
+
+def _path(given: str, root: str | None) -> Path:
+    return Path(root) / given if root else Path(given)
