@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from evalsuite.analysis import Analysis, analyse
+from evalsuite.outcomes import Outcomes, read_outcomes
+from evalsuite.statistics import holm
 from evalsuite.store import Run
+from reports import methods
 from reports.methods import KEYS, combinations, each_row
+
+T = TypeVar("T")
 
 LEVEL = 0.05
 """An effect is claimed where its Holm-corrected p is below this."""
@@ -25,7 +31,7 @@ class Comparison:
     low: float
     high: float
     p: float
-    """Holm-corrected."""
+    """Holm-corrected: ``p_holm`` of ``comparisons.csv``, or ``p_holm_context`` where that was asked for."""
     n: int
     """Domains that the test used."""
     note: str = ""
@@ -64,17 +70,30 @@ class Evidence:
         """``comparisons.csv``."""
         return self.analysis.comparisons
 
+    @property
+    def rankings(self) -> pd.DataFrame:
+        """``rankings.csv``."""
+        return self.analysis.rankings
+
     def against_unadapted(self, method: Any, unadapted: str) -> Comparison | None:
         """Compare a row of ``methods`` with the same network without adaptation; None if nothing did."""
         context = f"quantizer {method.quantizer_label}, calibration {method.calibration_label}, "
         context += f"stream {method.stream_label}"
         return self._find("adapter", method.task, context, method.adapter_label, unadapted)
 
-    def against_quantizer(self, method: Any, other: str) -> Comparison | None:
-        """Compare a row of ``methods`` with another quantizer under the same calibration set, adapter and stream."""
+    def against_quantizer(self, method: Any, other: str, *, within: bool = False) -> Comparison | None:
+        """Compare a row of ``methods`` with another quantizer under the same calibration set, adapter and stream.
+
+        ``within``: correct for the comparisons with this calibration set, adapter and stream alone.
+        """
         context = f"calibration {method.calibration_label}, adapter {method.adapter_label}, "
         context += f"stream {method.stream_label}"
-        return self._find("quantizer", method.task, context, method.quantizer_label, other)
+        found = self._find("quantizer", method.task, context, method.quantizer_label, other)
+        if found is None or not within:
+            return found
+        return replace(
+            found, p=self._within[("quantizer", method.task, context, *sorted((method.quantizer_label, other)))]
+        )
 
     def _find(self, factor: str, task: str, context: str, a: str, b: str) -> Comparison | None:
         found = self._by_pair.get((factor, task, context, a, b))
@@ -86,6 +105,13 @@ class Evidence:
         return Comparison(-found.difference, -found.high, -found.low, found.p, found.n, found.note)
 
     @functools.cached_property
+    def _within(self) -> dict[tuple[str, ...], float]:
+        return {
+            (row.factor, row.task, row.context, *sorted((row.a, row.b))): row.p_holm_context
+            for row in each_row(self.comparisons)
+        }
+
+    @functools.cached_property
     def _by_pair(self) -> dict[tuple[str, ...], Comparison]:
         return {
             (row.factor, row.task, row.context, row.a, row.b): Comparison(
@@ -95,15 +121,58 @@ class Evidence:
         }
 
 
+def once(make: Callable[[Run], T]) -> Callable[[Run], T]:
+    """Wrap what is made of a run so that it is made anew only where the run's trials have changed on disk."""
+
+    @functools.lru_cache(maxsize=1)
+    def made(run: Run, changed: int) -> T:
+        return make(run)
+
+    @functools.wraps(make)
+    def cached(run: Run) -> T:
+        return made(run, (run.folder / "trials.parquet").stat().st_mtime_ns)
+
+    return cached
+
+
+@once
+def outcomes_of(run: Run) -> Outcomes:
+    """Return what :func:`evalsuite.outcomes.read_outcomes` reads."""
+    return read_outcomes(run)
+
+
+@once
 def evidence(run: Run) -> Evidence:
-    """Return the analysis of a run; made anew only where the run's trials have changed on disk."""
-    return _evidence(run, (run.folder / "trials.parquet").stat().st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=1)
-def _evidence(run: Run, changed: int) -> Evidence:
-    found = analyse(run)
+    """Return the analysis of a run."""
+    found = analyse(run, outcomes_of(run))
     return Evidence(found, combinations(run).merge(found.summary, on=KEYS))
+
+
+def with_room(evidence: Evidence) -> Evidence:
+    """Keep the study's first calibration set alone where a task has more networks than words have room for.
+
+    Holm's correction is then over what is left: the first set is what the study takes for granted, chosen before any
+    result, and the other sets are compared with it elsewhere (:mod:`reports.answers`).
+    """
+    kept = methods.with_room(evidence.methods)
+    if len(kept) == len(evidence.methods):
+        return evidence
+    for group in ("class", "domain"):
+        p = f"worst_drop_{group}_p"
+        kept = kept.assign(**{f"{p}_holm": kept.groupby("task")[p].transform(lambda p: holm(p.astype(float)))})
+    contexts = {
+        (row.task, context)
+        for row in each_row(kept)
+        for context in (
+            f"calibration {row.calibration_label}, adapter {row.adapter_label}, stream {row.stream_label}",
+            f"quantizer {row.quantizer_label}, calibration {row.calibration_label}, stream {row.stream_label}",
+        )
+    }
+    pairs = evidence.comparisons
+    pairs = pairs[[each in contexts for each in zip(pairs["task"], pairs["context"], strict=True)]]
+    family = pairs.groupby(["task", "factor"])["p"]
+    pairs = pairs.assign(p_holm=family.transform(lambda p: holm(p.astype(float))))
+    return Evidence(replace(evidence.analysis, comparisons=pairs), kept.reset_index(drop=True))
 
 
 def least_p(run: Run, methods: int) -> float:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from reports import style
@@ -41,6 +44,33 @@ def size(axes: Axes) -> tuple[float, float]:
     assert figure is not None
     place = axes.get_position()
     return place.width * figure.get_figwidth(), place.height * figure.get_figheight()
+
+
+def grid(panels: int, height: float, *, wide: bool = False) -> tuple[Figure, list[Axes]]:
+    """Return a figure of so many panels, each as wide as a column of print unless it is alone and ``wide``.
+
+    ``height`` is that of a panel in inches, its title and labels included.
+    """
+    across = 1 if panels == 1 else 2
+    down = -(-panels // across)
+    width = style.PAGE if wide or across == 2 else style.COLUMN
+    figure = MatplotlibFigure(figsize=(width, height * down), layout="constrained")
+    places = figure.subplots(down, across, squeeze=False).ravel().tolist()
+    for axes in places[panels:]:
+        axes.remove()
+    return figure, places[:panels]
+
+
+def legend_below(axes: Axes, width: float = style.COLUMN, handles: Sequence[Any] | None = None) -> None:
+    """Explain a panel's lines below its label, in as many columns as ``width`` inches have room for."""
+    found = axes.get_legend_handles_labels()[0] if handles is None else handles
+    columns = int((width - 0.4) / (text_width([str(each.get_label()) for each in found]) + 0.36))
+    columns = max(1, min(columns, len(found)))
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    below = axes.transAxes + ScaledTranslation(-0.1, -0.34, figure.dpi_scale_trans)
+    style: dict[str, Any] = {"loc": "upper left", "columnspacing": 1.0, "ncols": columns}
+    axes.legend(handles=found, bbox_to_anchor=(0, 0), bbox_transform=below, **style)
 
 
 def text_width(texts: list[str], *, bold: bool = False) -> float:

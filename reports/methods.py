@@ -14,6 +14,7 @@ KEYS = ["task", "calibration_label", "quantizer_label", "adapter_label", "stream
 """What makes a method combination; its seeds are replicates."""
 ORDER = ["task_order", "stream_order", "network_order", "adapter_order"]
 """How reports arrange combinations."""
+_MOST_NETWORKS = 24
 
 
 def labelled(run: Run) -> pd.DataFrame:
@@ -54,9 +55,30 @@ def combinations(run: Run) -> pd.DataFrame:
     return table.sort_values(ORDER, ignore_index=True)
 
 
+def with_room(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the study's first calibration set alone where a task has more than 24 networks: a figure has no more room.
+
+    ``table`` has the columns that :func:`labelled` adds; networks then go by the quantizer alone.
+    """
+    frames = []
+    for _, own in table.groupby("task", sort=False):
+        if own["network"].nunique() > _MOST_NETWORKS:
+            quantized = own[~own["full_precision"]].sort_values("network_order")
+            usual = own["calibration_label"].isin(quantized["calibration_label"].iloc[:1])
+            own = own[usual | own["full_precision"]]
+            own = own.assign(network=own["quantizer_label"].astype(str))
+        frames.append(own)
+    return pd.concat(frames) if frames else table
+
+
 def each_row(frame: pd.DataFrame) -> Iterator[Any]:
     """Walk through a frame's rows as named tuples, whose fields no type checker can know."""
     yield from frame.itertuples()
+
+
+def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame's rows by column, for columns whose names are no names of fields."""
+    return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
 
 
 def readable(name: str) -> str:

@@ -22,6 +22,7 @@ from evalsuite.files import write_text
 from evalsuite.plugins import Figure
 from evalsuite.store import Run
 from reports import style
+from reports.answers import answer
 from reports.evidence import evidence
 from reports.page_tables import missing_table, result_tables
 from reports.tables import write_tables
@@ -32,12 +33,19 @@ _HERE = Path(__file__).parent
 _REM_PER_INCH = 8  # 7-point print becomes 12-pixel text
 _SECTIONS = (
     ("verdict", "Verdict"),
+    ("answers", "Answers"),
     ("figures", "Figures"),
     ("tables", "Tables"),
     ("missing", "Trials without a result"),
     ("notes", "Notes"),
     ("method", "How the numbers are made"),
     ("reproduce", "Reproduce"),
+)
+# What comes first on the page, from what is asked to what it costs; other figures follow by name.
+_FIRST = (
+    *("mean_against_worst", "class_drops", "paradigm_comparison", "calibration_effects", "calibration_curves"),
+    *("rank_stability", "critical_difference", "performance_profile", "error_heatmap", "severity_curves"),
+    *("stream_error", "recurring_rounds", "ablation_bars", "cost_against_error", "examples"),
 )
 
 
@@ -54,7 +62,7 @@ class _Picture:
 
 
 def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Path | None = None) -> Path:
-    """Write ``summary.csv``, ``comparisons.csv``, figures, tables and the page of a run.
+    """Write ``summary.csv``, ``comparisons.csv``, ``rankings.csv``, figures, tables and the page of a run.
 
     Parameters
     ----------
@@ -73,7 +81,7 @@ def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Pat
         to; nothing is written then.
     """
     run = store.load(folder)
-    chosen = registry.names("figures") if figures is None else list(dict.fromkeys(figures))
+    chosen = _installed() if figures is None else list(dict.fromkeys(figures))
     plugins = {name: registry.load("figures", name) for name in chosen}
     place = run.folder if out is None else Path(out)
     found = evidence(run)
@@ -86,6 +94,11 @@ def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Pat
         page, _render(run, [each for each in drawn.values() if each], [n for n, each in drawn.items() if not each])
     )
     return page
+
+
+def _installed() -> list[str]:
+    names = registry.names("figures")
+    return [*(name for name in _FIRST if name in names), *(name for name in names if name not in _FIRST)]
 
 
 def _make_writable(folder: Path) -> None:
@@ -132,12 +145,14 @@ def _render(run: Run, pictures: list[_Picture], omitted: list[str]) -> str:
     )
     study = run.study
     found = evidence(run)
+    answered = answer(run, found)
     return environment.get_template("page.html.j2").render(
         title=study["title"],
         study=study,
         version=study["versions"].get("evalsuite", ""),
         facts=_facts(run),
-        sections=_SECTIONS,
+        sections=[each for each in _SECTIONS if each[0] != "answers" or answered.answers],
+        answers=answered,
         verdict=judge(run, found),
         figures=pictures,
         omitted=omitted,

@@ -11,7 +11,7 @@ import pandas as pd
 from evalsuite.store import Run
 from reports.evidence import Evidence
 from reports.methods import each_row, labelled, readable
-from reports.wording import NOTHING, is_missing, number
+from reports.wording import NOTHING, count, is_missing, number
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,15 @@ def _group(label: str, field: str) -> Column:
     return Column(label, cell)
 
 
+def _units(label: str) -> Column:
+    """How many of what a test used: 15 domains."""
+
+    def cell(row: Any) -> Cell:
+        return Cell(count(int(row.n), row.unit), repr(float(row.n)))
+
+    return Column(label, cell, numeric=True)
+
+
 def _method(frame: pd.DataFrame) -> list[Column]:
     """Columns that name a method; task and stream only where there are several."""
     several = [("Task", "task"), ("Stream", "stream_label")]
@@ -107,7 +116,7 @@ def _method(frame: pd.DataFrame) -> list[Column]:
 
 
 def result_tables(evidence: Evidence) -> list[Table]:
-    """Return the tables of mean errors, worst classes, worst domains, comparisons and costs."""
+    """Return the tables of mean errors, worst classes, worst domains, comparisons, rankings (if any) and costs."""
     methods = evidence.methods
     worst = [_worst(evidence, group) for group in ("class", "domain")]
     mean = _table(
@@ -124,7 +133,8 @@ def result_tables(evidence: Evidence) -> list[Table]:
         ],
         methods,
     )
-    return [mean, *worst, _comparisons(evidence), _costs(methods)]
+    ranked = [_rankings(evidence)] if evidence.rankings["p"].notna().any() else []
+    return [mean, *worst, _comparisons(evidence), *ranked, _costs(methods)]
 
 
 def _worst(evidence: Evidence, group: str) -> Table:
@@ -154,21 +164,44 @@ def _comparisons(evidence: Evidence) -> Table:
     return _table(
         "comparisons",
         "Comparisons",
-        "Error of the first minus error of the second, in points with a 95 % interval; Wilcoxon's signed-rank test "
-        "over domains; the effect is the matched-pairs rank-biserial correlation.",
+        "Error of the first minus error of the second, in points with a 95 % interval; p by Holm over all pairs of a "
+        "task and factor, and over those that have the rest in common.",
         [
             _text("First", "a"),
             _text("Second", "b"),
             _text("Task", "task"),
             _text("Both have", "context"),
             _between("Difference (points)", "difference", "low", "high"),
+            _text("Test", "test"),
+            _units("Over"),
             _p("p", "p"),
             _p("p (Holm)", "p_holm"),
+            _p("p (Holm, rest in common)", "p_holm_context"),
             _number("Effect", "effect", digits=2),
-            _number("Domains", "n", grouped=True),
             _text("Note", "note"),
         ],
         evidence.comparisons,
+    )
+
+
+def _rankings(evidence: Evidence) -> Table:
+    rankings = evidence.rankings[evidence.rankings["p"].notna()]
+    return _table(
+        "rankings",
+        "Rankings",
+        "Mean rank over domains, 1 being the lowest error; methods whose mean ranks differ by more than the critical "
+        "difference differ at 5 % (Nemenyi); p is Friedman's, of all methods with the rest in common.",
+        [
+            _text("Method", "method"),
+            _text("Task", "task"),
+            _text("All have", "context"),
+            _number("Mean rank", "mean_rank", digits=2),
+            _number("Error (%)", "error", scale=100),
+            _number("Critical difference", "critical_difference", digits=2),
+            _p("p", "p"),
+            _units("Over"),
+        ],
+        rankings,
     )
 
 

@@ -1,4 +1,4 @@
-"""The two LaTeX tables of a report, each with its numbers beside it as CSV."""
+"""The LaTeX tables of a report, each with its numbers beside it as CSV."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ _NOTHING = "--"
 
 
 def write_tables(run: Run, evidence: Evidence, folder: Path) -> None:
-    """Write ``mean_error`` and ``worst_group`` as ``.tex`` and ``.csv`` into a folder."""
-    mean, worst = mean_error(run, evidence), worst_group(evidence)
+    """Write ``mean_error``, ``worst_group`` and ``rankings`` as ``.tex`` and ``.csv`` into a folder."""
+    mean, worst, ranked = mean_error(run, evidence), worst_group(evidence), rankings(evidence)
     for name, table, text in (
         ("mean_error", mean, mean_error_tex(mean)),
         ("worst_group", worst, worst_group_tex(worst)),
+        ("rankings", ranked, rankings_tex(ranked)),
     ):
         write_text(folder / f"{name}.csv", table.to_csv(index=False))
         write_text(folder / f"{name}.tex", text)
@@ -51,7 +52,22 @@ def mean_error(run: Run, evidence: Evidence) -> pd.DataFrame:
     """
     methods = evidence.methods
     table = methods[["task", "stream_label", "network", "adapter_label", "error", "error_low", "error_high"]].copy()
-    table["best"] = table["not_distinct"] = table["adapted"] = False
+    table = pd.concat([table, best_of_rivals(evidence)], axis=1).assign(adapted=False)
+    trials = labelled(run)
+    for unadapted in trials.loc[trials["unadapted"], "adapter_label"].unique():
+        for row in each_row(methods[methods["adapter_label"] != unadapted]):
+            found = evidence.against_unadapted(row, unadapted)
+            table.loc[row.Index, "adapted"] |= found is not None and found.distinct
+    return table
+
+
+def best_of_rivals(evidence: Evidence, *, within: bool = False) -> pd.DataFrame:
+    """Return ``best`` and ``not_distinct`` of :func:`mean_error`, for the rows of ``evidence.methods``.
+
+    ``within``: with ``p_holm_context``, corrected for the quantizers with one calibration set, adapter and stream.
+    """
+    methods = evidence.methods
+    table = pd.DataFrame({"best": False, "not_distinct": False}, index=methods.index)
     alike = ["task", "stream_label", "bits", "calibration_label", "adapter_label"]
     for _, rivals in methods[~methods["full_precision"]].groupby(alike, sort=False):
         if len(rivals) < 2:
@@ -59,13 +75,8 @@ def mean_error(run: Run, evidence: Evidence) -> pd.DataFrame:
         best: Any = rivals["error"].idxmin()
         table.loc[best, "best"] = True
         for row in each_row(rivals.drop(index=best)):
-            found = evidence.against_quantizer(row, str(rivals.loc[best, "quantizer_label"]))
+            found = evidence.against_quantizer(row, str(rivals.loc[best, "quantizer_label"]), within=within)
             table.loc[row.Index, "not_distinct"] = found is None or not found.distinct
-    trials = labelled(run)
-    for unadapted in trials.loc[trials["unadapted"], "adapter_label"].unique():
-        for row in each_row(methods[methods["adapter_label"] != unadapted]):
-            found = evidence.against_unadapted(row, unadapted)
-            table.loc[row.Index, "adapted"] |= found is not None and found.distinct
     return table
 
 
@@ -150,6 +161,37 @@ def _group_cells(row: Any, group: str) -> list[str]:
         rate("worst_drop_{}_null"),
         rf"\textbf{{{shown}}}" if p < LEVEL else shown,
     ]
+
+
+def rankings(evidence: Evidence) -> pd.DataFrame:
+    """Return the rows of ``rankings.csv`` for which Friedman's test has a number, the lowest mean rank first."""
+    table = evidence.rankings
+    table = table[table["critical_difference"].notna()]
+    place = table.groupby(["task", "factor", "context"], sort=False).ngroup()
+    return table.assign(place=place).sort_values(["place", "mean_rank"], kind="stable").drop(columns="place")
+
+
+def rankings_tex(table: pd.DataFrame) -> str:
+    """Return the LaTeX of :func:`rankings`: a block per ranking, a row per method."""
+    blocks = []
+    for (task, _, context), own in table.groupby(["task", "factor", "context"], sort=False):
+        first = own.iloc[0]
+        p = "$p<0.001$" if first["p"] < 0.001 else f"$p={first['p']:.3f}$"
+        title = f"{escape(str(task))}, {escape(str(context))}: Friedman {p}, {first['n']} {first['unit']}s, "
+        rows = [_ranking_cells(row, own["mean_rank"].min()) for row in each_row(own)]
+        blocks.append((title + f"CD {first['critical_difference']:.2f}", rows))
+    caption = (
+        r"Mean rank over domains, 1 being the lowest error, and mean error in \%. \textbf{Bold}: the best mean rank; "
+        r"$\dagger$: not distinguishable from it, that is within Nemenyi's critical difference (CD) at 5\,\%."
+    )
+    return _float("rankings", caption, "lrr", [_line(["Method", "mean rank", "error"])], blocks)
+
+
+def _ranking_cells(row: Any, best: float) -> list[str]:
+    rank = f"{row.mean_rank:.2f}"
+    mark = r"$^{\dagger}$" if row.among_best else ""
+    rank = rf"\textbf{{{rank}}}" if row.mean_rank == best else rank + mark
+    return [escape(row.method), rank, number(row.error * 100)]
 
 
 def _float(

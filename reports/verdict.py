@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from evalsuite.store import Run
-from reports.evidence import LEVEL, Comparison, Evidence, least_p
+from reports.evidence import LEVEL, Comparison, Evidence, least_p, with_room
 from reports.methods import each_row, readable
 from reports.wording import count, interval, is_missing, listed, number, p_value, percent, points
 
@@ -34,16 +34,25 @@ class Verdict:
 
     lead: str
     tasks: tuple[TaskVerdict, ...]
+    note: str = ""
+    """What it leaves out."""
 
 
 def judge(run: Run, evidence: Evidence) -> Verdict:
-    """Put the evidence of a run into words."""
+    """Put the evidence of a run into words; of many calibration sets, that of the first one."""
+    everything, evidence = evidence, with_room(evidence)
     ranked = {str(task): _ranked(run, evidence, str(task)) for task in run.trials["task"].unique()}
     found = [
         TaskVerdict(_title(evidence, task, own), tuple(_sentences(run, evidence, own))) for task, own in ranked.items()
     ]
-    everything = pd.concat(ranked.values()) if ranked else evidence.methods
-    return Verdict(_lead(evidence, everything), tuple(found))
+    networks = pd.concat(ranked.values()) if ranked else evidence.methods
+    note = ""
+    if len(evidence.methods) < len(everything.methods):
+        note = (
+            "Where a task has many calibration sets, this is about the study's first one, and p is corrected over what "
+            "was measured with it; what the other sets change is said in the answers."
+        )
+    return Verdict(_lead(evidence, networks), tuple(found), note)
 
 
 def change(subject: str, whose: str, found: Comparison, detail: str = "") -> str:

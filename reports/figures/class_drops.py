@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from evalsuite.metrics import group_means, group_sums
-from evalsuite.outcomes import Outcome, Rows, pooled, read_outcomes
+from evalsuite.outcomes import Outcome, Rows, pooled
 from evalsuite.randomness import numpy_generator
 from reports import style
+from reports.evidence import outcomes_of
 from reports.layout import panel, text_width, wrapped
-from reports.methods import KEYS, ORDER, combinations
+from reports.methods import KEYS, ORDER, combinations, with_room
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,8 +49,8 @@ class ClassDrops:
         and seeds. ``low`` and ``high`` bound the drops of *all* classes together in 95 % of the permutations
         that exchange whole images between classes (our construction, no paper's).
         """
-        arranged = combinations(run).query("unadapted and not full_precision").set_index(KEYS)
-        outcomes = read_outcomes(run)
+        arranged = with_room(combinations(run).query("unadapted and not full_precision")).set_index(KEYS)
+        outcomes = outcomes_of(run)
         first: dict[tuple[str, str], tuple[Pairs, dict[Any, Any]]] = {}
         for each in outcomes.combinations:
             key = (each.task, each.calibration, each.quantizer, each.adapter, each.stream)

@@ -17,7 +17,7 @@ from evalsuite.corruptions import COMMON, HELD_OUT
 from evalsuite.streams import CLEAN
 from reports import style
 from reports.layout import Rows, panel, size, text_width
-from reports.methods import each_row, labelled, readable
+from reports.methods import each_row, labelled, readable, with_room
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,13 +47,16 @@ class ErrorHeatmap:
         ``error`` is a fraction: the mean over the images of a trial, then over seeds and streams. The domain
         ``mean`` weighs every corruption alike and leaves ``clean`` out.
         """
+        trials = with_room(labelled(run))
         records = run.records
+        if len(trials) < len(run.trials):
+            records = records[records["trial"].isin(trials["trial"])]
         wrong = (records["prediction"] != records["label"]).astype(float)
         keys = ["trial", "domain", "family"]
         cells = wrong.groupby([records[key] for key in keys], observed=True).mean().rename("error").reset_index()
         cells[keys] = cells[keys].astype(str)
         rows = ["task_order", "task", "network_order", "network", "adapter_order", "adapter_label"]
-        cells = cells.merge(labelled(run)[["trial", *rows]], on="trial")
+        cells = cells.merge(trials[["trial", *rows]], on="trial")
         by_method = cells.groupby([*rows, "domain", "family"], as_index=False)
         table = by_method.agg(error=("error", "mean"), trials=("error", "size"))
         shifted = table[table["domain"] != CLEAN].groupby(rows, as_index=False)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports import style
-from reports.evidence import evidence
+from reports.evidence import evidence, with_room
 from reports.layout import Rows, panel
 from reports.methods import KEYS, ORDER
 
@@ -43,7 +43,7 @@ class MeanAgainstWorst:
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return the drops of ``summary.csv`` by method, as fractions, without the references (0 by definition)."""
-        methods = evidence(run).methods
+        methods = with_room(evidence(run)).methods
         shown = methods[~(methods["full_precision"] & methods["unadapted"]) & methods["drop"].notna()]
         return shown[[*KEYS, "network", *ORDER, "drop", "drop_low", "drop_high", *_CLASS]].reset_index(drop=True)
 

@@ -1,7 +1,10 @@
-"""One small made-up run for all tests of the reports."""
+"""Two small made-up runs for all tests of the reports."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
-from _dummies.runs import make_run
+from _dummies.runs import USUAL_SET, CalibrationSet, make_run
 
 from evalsuite import store
 from evalsuite.store import Run
@@ -25,3 +28,42 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         broken=True,
     )
     return store.load(folder)
+
+
+SIZE = ("calibration", {"size": 64})
+SETS = (
+    USUAL_SET,
+    CalibrationSet("size 16", [("calibration", {"size": 16})], 0.6),
+    CalibrationSet("size 256", [("calibration", {"size": 256})], 0.0),
+    CalibrationSet("size 64, fog 3", [SIZE, ("noise", {"corruption": "fog", "severity": 3, "fraction": 1.0})], 1.0),
+    CalibrationSet("size 64, augmix", [SIZE, ("augmentation", {"method": "augmix"})], -0.6),
+)
+
+
+@pytest.fixture(scope="session")
+def study_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One task, two networks, three adapters, five calibration sets, three severities, two rounds, two seeds."""
+    folder = make_run(
+        tmp_path_factory.mktemp("reports") / "study",
+        tasks=["digits/vit"],
+        quantizers=[("full_precision", "FP32"), ("rtn", "W4A4"), ("adaround", "W4A4"), ("gptq", "W4A4")],
+        adapters=["none", "zoa", "zoa:activation_shift=false"],
+        streams=["usual"],
+        calibrations=SETS,
+        domains=["clean", "gaussian_noise", "fog", "contrast"],
+        severities=[1, 3, 5],
+        rounds=2,
+        images=50,
+        seeds=[0, 1],
+        permutations=2000,
+        bootstrap=100,
+    )
+    write_examples(folder)
+    return store.load(folder)
+
+
+def write_examples(folder: Path) -> None:
+    """Put images into a run's folder: three of each of two domains."""
+    images = np.arange(6 * 8 * 8 * 3, dtype=np.uint8).reshape(6, 8, 8, 3)
+    domains = np.array(["clean", "gaussian_noise"] * 3)
+    np.savez(folder / "examples.npz", images=images, labels=np.arange(6), domains=domains)

@@ -1,9 +1,10 @@
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from evalsuite.store import Run
-from reports.methods import KEYS, ORDER, combinations, each_row, labelled, readable
+from reports.methods import KEYS, ORDER, combinations, each_row, labelled, readable, with_room
 
 
 class FakeRun:
@@ -56,3 +57,12 @@ def test_combinations_are_unique_and_in_order(run: Run) -> None:
 def test_each_row_and_readable() -> None:
     assert [row.a for row in each_row(pd.DataFrame({"a": [1, 2]}))] == [1, 2]
     assert readable("gaussian_noise") == "gaussian noise"
+
+
+def test_more_networks_than_a_figure_has_room_for(study_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = combinations(study_run)
+    assert with_room(table).equals(table)
+    monkeypatch.setattr("reports.methods._MOST_NETWORKS", 10)
+    kept = with_room(table)
+    assert list(kept["network"].unique()) == ["full precision", "rtn W4A4", "adaround W4A4", "gptq W4A4"]
+    assert set(kept["calibration_label"]) == {"none", "size 64"}

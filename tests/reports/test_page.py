@@ -60,9 +60,13 @@ def page(index: Path) -> Page:
 
 def test_every_path_of_the_contract_exists(index: Path) -> None:
     names = ["class_drops", "error_heatmap", "mean_against_worst", "stream_error"]
+    names += ["paradigm_comparison", "critical_difference", "performance_profile", "rank_stability"]
+    names += ["cost_against_error"]
     expected = {"summary.csv", "comparisons.csv", "rankings.csv", "index.html"}
     expected |= {f"figures/{name}.{suffix}" for name in names for suffix in ("pdf", "png", "csv")}
-    expected |= {f"tables/{name}.{suffix}" for name in ("mean_error", "worst_group") for suffix in ("tex", "csv")}
+    expected |= {
+        f"tables/{name}.{suffix}" for name in ("mean_error", "worst_group", "rankings") for suffix in ("tex", "csv")
+    }
     assert {str(file.relative_to(index.parent)) for file in index.parent.rglob("*") if file.is_file()} == expected
 
 
@@ -99,7 +103,7 @@ def test_the_page_is_well_formed_and_accessible(page: Page) -> None:
             assert attributes.get(name, next(iter(ids))) in ids
     assert len(page.all("h1")) == len(page.all("main")) == 1
     assert page.all("html")[0]["lang"] == "en"
-    assert len(page.all("img")) == 4
+    assert len(page.all("img")) == 9
     assert all(image["alt"] for image in page.all("img"))
     assert len(page.all("caption")) == len(page.all("table"))
     assert all("scope" in head for head in page.all("th"))
@@ -107,7 +111,7 @@ def test_the_page_is_well_formed_and_accessible(page: Page) -> None:
 
 def test_the_verdict_comes_before_figures_and_tables(page: Page) -> None:
     sections = [section["id"] for section in page.all("section")]
-    assert sections == ["verdict", "figures", "tables", "missing", "notes", "method", "reproduce"]
+    assert sections == ["verdict", "answers", "figures", "tables", "missing", "notes", "method", "reproduce"]
     assert any(text.startswith("By its worst class, the least reliable network is") for text in page.text)
 
 

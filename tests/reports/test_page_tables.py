@@ -12,9 +12,10 @@ from reports.page_tables import missing_table, result_tables
 def test_every_method_has_its_row_and_every_row_a_cell_per_column(run: Run) -> None:
     found = evidence(run)
     tables = {table.name: table for table in result_tables(found)}
-    assert list(tables) == ["mean", "worst-class", "worst-domain", "comparisons", "costs"]
+    assert list(tables) == ["mean", "worst-class", "worst-domain", "comparisons", "rankings", "costs"]
     for name, table in tables.items():
-        assert len(table.rows) == len(found.comparisons if name == "comparisons" else found.methods)
+        frame = {"comparisons": found.comparisons, "rankings": found.rankings.dropna(subset="p")}
+        assert len(table.rows) == len(frame.get(name, found.methods))
         assert {len(row) for row in table.rows} == {len(table.columns)}
         assert not any(cell.text in ("nan", "None", "") for row in table.rows for cell in row)
 

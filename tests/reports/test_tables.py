@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from evalsuite.store import Run
 from reports.evidence import Comparison, Evidence, evidence
-from reports.tables import escape, mean_error, mean_error_tex, worst_group, worst_group_tex, write_tables
+from reports.tables import (
+    escape,
+    mean_error,
+    mean_error_tex,
+    rankings,
+    rankings_tex,
+    worst_group,
+    worst_group_tex,
+    write_tables,
+)
 
 HOSTILE = r"<b>&_50% $x$ {y} ~^\#"
 
@@ -93,7 +102,7 @@ def test_the_best_of_equal_bits_is_bold_and_the_others_are_tested_against_it(run
 def test_a_dagger_where_nothing_shows_a_difference(run: Run, difference: Comparison | None, marked: bool) -> None:
     found = SimpleNamespace(
         methods=evidence(run).methods,
-        against_quantizer=lambda row, other: difference,
+        against_quantizer=lambda row, other, within: difference,
         against_unadapted=lambda row, other: difference,
     )
     table = mean_error(run, found)  # type: ignore[arg-type]
@@ -114,3 +123,40 @@ def test_no_number_is_a_dash_and_p_is_never_zero(run: Run) -> None:
     reference = next(line for line in tex.splitlines() if line.startswith("full precision & none"))
     assert reference.count("--") == 3
     assert "nan" not in tex.lower()
+
+
+def test_rankings_mark_the_best_and_what_is_within_the_critical_difference(study_run: Run) -> None:
+    table = rankings(evidence(study_run))
+    text = rankings_tex(table)
+    assert (
+        text.count(r"\textbf{")
+        == 1
+        + table.groupby(["task", "factor", "context"])["mean_rank"]
+        .agg(lambda ranks: (ranks == ranks.min()).sum())
+        .sum()
+    )
+    for _, own in table.groupby(["task", "factor", "context"]):
+        assert own["mean_rank"].is_monotonic_increasing
+        near = own["mean_rank"] - own["mean_rank"].min() <= own["critical_difference"]
+        assert (near == own["among_best"].astype(bool)).all()
+    marked = table["among_best"].astype(bool).sum() - text.count(r"\textbf{") + 1
+    assert text.count(r"$^{\dagger}$") == marked
+    assert text.count("Friedman") == len(table.groupby(["task", "factor", "context"]))
+
+
+def test_best_and_not_distinct_follow_the_comparisons(study_run: Run) -> None:
+    found = evidence(study_run)
+    table = mean_error(study_run, found)
+    assert table["best"].sum() == 5 * 3
+    pairs = found.comparisons[found.comparisons["factor"] == "quantizer"]
+    for place in table.index[table["best"]]:
+        best = found.methods.loc[place]
+        alike = ["calibration_label", "adapter_label"]
+        rivals = found.methods[(found.methods[alike] == best[alike]).all(axis=1)]
+        assert best["error"] == rivals["error"].min()
+        for other in rivals.drop(index=place).itertuples():
+            both = {best["quantizer_label"], other.quantizer_label}
+            context = f"calibration {best['calibration_label']}, adapter {best['adapter_label']}, stream usual"
+            own = pairs[(pairs["context"] == context) & pairs["a"].isin(both) & pairs["b"].isin(both)].iloc[0]
+            shown = own["p_holm"] < 0.05 and own["low"] * own["high"] > 0
+            assert table.loc[other.Index, "not_distinct"] == (not shown)

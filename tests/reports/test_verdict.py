@@ -9,7 +9,7 @@ from _dummies.runs import make_run
 
 from evalsuite import store
 from evalsuite.store import Run
-from reports.evidence import Comparison, Evidence, evidence
+from reports.evidence import Comparison, Evidence, evidence, with_room
 from reports.verdict import _helpers, change, group_sentence, judge, mean_sentence
 
 
@@ -249,3 +249,20 @@ def test_several_adapters_that_help_share_the_credit() -> None:
         "zoa and tent lower its mean error by 3.0 to 5.0 points (p = 0.012 or less each); "
         "with zoa its worst class then loses 2.0 points"
     )
+
+
+def test_of_many_calibration_sets_the_first_is_judged(study_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = evidence(study_run)
+    assert judge(study_run, found).note == ""
+    assert with_room(found) is found
+    monkeypatch.setattr("reports.methods._MOST_NETWORKS", 10)
+    kept = with_room(found)
+    assert set(kept.methods["calibration_label"]) == {"none", "size 64"}
+    assert (kept.methods["worst_drop_class_p_holm"].dropna() <= found.summary["worst_drop_class_p_holm"].max()).all()
+    both = kept.comparisons.merge(found.comparisons, on=["task", "factor", "context", "a", "b"], suffixes=("", "_all"))
+    assert len(both) == len(kept.comparisons) < len(found.comparisons)
+    assert (both["p_holm"] <= both["p_holm_all"]).all()
+    assert not kept.comparisons["factor"].eq("calibration").any()
+    verdict = judge(study_run, found)
+    assert "the study's first one" in verdict.note
+    assert not any("fog 3" in text for task in verdict.tasks for text in task.sentences)

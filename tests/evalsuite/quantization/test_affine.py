@@ -6,7 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalsuite.quantization.affine import affine_parameters, dequantize, fake_quantize, integer_range, quantize
+from evalsuite.quantization.affine import (
+    affine_parameters,
+    dequantize,
+    fake_quantize,
+    integer_range,
+    quantize,
+    round_to_steps,
+)
 
 finite = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)
 arrays = npst.arrays(np.float32, st.integers(1, 40), elements=finite)
@@ -111,3 +118,19 @@ def test_gradient_passes_inside_the_clipping_range_only():
         plain = fake_quantize(x, scale, zero_point, integer_range(2))
     torch.testing.assert_close(y.detach(), plain, equal_nan=True)
     assert not plain.requires_grad
+
+
+@given(arrays, bit_widths, st.booleans())
+def test_plain_bounds_give_the_same_values_and_gradients(x, bits, symmetric):
+    low, high = torch.from_numpy(x).quantile(torch.tensor([0.2, 0.7]))  # so that some are clipped
+    scale, zero_point = affine_parameters(low, high, bits, symmetric)
+    integers = integer_range(bits, symmetric)
+    bounds = integers.low - int(zero_point), integers.high - int(zero_point)
+    a, b = (torch.from_numpy(x).clone().requires_grad_() for _ in range(2))
+    expected, found = fake_quantize(a, scale, zero_point, integers), round_to_steps(b, scale, *bounds)
+    assert torch.equal(expected, found)
+    assert torch.equal(round_to_steps(b.detach(), scale, *bounds), found)
+    expected.sum().backward()
+    found.sum().backward()
+    assert torch.equal(a.grad, b.grad)
+    assert torch.equal(b.detach(), torch.from_numpy(x))  # the input stays as it is

@@ -72,12 +72,27 @@ def test_the_report_finds_the_layer_that_loses_most(fold_norm):
     model = tiny_resnet()
     twin = quantize(model, X, method="rtn", weight_bits=8, activation_bits=8, fold_norm=fold_norm)
     report = layer_report(model, twin, X)
-    assert list(report.columns) == ["layer", "weight_bits", "activation_bits", "snr_db"]
+    assert list(report.columns)[3:] == ["weight_snr_db", "activation_snr_db", "snr_db"]
     assert tuple(report["layer"]) == describe(model, X[:1]).layers
     assert report["snr_db"].min() > 20
     twin.layer2[1].conv1.weight.data[0].zero_()
     broken = layer_report(model, twin, X).set_index("layer")["snr_db"] - report.set_index("layer")["snr_db"]
     assert broken.idxmin() == "layer2.1.conv1"
+
+
+def test_the_report_tells_weights_from_activations():
+    model = tiny_resnet()
+    bits = {"weight_bits": 8, "activation_bits": 8}
+    usual = layer_report(model, quantize(model, X, method="rtn", **bits), X).set_index("layer")
+    coarse = {"layer2.0.conv1": "W2A8", "layer3.0.conv1": "W8A2"}
+    mixed = layer_report(model, quantize(model, X, method="rtn", overrides=coarse, **bits), X).set_index("layer")
+    assert mixed["weight_snr_db"].idxmin() == "layer2.0.conv1"
+    assert mixed["activation_snr_db"].idxmin() == "layer3.0.conv1"
+    same = mixed.index != "layer2.0.conv1"
+    assert (mixed["weight_snr_db"][same] == usual["weight_snr_db"][same]).all()
+    assert tuple(mixed.loc["layer2.0.conv1", ["weight_bits", "activation_bits"]]) == (2, 8)
+    # Six decibels a bit, for values spread evenly over their range.
+    assert usual["weight_snr_db"]["layer3.0.conv1"] - mixed["weight_snr_db"]["layer2.0.conv1"] > 30
 
 
 def test_the_report_covers_opened_attention():
@@ -97,5 +112,5 @@ def test_a_layer_without_signal_or_error_has_an_infinite_ratio():
     report = layer_report(model, twin, X).set_index("layer")["snr_db"]
     assert report["layer1.1.conv2"] == math.inf
     twin.layer1[1].bn1.bias.data.fill_(1)
-    twin.layer1[1].conv2.input_quantizer.calibrated.fill_(False)
+    twin.layer1[1].conv2.input_quantizer.switch(False)
     assert layer_report(model, twin, X).set_index("layer")["snr_db"]["layer1.1.conv2"] == -math.inf

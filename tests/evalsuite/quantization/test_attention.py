@@ -14,6 +14,12 @@ from evalsuite.quantization.attention import (
     open_attention,
     replace_modules,
 )
+from evalsuite.quantization.insert import insert_quantizers
+from evalsuite.quantization.modules import QuantLayer, QuantMatMul, quantized_layers
+from evalsuite.quantization.nonuniform import quantizers_after
+from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantization.trace import trace
+from evalsuite.structure import describe
 from evalsuite.torchvision_compat import import_torchvision
 
 
@@ -170,3 +176,97 @@ def test_a_module_is_replaced_under_all_its_names():
     assert model[1][0] is new
     assert isinstance(model[2], nn.Tanh)
     assert replace_modules(shared, {shared: new}) is new
+
+
+def _vit(**options):
+    import timm
+
+    small = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "num_heads": 2, "depth": 2, "num_classes": 4}
+    return timm.models.VisionTransformer(**small | options)
+
+
+def _timm(name, **options):
+    import timm
+
+    return timm.create_model(name, num_classes=4, **options)
+
+
+def _swin(second: bool = False):
+    from torchvision.models import SwinTransformer, swin_transformer
+
+    blocks = {"block": swin_transformer.SwinTransformerBlockV2, "downsample_layer": swin_transformer.PatchMergingV2}
+    return SwinTransformer([4, 4], 8, [2, 2], [1, 2], [4, 4], num_classes=4, **(blocks if second else {}))
+
+
+SMALL = {"img_size": 32, "depth": 2, "embed_dim": 24, "num_heads": 2}
+WINDOWS = {"img_size": 56, "depths": (2, 2), "embed_dim": 12, "num_heads": (1, 2)}
+# Builder, image size, blocks in each stage, tokens that are no patches.
+TRANSFORMERS = {
+    "torchvision swin": (_swin, 32, (2, 2), 0),
+    "torchvision swin, padded": (_swin, 36, (2, 2), 0),
+    "torchvision swin v2": (lambda: _swin(True), 32, (2, 2), 0),
+    "timm vit": (_vit, 32, (2,), 1),
+    "timm vit, norms on queries": (lambda: _vit(qk_norm=True), 32, (2,), 1),
+    "timm vit, layer scale, registers": (lambda: _vit(init_values=0.1, reg_tokens=3), 32, (2,), 4),
+    "timm deit": (lambda: _timm("deit_tiny_distilled_patch16_224", **SMALL), 32, (2,), 2),
+    "timm deit 3": (lambda: _timm("deit3_small_patch16_224", **SMALL), 32, (2,), 1),
+    "timm beit": (lambda: _timm("beit_base_patch16_224", **SMALL), 32, (2,), 1),
+    "timm eva": (lambda: _timm("eva02_tiny_patch14_224", **SMALL | {"img_size": 28}), 28, (2,), 1),
+    "timm swin": (lambda: _timm("swin_tiny_patch4_window7_224", **WINDOWS), 56, (2, 2), 0),
+    "timm swin v2": (lambda: _timm("swinv2_tiny_window8_256", **WINDOWS | {"img_size": 64}), 64, (2, 2), 0),
+    "timm cait": (lambda: _timm("cait_xxs24_224", **SMALL), 32, (2, 2), 0),
+}
+
+
+@pytest.mark.parametrize(("build", "size", "stages", "prefix"), TRANSFORMERS.values(), ids=TRANSFORMERS)
+@torch.no_grad()
+def test_every_product_of_known_transformers_is_quantized(build, size, stages, prefix):
+    import_torchvision()
+    torch.manual_seed(0)
+    check(build(), size, stages, prefix)
+
+
+def check(model: nn.Module, size: int, stages: tuple[int, ...], prefix: int) -> None:
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.2)
+    model.eval()
+    x = images(size)
+    twin = insert_quantizers(model, BitPolicy(4, 4), x[:1])
+    expected = model(x)
+    assert float((twin(x) - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+    found, source = describe(twin, x[:1]), describe(model, x[:1])
+    assert found.architecture == "transformer"
+    assert tuple(map(len, found.stages)) == stages
+    assert (found.blocks, found.prefix_tokens) == (source.blocks, prefix)
+    attentions = len(quantizers_after(twin, x[:1], "softmax"))
+    assert attentions == sum(stages)
+    assert sum(isinstance(module, QuantMatMul) for module in twin.modules()) == 2 * attentions
+    modules = dict(twin.named_modules())
+    quantized = (QuantLayer, QuantMatMul)
+    products = {"addmm", "mm", "bmm", "linear", "matmul", "convolution", "_scaled_dot_product_flash_attention_for_cpu"}
+    for operation in trace(twin, x[:1]).operations:
+        assert operation.name not in products or isinstance(modules[operation.module], quantized), operation.module
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "stages", "prefix"), [("swin_t", (2, 2, 6, 2), 0), ("swin_v2_t", (2, 2, 6, 2), 0), ("vit_b_16", (12,), 1)]
+)
+@torch.no_grad()
+def test_torchvisions_transformers(name, stages, prefix):
+    torch.manual_seed(0)
+    check(import_torchvision().models.get_model(name, weights=None), 224, stages, prefix)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["regnet_y_400mf", "mobilenet_v3_small", "resnet50", "convnext_tiny"])
+@torch.no_grad()
+def test_torchvisions_cnns(name):
+    torch.manual_seed(0)
+    model = import_torchvision().models.get_model(name, weights=None).eval()
+    x = images(64)
+    twin = insert_quantizers(model, BitPolicy(4, 4), x[:1])
+    torch.testing.assert_close(twin(x), model(x), rtol=1e-4, atol=1e-6)
+    assert describe(twin, x[:1]).blocks == describe(model, x[:1]).blocks
+    assert len(quantized_layers(twin)) == len(describe(model, x[:1]).layers)

@@ -9,7 +9,7 @@ from _dummies.models import random_images, tiny_resnet
 from torch import nn
 
 from evalsuite.errors import Refused
-from evalsuite.quantization.capture import Scratch, outputs_of
+from evalsuite.quantization.capture import Kept, Scratch, outputs_of, stand_ins
 
 X = random_images(70)
 
@@ -60,3 +60,58 @@ def test_images_that_take_another_path_are_refused():
 
     with Scratch(1e9) as scratch, pytest.raises(Refused, match=r"^large is not reached by every"):
         outputs_of(Fork(), "large", X, scratch)
+
+
+def test_room_that_is_released_is_used_again():
+    with Scratch(100) as scratch:
+        first = scratch.empty((5, 5), torch.zeros(1))
+        scratch.release(first.view(25))
+        assert scratch._left == 100
+    with Scratch(0) as scratch:
+        large = scratch.empty((5, 5), torch.zeros(1)).fill_(3)
+        scratch.release(large)
+        assert not list(Path(scratch._folder.name).iterdir())
+        assert large.sum() == 75  # its pages live as long as it does
+
+
+@pytest.mark.parametrize("limit", [0, 1e9])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_rows_come_back_as_they_came(limit, layout):
+    x = X.contiguous(memory_format=layout)
+    with Scratch(limit) as scratch:
+        kept = Kept(len(x), scratch)
+        for start in range(0, len(x), 16):
+            kept.add(x[start : start + 16])
+        assert torch.equal(kept.rows, x)
+        chosen = torch.tensor([5, 3, 5])
+        taken = kept.take(chosen, x)
+        assert torch.equal(taken, x[chosen])
+        assert taken.is_contiguous(memory_format=layout)
+        taken.zero_()
+        assert torch.equal(kept.rows, x)
+        assert kept.finite()
+        kept.rows[7, 0, 0, 0] = float("nan")
+        assert not kept.finite()
+        kept.rows[7, 0, 0, 0] = 3e38
+        kept.rows[7, 0, 0, 1] = 3e38
+        assert kept.finite()
+        kept.release()
+        kept.release()
+
+
+def test_stand_ins_go_again_even_after_an_error():
+    model = tiny_resnet()
+    own = lambda x: x
+    model.layer1.__dict__["forward"] = own
+    before = model(X)
+
+    def fail() -> None:
+        with stand_ins(model, {"layer1": torch.zeros_like, "layer2.1": torch.zeros_like}):
+            assert not torch.equal(model(X), before)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert model.layer1.__dict__["forward"] is own
+    assert "forward" not in model.layer2[1].__dict__
+    assert torch.equal(model(X), before)

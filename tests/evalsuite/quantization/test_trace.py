@@ -45,3 +45,26 @@ def test_the_only_reader_is_one_or_comes_in_place_before_all_others():
     assert found.only_reader(found.outputs["bn"]) is None  # the inner convolution and the sum
     assert found.only_reader(found.outputs["inner.0"]).name == "relu_"
     assert found.only_reader(found.outputs[""]) is None
+
+
+class Moves(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Identity()
+        self.second = nn.Identity()
+        self.third = nn.Identity()
+
+    def forward(self, x):
+        y = F.gelu(x)
+        self.first(F.dropout(y.flatten(2).transpose(1, 2).roll(1, 1)[:, 0], training=False))
+        a, _ = y.softmax(1).chunk(2, dim=2)
+        self.second(a.contiguous())
+        self.third(F.pad(y, (1, 1)))
+        return y
+
+
+def test_the_source_is_what_computed_the_values_that_were_moved():
+    found = trace(Moves(), torch.randn(1, 3, 4, 4))
+    names = [found.source(found.inputs[name]).name for name in ("first", "second", "third")]
+    assert names == ["gelu", "_softmax", "constant_pad_nd"]
+    assert found.source(found.inputs[""]) is None

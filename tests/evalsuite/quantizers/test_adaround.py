@@ -4,15 +4,13 @@ import pytest
 import torch
 from _dummies.models import random_images, tiny_transformer
 from torch import nn
-from torch.nn import functional as F
 
-from evalsuite.errors import QuantizationWarning, RequestError
+from evalsuite.errors import QuantizationWarning
 from evalsuite.materials import normalise
 from evalsuite.quantization.apply import quantize
-from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.modules import QuantLinear, activation_quantizers, quantized_layers
+from evalsuite.quantization.modules import activation_quantizers, quantized_layers
 from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantizers.adaround import AdaRound, SoftRounding, tails_of
+from evalsuite.quantizers.adaround import AdaRound
 from evalsuite.quantizers.rtn import RoundToNearest
 from evalsuite.randomness import torch_generator
 from evalsuite.tasks.cifar10 import ResNet20
@@ -69,7 +67,7 @@ def test_a_single_layer_is_reconstructed_better_than_by_rounding_to_nearest():
             for plugin in (thorough, RoundToNearest()):
                 twin = plugin.insert(alone, BitPolicy(bits, 8, first_last_bits=bits), x[:1])
                 plugin.calibrate(twin, x, torch_generator(0))
-                twin[0].input_quantizer.calibrated.fill_(False)
+                twin[0].input_quantizer.switch(False)
                 errors.append(float((twin(x) - alone(x)).square().sum()))
             assert errors[0] <= errors[1], (name, bits)
 
@@ -167,36 +165,6 @@ def test_what_is_not_finite_is_rounded_to_nearest_by_name():
     assert all(value.isfinite().all() for value in twin.state_dict().values())
 
 
-def test_soft_rounding_begins_at_the_weight_and_ends_on_the_grid():
-    torch.manual_seed(0)
-    layer = QuantLinear(nn.Linear(20, 4), BitPolicy(4, 4))
-    rows = layer.rows()
-    layer.set_weight_range(rows.amin(1), rows.amax(1))
-    rounding = SoftRounding(layer)
-    torch.testing.assert_close(rounding.weight(), layer.weight, rtol=0, atol=float(layer.weight_scale.max()) / 2)
-    inside = (layer.integer_weight() > 0) & (layer.integer_weight() < 15)
-    torch.testing.assert_close(rounding.weight()[inside], layer.weight[inside])
-    assert torch.equal(rounding.integers(), layer.integer_weight())
-    assert rounding.indecision(2.0) > 0
-    with torch.no_grad():
-        rounding.logit.fill_(10)
-    assert rounding.indecision(2.0) == 0
-    expected = (rows / layer.weight_scale[:, None]).floor() + 1 + layer.weight_zero_point[:, None]
-    assert torch.equal(rounding.integers(), expected.clamp(0, 15).int())
-    layer.set_integers(rounding.integers())
-    torch.testing.assert_close(rounding.weight(), layer.weight)
-
-
-def test_the_regulariser_is_annealed_after_the_warm_up():
-    plugin = AdaRound(iterations=100)
-    exponents = [plugin._annealed(step) for step in range(100)]
-    assert exponents[:20] == [None] * 20
-    assert exponents[20] == 20
-    assert exponents[60] == pytest.approx(11)
-    assert exponents[99] == pytest.approx(2, abs=0.02)
-    assert exponents[20:] == sorted(exponents[20:], reverse=True)
-
-
 class Bright(nn.Module):
     """One way for bright images, another for the rest."""
 
@@ -220,50 +188,6 @@ def test_a_layer_that_calibration_does_not_reach_is_rounded_to_nearest():
     before = twin.bright.weight.clone()
     twin.bright.round_weight()
     assert torch.equal(twin.bright.weight, before)
-
-
-class NormAct(nn.BatchNorm2d):
-    """A norm with its activation inside, as timm has."""
-
-    def forward(self, x):
-        return F.relu(super().forward(x))
-
-
-def test_the_tail_is_the_norm_and_the_activation_that_follow():
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv2d(3, 4, 3)
-            self.bn1 = nn.BatchNorm2d(4)
-            self.conv2 = nn.Conv2d(4, 4, 1)
-            self.conv3 = nn.Conv2d(4, 4, 1)
-            self.bn3 = NormAct(4)
-            self.head = nn.Linear(4, 2)
-
-        def forward(self, x):
-            x = F.relu_(self.bn1(self.conv1(x)))
-            y = self.bn3(self.conv3(F.relu6(self.conv2(x)))) + x
-            return self.head(y.mean((2, 3)))
-
-    torch.manual_seed(0)
-    model = Net().train()
-    model(X)
-    twin = insert_quantizers(model.eval(), BitPolicy(), X[:1])
-    y = torch.randn(2, 4, 5, 5) * 5
-    tails = tails_of(twin, X[:1])
-    assert list(tails) == ["conv1", "conv2", "conv3", "head"]
-    torch.testing.assert_close(tails["conv1"](y), F.relu(model.bn1(y)))
-    torch.testing.assert_close(tails["conv2"](y), F.relu6(y))
-    torch.testing.assert_close(tails["conv3"](y), model.bn3(y))
-    assert tails["head"](y) is y
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"iterations": 0}, {"batch_size": 0}, {"warmup": 1.0}, {"learning_rate": 0.0}, {"percentile": 10.0}]
-)
-def test_impossible_options_are_named(wrong):
-    with pytest.raises(RequestError, match=f"{next(iter(wrong))} = .*expected"):
-        AdaRound(**wrong)
 
 
 @pytest.mark.slow

@@ -54,6 +54,40 @@ def test_ranges_narrow_from_minmax_to_mse():
     assert (scales["mse"] < scales["minmax"] * 0.9).any()
 
 
+@pytest.mark.parametrize("range_name", ["minmax", "percentile", "mse", "kl", "cosine"])
+@torch.no_grad()
+def test_equalisation_and_bias_correction_go_with_any_range(range_name):
+    plugin = RoundToNearest(range=range_name, steps=20, equalisation=True, bias_correction=True)
+    bits = BitPolicy(8, 8, per_channel=False, fold_norm=True)
+    model = tiny_resnet()
+    twin = calibrated(model, bits, plugin)
+    fresh = plugin.insert(model, bits, X[:1])
+    fresh.load_state_dict(twin.state_dict())
+    assert torch.equal(fresh(X), twin(X))
+    expected = model(X)
+    assert (twin(X) - expected).norm() < 0.1 * expected.norm()
+
+
+@torch.no_grad()
+def test_they_help_a_network_whose_channels_are_far_apart():
+    model = tiny_resnet()
+    generator = torch.Generator().manual_seed(0)
+    for block in (*model.layer1, *model.layer2, *model.layer3):
+        factors = torch.exp(1.5 * torch.randn(len(block.bn1.weight), generator=generator))
+        block.bn1.weight.mul_(factors)
+        block.bn1.bias.mul_(factors)
+        block.conv2.weight.div_(factors[:, None, None])
+    expected, errors = model(X), {}
+    for equalisation in (False, True):
+        for bias_correction in (False, True):
+            plugin = RoundToNearest(equalisation=equalisation, bias_correction=bias_correction)
+            twin = calibrated(model, BitPolicy(4, 8, per_channel=False, fold_norm=True), plugin)
+            errors[equalisation, bias_correction] = float((twin(X) - expected).square().mean())
+    assert errors[True, False] < 0.6 * errors[False, False]
+    assert errors[False, True] < 0.9 * errors[False, False]
+    assert errors[True, True] < errors[True, False]
+
+
 @pytest.mark.slow
 @torch.no_grad()
 def test_eight_bits_cost_a_real_network_less_than_a_point(data_root):

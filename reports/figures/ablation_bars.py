@@ -1,0 +1,153 @@
+"""What each option of a method is worth: one switched, all else equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from reports import style
+from reports.evidence import LEVEL, evidence
+from reports.layout import panel, text_width
+from reports.methods import KEYS, as_rows, labelled, readable
+
+if TYPE_CHECKING:
+    from evalsuite.store import Run
+
+_ROW = 0.17  # inches
+_POLICY = ["first_last_bits", "per_channel", "symmetric", "fold_norm"]
+_COLUMNS = [
+    *("task", "kind", "method", "network", "context", "base", "option", "from", "to"),
+    *("difference", "low", "high", "p_holm", "test", "unit", "n"),
+]
+
+
+@dataclass(frozen=True)
+class AblationBars:
+    """Options switched, one at a time.
+
+    Change of the mean error in points where one option of a method takes another value and everything else stays; to
+    the left of 0 the change helps. Bars are 95 % bootstrap intervals of the paired difference over test images and,
+    where there are several, calibration draws. Filled: shown (Holm-corrected p < 0.05 and an interval without 0);
+    hollow: no evidence of a difference.
+    """
+
+    def data(self, run: Run) -> pd.DataFrame:
+        """Return a row per (task, context, method, option's other value) against the first of its method in the study.
+
+        Options are the columns ``quantizer.OPTION``, the bit policy but for the bits, and ``adapter.OPTION``. For each
+        task's first stream and the first calibration set; quantizers without adaptation.
+        """
+        trials = labelled(run)
+        comparisons = evidence(run).comparisons
+        pairs = comparisons[comparisons["factor"].isin(["quantizer", "adapter", "adapter pair"])]
+        tested = {(row["task"], row["context"], row["a"], row["b"]): row for row in as_rows(pairs)}
+        rows = []
+        for kind, base, other, option in _switched(_first(trials)):
+            common = {name: base[f"{name}_label"] for name in ("quantizer", "calibration", "adapter", "stream")}
+            del common[kind]
+            context = ", ".join(f"{name} {label}" for name, label in common.items())
+            a, b = other[f"{kind}_label"], base[f"{kind}_label"]
+            found, sign = tested.get((base["task"], context, a, b)), 1
+            if found is None:
+                found, sign = tested.get((base["task"], context, b, a)), -1
+            if found is None or np.isnan(found["difference"]):
+                continue
+            edges = [sign * found[edge] for edge in ("low", "high")]
+            rows.append(
+                {name: found[name] for name in ("p_holm", "test", "unit", "n")}
+                | {"task": base["task"], "kind": kind, "method": base[kind], "context": context, "base": b}
+                | {"network": base["quantizer_label"] if kind == "adapter" else ""}
+                | {"option": option, "from": _worded(base[option]), "to": _worded(other[option])}
+                | {"difference": sign * found["difference"], "low": min(edges), "high": max(edges)}
+            )
+        return pd.DataFrame(rows, columns=_COLUMNS)
+
+    def draw(self, data: pd.DataFrame) -> Figure:
+        """Draw a block of rows per task and method, a row per switch and, where there are several, network."""
+        blocks = [as_rows(own) for _, own in data.groupby(["task", "base"], sort=False)]
+        labels = [_labels(rows) for rows in blocks]
+        left = text_width([label for own in labels for label in own]) + 0.12
+        width = max(style.COLUMN, left + 1.5)
+        head, foot, legend = 0.28, 0.36, 0.14
+        figure = Figure(figsize=(width, legend + len(data) * _ROW + head * len(blocks) + foot))
+        limits = min(0.0, data["low"].min() * 100), max(0.0, data["high"].max() * 100)
+        margin = 0.05 * (limits[1] - limits[0]) or 1.0
+        top = legend + head
+        for rows, names in zip(blocks, labels, strict=True):
+            axes = panel(figure, left, top, width - left - 0.08, len(rows) * _ROW)
+            axes.set(xlim=(limits[0] - margin, limits[1] + margin), ylim=(len(rows) - 0.5, -0.5))
+            axes.axvline(0, color=style.MUTED, lw=0.6)
+            for y, row in enumerate(rows):
+                shown = row["p_holm"] < LEVEL and row["low"] * row["high"] > 0
+                axes.hlines(y, row["low"] * 100, row["high"] * 100, color=style.INK, lw=0.8)
+                look: dict[str, Any] = {"mfc": style.INK if shown else "white", "mec": style.INK, "mew": 0.7}
+                axes.plot(row["difference"] * 100, y, "o", ms=3.6, **look)
+            axes.set_yticks(range(len(rows)), names)
+            axes.spines["left"].set_visible(False)
+            axes.tick_params(axis="y", length=0)
+            place = 1 - (top - 0.05) / figure.get_figheight()
+            figure.text(0, place, f"{rows[0]['task']}: {rows[0]['base']}", weight="bold", va="bottom")
+            if rows is blocks[-1]:
+                axes.set_xlabel("change of the mean error (points)")
+            else:
+                axes.tick_params(labelbottom=False)
+            top += len(rows) * _ROW + head
+        marks = {"shown": style.INK, "no evidence": "white"}
+        handles = [Line2D([], [], ls="", marker="o", ms=3.6, mfc=c, mec=style.INK, label=n) for n, c in marks.items()]
+        figure.legend(handles=handles, loc="upper left", ncols=2, handletextpad=0.1, columnspacing=1.2)
+        return figure
+
+
+def _labels(rows: list[dict[str, Any]]) -> list[str]:
+    networks = [str(row["network"]) for row in rows]
+    several = len(set(networks)) > 1
+    return [_label(row) + (f", {name}" if several else "") for row, name in zip(rows, networks, strict=True)]
+
+
+def _first(trials: pd.DataFrame) -> pd.DataFrame:
+    """Keep a trial of each combination of a task's first stream and first calibration set, quantized."""
+    quantized = trials[~trials["full_precision"]]
+    usual = quantized.drop_duplicates("task")[["task", "stream_label", "calibration_label"]]
+    return quantized.merge(usual, on=["task", "stream_label", "calibration_label"]).drop_duplicates(KEYS)
+
+
+def _switched(trials: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], str]]:
+    """Yield (kind, base, other, option) for settings of one plugin that differ in one option."""
+    options = {
+        "quantizer": [*_POLICY, *(name for name in trials.columns if name.startswith("quantizer."))],
+        "adapter": [name for name in trials.columns if name.startswith("adapter.")],
+    }
+    # Quantizers are compared without adaptation, adapters on each network.
+    alike = {"quantizer": ["quantizer", "bits", "adapter_label"], "adapter": ["adapter", "quantizer_label"]}
+    for kind, names in options.items():
+        own = trials[trials["unadapted"]] if kind == "quantizer" else trials[~trials["unadapted"]]
+        for _, family in own.groupby(["task", *alike[kind]], sort=False):
+            settings = as_rows(family.drop_duplicates(f"{kind}_label"))
+            base = settings[0]
+            for other in settings[1:]:
+                differing = [name for name in names if not _equal(base[name], other[name])]
+                if len(differing) == 1:
+                    yield kind, base, other, differing[0]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return bool((pd.isna(a) and pd.isna(b)) if pd.isna(a) or pd.isna(b) else a == b)
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else readable(str(value))
+
+
+def _label(row: dict[str, Any]) -> str:
+    name = readable(str(row["option"]).rpartition(".")[2])
+    if row["to"] in ("on", "off"):
+        return f"{name} {row['to']}"
+    return f"{name} {row['from']} \N{RIGHTWARDS ARROW} {row['to']}"

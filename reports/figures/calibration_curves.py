@@ -1,0 +1,179 @@
+"""Error against how much there is of something in the calibration set: images, contamination, severity."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from evalsuite.hashing import canonical_json
+from reports import style
+from reports.calibration import FACTORS, calibration_sets
+from reports.draws import by_draw
+from reports.layout import grid, text_width
+from reports.methods import labelled, readable
+from reports.views import QUANTIZERS, first_stream, views
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from evalsuite.store import Run
+
+_CURVE = ["task", "curve", "step", "option", "rest"]
+_LINE = ["quantizer_label", "quantizer_order", "value"]
+_COLUMNS = [*_CURVE, *_LINE, "calibration_label", "draws", *("error", "error_low", "error_high")]
+_COLUMNS += ["worst_drop", "worst_drop_low", "worst_drop_high"]
+_MEASURES = {"error": "mean error (%)", "worst_drop": "worst-class drop (points)"}
+_MOST = 6  # curves of a task
+_LOG = 10  # values that span more than this factor go on a logarithmic axis
+
+
+@dataclass(frozen=True)
+class CalibrationCurves:
+    """How much of it: size, contamination, severity.
+
+    Mean error and drop of the worst class against one number of the calibration set, all else equal, without
+    adaptation; points at the left edge beside a broken line: the set without that step. The worst class is that of
+    each calibration draw. Bands are 95 % t intervals over calibration draws for these test images; with one draw
+    there are none.
+    """
+
+    def data(self, run: Run) -> pd.DataFrame:
+        """Return a row per (task, curve, quantizer, value), for each task's first stream.
+
+        A curve is a numeric option of a calibration step that takes three values at least while the rest of the
+        set (``rest``) stays the same; of more than six the first of every option come first. Where the rest
+        alone is a set too, its ``value`` is missing. Fractions.
+        """
+        sets = _curves(calibration_sets(run))
+        chosen = first_stream(views(run))
+        chosen = chosen[(chosen["view"] == QUANTIZERS) & ~chosen["reference"]]
+        if chosen.empty:
+            chosen = _only(run)
+        lines = chosen[["task", "stream_label", "adapter_label", "quantizer_label", "line_order"]]
+        lines = lines.rename(columns={"line_order": "quantizer_order"})
+        own = sets.merge(by_draw(run), on=["task", "calibration_label"])
+        own = own.merge(lines, on=["task", "stream_label", "adapter_label", "quantizer_label"])
+        rows = []
+        keys = [*_CURVE, *_LINE, "calibration_label"]
+        for names, draws in own.groupby(keys, sort=False, dropna=False):
+            row: dict[str, Any] = dict(zip(keys, names, strict=True)) | {"draws": len(draws)}
+            for measure in _MEASURES:
+                mean, low, high = _t_interval(draws[measure].to_numpy(float))
+                row |= {measure: mean, f"{measure}_low": low, f"{measure}_high": high}
+            rows.append(row)
+        data = pd.DataFrame(rows, columns=_COLUMNS)
+        return data.sort_values(["task", "curve", "quantizer_order", "value"], kind="stable", ignore_index=True)
+
+    def draw(self, data: pd.DataFrame) -> Figure:
+        """Draw two panels per curve, a line per quantizer."""
+        curves = list(data.groupby(["task", "curve"], sort=False))
+        figure, places = grid(2 * len(curves), 2.1)
+        handles: dict[str, Any] = {}
+        for place, (_, own) in enumerate(curves):
+            first = own.iloc[0]
+            for axes, (measure, label) in zip(places[2 * place : 2 * place + 2], _MEASURES.items(), strict=True):
+                handles |= _panel(axes, own, measure)
+                axes.set_ylabel(label)
+                axes.set_xlabel(_said(first))
+            title = FACTORS.get(str(first["step"]), readable(str(first["step"])))
+            title = f"{first['task']}: {title}" if data["task"].nunique() > 1 else title
+            places[2 * place].set_title(title + (f" ({first['rest']})" if first["rest"] else ""))
+        across = max(1, int(figure.get_figwidth() / (text_width(list(handles)) + 0.45)))
+        figure.legend(handles=list(handles.values()), loc="outside lower left", ncols=across, columnspacing=1.0)
+        return figure
+
+
+def _said(first: pd.Series) -> str:
+    option, step = str(first["option"]), FACTORS.get(str(first["step"]), str(first["step"]))
+    return "calibration images" if option == step == "size" else f"{readable(option)} ({readable(str(first['step']))})"
+
+
+def _curves(sets: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per (curve, calibration set): which option of which step takes which value."""
+    rows: list[dict[str, Any]] = []
+    for task, own in sets.groupby("task", sort=False):
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        alone = {
+            canonical_json(json.loads(steps)): label
+            for steps, label in zip(own["steps"], own["calibration_label"], strict=True)
+        }
+        for label, text in zip(own["calibration_label"], own["steps"], strict=True):
+            steps = json.loads(text)
+            for place, step in enumerate(steps):
+                others = steps[:place] + steps[place + 1 :]
+                for option, value in step["options"].items():
+                    if isinstance(value, bool) or not isinstance(value, int | float):
+                        continue
+                    fixed = {name: each for name, each in step["options"].items() if name != option}
+                    key = canonical_json([others, place, step["name"], fixed]), option
+                    rest = ", ".join(str(each) for each in fixed.values() if isinstance(each, str | int | float))
+                    found.setdefault(key, []).append(
+                        {"step": step["name"], "option": option, "rest": readable(rest), "value": float(value)}
+                        | {"calibration_label": label, "without": alone.get(canonical_json(others))}
+                    )
+        for members in found.values():
+            if len({each["value"] for each in members}) < 3:
+                continue
+            curve = len({row["curve"] for row in rows})
+            without = members[0]["without"]
+            if without is not None:
+                members = [members[0] | {"value": np.nan, "calibration_label": without}, *members]
+            rows += [{"task": task, "curve": curve} | each for each in members]
+    table = pd.DataFrame(rows, columns=[*_CURVE, "value", "calibration_label"])
+    curves = table.drop_duplicates(["task", "curve"])
+    turn = curves.groupby(["task", "step", "option"]).cumcount()
+    kept = curves.assign(turn=turn).sort_values(["turn", "curve"]).groupby("task", sort=False).head(_MOST)
+    return table.merge(kept[["task", "curve"]], on=["task", "curve"])
+
+
+def _only(run: Run) -> pd.DataFrame:
+    """Return the one quantizer of each task, where there are not several to compare."""
+    trials = labelled(run)
+    own = trials[trials["unadapted"] & ~trials["full_precision"]]
+    return own.drop_duplicates("task").assign(line_order=1)
+
+
+def _t_interval(values: Any) -> tuple[float, float, float]:
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, np.nan, np.nan
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
+def _panel(axes: Axes, data: pd.DataFrame, measure: str) -> dict[str, Any]:
+    values = np.sort(data["value"].dropna().unique())
+    logarithmic = values[0] > 0 and values[-1] > _LOG * values[0]
+    handles: dict[str, Any] = {}
+    if logarithmic:
+        axes.set_xscale("log", base=2)
+        edge = values[0] * (values[0] / values[-1]) ** 0.14
+    else:
+        edge = values[0] - 0.2 * (values[-1] - values[0])
+    for label, line in data.groupby("quantizer_label", sort=False):
+        look = style.look(line["quantizer_order"].iloc[0])
+        without, own = line[line["value"].isna()], line[line["value"].notna()]
+        mark: dict[str, Any] = {"color": look.colour, "marker": look.marker, "ms": 3.4, "mec": "white", "mew": 0.4}
+        low, high = (own[f"{measure}_{side}"] * 100 for side in ("low", "high"))
+        axes.fill_between(own["value"], low, high, color=look.colour, alpha=0.15, lw=0)
+        handles[str(label)] = axes.plot(own["value"], own[measure] * 100, label=str(label), **mark)[0]
+        if len(without):
+            ends = [without[measure].iloc[0] * 100, own[measure].iloc[0] * 100]
+            axes.plot([edge, values[0]], ends, color=look.colour, ls=(0, (1, 1.5)), lw=0.8, zorder=1)
+            axes.plot(edge, ends[0], ls="", **mark)
+            sides = [without[f"{measure}_{side}"].iloc[0] * 100 for side in ("low", "high")]
+            axes.vlines(edge, *sides, color=look.colour, lw=0.7, alpha=0.7)
+    labels = [f"{value:g}" for value in values]
+    ticks = list(values)
+    if data["value"].isna().any():
+        ticks, labels = [edge, *ticks], ["none", *labels]
+    axes.set_xticks(ticks, labels)
+    axes.minorticks_off()
+    axes.grid(axis="y")
+    return handles

@@ -1,0 +1,95 @@
+"""What an adapter costs, and what error that buys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from reports import style
+from reports.evidence import evidence
+from reports.layout import grid, legend_below
+from reports.methods import KEYS, each_row
+from reports.views import QUANTIZERS, first_stream, views
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from evalsuite.store import Run
+
+_COSTS = {
+    "forwards_per_batch": "forward passes a batch",
+    "seconds_per_image": "time an image (ms, simulated)",
+}
+_NUMBERS = ["error", "error_low", "error_high", *_COSTS, "backwards_per_batch", "unit"]
+
+
+@dataclass(frozen=True)
+class CostAgainstError:
+    """Cost against error.
+
+    Mean error of each adapter on the network with the fewest bits, against its forward passes over a batch and its
+    time an image; hollow: it needs backward passes too. The line joins what nothing else beats in both. Bars are
+    95 % bootstrap intervals over test images and, where there are several, calibration draws. Times are those of
+    simulated quantization: compare them only with each other.
+    """
+
+    def data(self, run: Run) -> pd.DataFrame:
+        """Return a row per (task, adapter), for each task's first stream; at least two adapters.
+
+        ``best_forwards_per_batch`` and ``best_seconds_per_image`` mark what no other adapter beats in error and that
+        cost.
+        """
+        chosen = first_stream(views(run))
+        chosen = chosen[(chosen["view"] != QUANTIZERS) & ~chosen["reference"]]
+        data = chosen.merge(evidence(run).summary[[*KEYS, *_NUMBERS]], on=KEYS)
+        for cost in _COSTS:
+            data[f"best_{cost}"] = [
+                not (
+                    (own["error"] <= row.error)
+                    & (own[cost] <= getattr(row, cost))
+                    & ((own["error"] < row.error) | (own[cost] < getattr(row, cost)))
+                ).any()
+                for row in each_row(data)
+                for own in [data[(data["task"] == row.task)]]
+            ]
+        best = [f"best_{cost}" for cost in _COSTS]
+        return data[["task", "view", "stream_label", "line", "line_order", *_NUMBERS, *best]]
+
+    def draw(self, data: pd.DataFrame) -> Figure:
+        """Draw two panels per task, a marker per adapter."""
+        panels = list(data.groupby(["task", "view"], sort=False))
+        figure, places = grid(2 * len(panels), 2.3)
+        for place, ((task, view), own) in enumerate(panels):
+            left, right = places[2 * place : 2 * place + 2]
+            left.set_title(f"{task}, {view}")
+            for axes, cost in zip((left, right), _COSTS, strict=True):
+                _panel(axes, own, cost)
+                axes.set_xlabel(_COSTS[cost])
+            left.set_ylabel("error (%)")
+            right.sharey(left)
+            legend_below(left)
+        return figure
+
+
+def _panel(axes: Axes, data: pd.DataFrame, cost: str) -> None:
+    scale = 1000 if cost == "seconds_per_image" else 1
+    front = data[data[f"best_{cost}"]].sort_values(cost)
+    axes.step(front[cost] * scale, front["error"] * 100, where="post", color="#cccccc", lw=1.6, zorder=0)
+    for row in each_row(data):
+        look = style.look(row.line_order)
+        x, error = getattr(row, cost) * scale, row.error * 100
+        axes.vlines(x, row.error_low * 100, row.error_high * 100, color=look.colour, lw=0.6, alpha=0.4)
+        mark: dict[str, Any] = {"marker": look.marker, "color": look.colour, "ls": "", "ms": 4.4}
+        if row.backwards_per_batch > 0:
+            mark |= {"mfc": "white"}
+        axes.plot(x, error, label=row.line, **mark)
+    if data[cost].max() > 8 * data[cost].min() > 0:
+        axes.set_xscale("log")
+    elif cost == "forwards_per_batch":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.08)
+    axes.grid()

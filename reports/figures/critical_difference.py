@@ -1,0 +1,122 @@
+"""Which of many methods rank apart: critical-difference diagrams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports import style
+from reports.evidence import evidence
+from reports.layout import panel, text_width
+from reports.methods import each_row
+from reports.views import QUANTIZERS, first_stream, views
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from evalsuite.store import Run
+
+_LINE = 0.145  # inches from one method's label to the next
+_CD, _RULE = 0.08, 0.33  # inches below the heading
+_HEAD, _GAP = 0.3, 0.12  # inches
+_COLUMNS = ["task", "factor", "context", "method", "mean_rank", "error", "critical_difference", "p", "unit", "n"]
+
+
+@dataclass(frozen=True)
+class CriticalDifference:
+    """Critical differences.
+
+    Mean rank of each method over the domains, the lowest error ranking first, on the left (Demsar 2006). A bar joins
+    methods that Nemenyi's test cannot tell apart at 5 %: their mean ranks differ by less than the critical difference
+    CD, drawn above. Methods that no bar joins differ. Under the title: Friedman's test that all are alike.
+    """
+
+    def data(self, run: Run) -> pd.DataFrame:
+        """Return rows of ``rankings.csv``: quantizers under the first calibration set, adapters on the first network.
+
+        For each task's first stream, where Friedman's test has a number; which network, :func:`reports.views.views`
+        says.
+        """
+        rankings = evidence(run).rankings
+        shown = []
+        chosen = first_stream(views(run))
+        for keys, own in chosen[~chosen["reference"]].groupby(["task", "view"], sort=False):
+            row = next(each_row(own))
+            factor = "quantizer" if keys[1] == QUANTIZERS else "adapter"
+            context = {"quantizer": row.quantizer_label, "calibration": row.calibration_label}
+            context |= {"adapter": row.adapter_label, "stream": row.stream_label}
+            del context[factor]
+            name = ", ".join(f"{key} {label}" for key, label in context.items())
+            found = rankings["context"].eq(name) & rankings["factor"].eq(factor) & rankings["task"].eq(row.task)
+            shown.append(rankings[found & rankings["critical_difference"].notna()].sort_values("mean_rank"))
+        return pd.concat(shown, ignore_index=True)[_COLUMNS] if shown else pd.DataFrame(columns=_COLUMNS)
+
+    def draw(self, data: pd.DataFrame) -> Figure:
+        """Draw a diagram per task and factor, one below the other."""
+        diagrams = [own for _, own in data.groupby(["task", "factor", "context"], sort=False)]
+        heights = [_labels_at(len(cliques(own))) + _LINE * ((len(own) + 1) // 2 - 0.4) for own in diagrams]
+        side = text_width([str(name) for name in data["method"]]) + text_width(["00.00"]) + 0.2
+        width = max(style.COLUMN, 2 * side + 1.2)
+        figure = Figure(figsize=(width, sum(heights) + (_HEAD + _GAP) * len(diagrams)))
+        top = _HEAD
+        for own, height in zip(diagrams, heights, strict=True):
+            axes = panel(figure, side, top, width - 2 * side, height)
+            first = own.iloc[0]
+            what = first["context"].split(", stream ")[0]
+            tested = "p < 0.001" if first["p"] < 0.001 else f"p = {first['p']:.3f}"
+            place = 1 - (top - 0.15) / figure.get_figheight()
+            figure.text(0, place, f"{first['task']}, {first['factor']}s", weight="bold", size=8, va="bottom")
+            below = f"{what}; Friedman {tested}, {first['n']} {first['unit']}s"
+            figure.text(0, place, below, color="#595959", va="top")
+            _diagram(axes, own, height)
+            top += height + _HEAD + _GAP
+        return figure
+
+
+def cliques(data: pd.DataFrame) -> list[tuple[float, float]]:
+    """Return the longest stretches (first, last mean rank) of methods that are within one critical difference."""
+    ranks, reach = sorted(data["mean_rank"]), float(data["critical_difference"].iloc[0])
+    found: list[tuple[float, float]] = []
+    for first in ranks:
+        last = max(rank for rank in ranks if rank - first <= reach)
+        if last > first and (not found or last > found[-1][1]):
+            found.append((first, last))
+    return found
+
+
+def _labels_at(bars: int) -> float:
+    """Return where the first label stands, inches below the heading."""
+    return _RULE + _LINE * (0.6 * bars + 0.9)
+
+
+def _diagram(axes: Axes, data: pd.DataFrame, height: float) -> None:
+    k, reach = len(data), float(data["critical_difference"].iloc[0])
+    axes.set(xlim=(1, k), ylim=(height, 0), xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    line: dict[str, Any] = {"color": style.INK, "clip_on": False, "solid_capstyle": "butt"}
+    axes.plot([1, k], [_RULE, _RULE], lw=0.8, **line)
+    for rank in range(1, k + 1):
+        axes.plot([rank, rank], [_RULE - 0.035, _RULE], lw=0.8, **line)
+        axes.text(rank, _RULE - 0.05, str(rank), ha="center", va="bottom")
+    shown, top = min(reach, k - 1), _CD
+    axes.plot([k - shown, k], [top, top], lw=1.4, **line)
+    axes.text(k - shown - (k - 1) * 0.02, top, f"CD {reach:.2f}", ha="right", va="center")
+    bars = cliques(data)
+    for place, (first, last) in enumerate(bars):
+        y = _RULE + _LINE * 0.6 * (place + 0.7)
+        pad = (k - 1) * 0.008
+        axes.plot([first - pad, last + pad], [y, y], lw=2.2, **line)
+    below = _labels_at(len(bars))
+    half = (k + 1) // 2
+    for place, row in enumerate(each_row(data.sort_values("mean_rank"))):
+        left = place < half
+        y = below + _LINE * (place if left else k - 1 - place)
+        edge, side = (1 - (k - 1) * 0.02, "right") if left else (k + (k - 1) * 0.02, "left")
+        axes.plot([row.mean_rank, row.mean_rank, edge], [_RULE, y, y], lw=0.6, **line | {"color": style.MUTED})
+        label = f"{row.method}  {row.mean_rank:.2f}" if left else f"{row.mean_rank:.2f}  {row.method}"
+        away = (edge + (k - 1) * (-0.012 if left else 0.012), y)
+        axes.text(*away, label, ha=side, va="center", color=style.INK)
+        axes.plot(row.mean_rank, _RULE, "o", ms=2.6, color=style.INK, clip_on=False)

@@ -1,0 +1,106 @@
+"""Quantizers at equal bits: which way of calibrating is best on average, and which spares the worst class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from reports import style
+from reports.evidence import LEVEL, evidence
+from reports.layout import panel, text_width
+from reports.methods import as_rows
+from reports.paradigms import paradigms
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from evalsuite.store import Run
+
+_ROW = 0.175  # inches
+_GAP = 0.45  # of a row, between bits
+
+
+@dataclass(frozen=True)
+class ParadigmComparison:
+    """Calibration paradigms at equal bits.
+
+    Drop of quantizers with equal bits, under the study's first calibration set and without adaptation. Left, the mean
+    drop: black is the lowest mean error of its bits and what is not shown to differ from it (p < 0.05 over domains,
+    Holm within these quantizers, and an interval without 0), grey what is shown to be worse. Right, the worst class:
+    coloured where it is beyond chance (permutation p < 0.05, Holm within the rows of a task), the hollow diamond being
+    the worst class to expect where all classes are harmed alike. Lines are 95 % bootstrap intervals over test images
+    and, where there are several, calibration draws.
+    """
+
+    def data(self, run: Run) -> pd.DataFrame:
+        """Return :func:`reports.paradigms.paradigms`."""
+        return paradigms(run, evidence(run))
+
+    def draw(self, data: pd.DataFrame) -> Figure:
+        """Draw two panels per task, a row per quantizer, the lowest mean error of its bits first."""
+        blocks = [own.reset_index(drop=True) for _, own in data.groupby("task", sort=False)]
+        left = text_width([str(name) for name in data["quantizer_label"]]) + 0.1
+        gap, head, foot, legend = 0.12, 0.24, 0.36, 0.3
+        width = max(style.COLUMN, left + 2 * 0.95 + gap)
+        inner = (width - left - gap - 0.05) / 2
+        places = [_places(own) for own in blocks]
+        heights = [(place[-1] + 1) * _ROW for place in places]
+        figure = Figure(figsize=(width, legend + sum(heights) + (head + foot) * len(blocks)))
+        top = legend + head
+        for own, place, height in zip(blocks, places, heights, strict=True):
+            mean, worst = (panel(figure, left + k * (inner + gap), top, inner, height) for k in (0, 1))
+            _mean(mean, own, place)
+            _worst(worst, own, place)
+            for axes in (mean, worst):
+                axes.set_ylim(place[-1] + 0.6, -0.6)
+                axes.axvline(0, color=style.MUTED, lw=0.6, zorder=0)
+                axes.spines["left"].set_visible(False)
+                axes.tick_params(axis="y", length=0)
+            mean.set_yticks(place, own["quantizer_label"])
+            worst.set_yticks([])
+            mean.set_xlabel("mean drop (points)")
+            worst.set_xlabel("worst-class drop (points)")
+            title = str(own["task"].iloc[0])
+            figure.text(0, 1 - (top - 0.07) / figure.get_figheight(), title, weight="bold", size=8, va="bottom")
+            top += height + head + foot
+        _legend(figure)
+        return figure
+
+
+def _places(data: pd.DataFrame) -> list[float]:
+    new = (data["bits"] != data["bits"].shift()).cumsum() - 1
+    return [float(row + _GAP * block) for row, block in enumerate(new)]
+
+
+def _mean(axes: Axes, data: pd.DataFrame, places: list[float]) -> None:
+    for y, row in zip(places, as_rows(data), strict=True):
+        colour = style.INK if row["best"] or row["not_distinct"] else style.MUTED
+        axes.hlines(y, row["drop_low"] * 100, row["drop_high"] * 100, color=colour, lw=0.8)
+        axes.plot(row["drop"] * 100, y, "o", ms=3.6 if not row["best"] else 4.6, color=colour)
+
+
+def _worst(axes: Axes, data: pd.DataFrame, places: list[float]) -> None:
+    for y, row in zip(places, as_rows(data), strict=True):
+        colour = style.ALERT if row["worst_drop_class_p_holm"] < LEVEL else style.MUTED
+        low, high = (row[f"worst_drop_class_{edge}"] * 100 for edge in ("low", "high"))
+        axes.hlines(y, low, high, color=colour, lw=0.8)
+        axes.plot(row["worst_drop_class_null"] * 100, y, "D", ms=3.4, mfc="white", mec=style.INK, mew=0.6)
+        axes.plot(row["worst_drop_class_value"] * 100, y, "D", ms=3.6, color=colour, mew=0)
+
+
+def _legend(figure: Figure) -> None:
+    marks: dict[str, dict[str, Any]] = {
+        "best mean, or not shown to be worse": {"marker": "o", "ms": 3.6, "color": style.INK},
+        "worst class, beyond chance": {"marker": "D", "ms": 3.6, "color": style.ALERT, "mew": 0},
+        "shown to be worse on average": {"marker": "o", "ms": 3.6, "color": style.MUTED},
+        "expected by chance": {"marker": "D", "ms": 3.4, "mfc": "white", "mec": style.INK, "mew": 0.6},
+    }
+    # Columns are filled first: the two marks of a panel stand one below the other.
+    names = ["best mean, or not shown to be worse", "shown to be worse on average"]
+    names += [name for name in marks if name not in names]
+    handles = [Line2D([], [], ls="", label=name, **marks[name]) for name in names]
+    figure.legend(handles=handles, loc="upper left", ncols=2, handletextpad=0.1, columnspacing=1.0)

@@ -1,0 +1,100 @@
+"""How errors grow with the severity of a corruption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from evalsuite.analysis import Settings
+from evalsuite.outcomes import Outcome, Rows, pooled
+from reports import style
+from reports.evidence import outcomes_of
+from reports.layout import grid, legend_below
+from reports.views import VIEW, combinations_of, first_stream, views
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from evalsuite.store import Run
+
+_LINE = [*VIEW, "line", "line_order", "reference"]
+_COLUMNS = [*_LINE, "severity", "error", "low", "high", "corruptions", "unit"]
+
+
+@dataclass(frozen=True)
+class SeverityCurves:
+    """Error by severity.
+
+    Mean error over the corruptions that were shown at every one of these severities; 0 is the clean images. Left,
+    quantizers without adaptation under the study's first calibration set; right, adapters on the network with the
+    fewest bits; dashed: full precision without adaptation. Bars are 95 % bootstrap intervals over test images and,
+    where there are several, calibration draws; all lines share their images.
+    """
+
+    def data(self, run: Run) -> pd.DataFrame:
+        """Return a row per (task, view, line, severity), for each task's first stream; at least three severities.
+
+        ``corruptions`` is the number of them that the mean is over, ``unit`` what the interval is over.
+        """
+        outcomes, settings = outcomes_of(run), Settings.of(run)
+        chosen = first_stream(views(run))
+        found = combinations_of(outcomes, chosen)
+        own: list[list[Outcome]] = [list(each.outcomes.values()) for each in found]
+        frames = []
+        for rows, members in outcomes.batches((each.task, part) for each, part in zip(found, own, strict=True)):
+            severity, corruptions = _severities(rows)
+            if len(np.unique(severity[severity >= 0])) < 3:
+                continue
+            wrong = np.column_stack([pooled(own[member]) for member in members])
+            for level in np.unique(severity[severity >= 0]):
+                generator = settings.generator("reports", rows.task, "severity")
+                interval = settings.interval(wrong, rows, generator, np.flatnonzero(severity == level))
+                values: dict[str, Any] = {"error": interval.estimate, "low": interval.low, "high": interval.high}
+                numbers: dict[str, Any] = {
+                    "severity": int(level),
+                    "corruptions": corruptions if level else 0,
+                    "unit": interval.unit,
+                }
+                frames.append(chosen.iloc[members][_LINE].assign(**values, **numbers))
+        if not frames:
+            return pd.DataFrame(columns=_COLUMNS)
+        data = pd.concat(frames).reset_index(names="place")
+        return data.sort_values(["place", "severity"], ignore_index=True)[_COLUMNS]
+
+    def draw(self, data: pd.DataFrame) -> Figure:
+        """Draw a panel per task and view, a line per method."""
+        panels = list(data.groupby(VIEW, sort=False))
+        figure, places = grid(len(panels), 2.5)
+        highest = data["high"].max() * 100
+        for axes, ((task, view, _), own) in zip(places, panels, strict=True):
+            lines = list(own.groupby("line", sort=False))
+            for place, (label, line) in enumerate(lines):
+                x, error = line["severity"], line["error"] * 100
+                if line["reference"].iloc[0]:
+                    axes.plot(x, error, color=style.MUTED, ls=(0, (4, 2)), label=label, zorder=1)
+                    continue
+                look = style.look(line["line_order"].iloc[0])
+                x = x + 0.3 * ((place + 0.5) / len(lines) - 0.5)  # apart, so that no interval hides another
+                axes.vlines(x, line["low"] * 100, line["high"] * 100, color=look.colour, lw=0.6, alpha=0.55)
+                axes.plot(x, error, color=look.colour, marker=look.marker, ms=3.4, mec="white", mew=0.4, label=label)
+            axes.set(title=f"{task}, {view}", xlabel="severity", ylabel="error (%)", ylim=(0, highest * 1.03))
+            axes.set_xticks(sorted(own["severity"].unique()))
+            axes.grid(axis="y")
+            legend_below(axes)
+        return figure
+
+
+def _severities(rows: Rows) -> tuple[NDArray[np.int64], int]:
+    """Return each row's severity, -1 where its corruption was not shown at all of them; and the number that were."""
+    shown: dict[str, set[int]] = {}
+    for name, severity in rows.domains:
+        if severity:
+            shown.setdefault(name, set()).add(severity)
+    everything = set().union(*shown.values()) if shown else set()
+    kept = {name for name, severities in shown.items() if severities == everything}
+    levels = np.array([severity if severity == 0 or name in kept else -1 for name, severity in rows.domains])
+    return levels[rows.domain], len(kept)

@@ -1,0 +1,28 @@
+import io
+
+import pandas as pd
+
+from evalsuite.store import Run
+from reports import style
+from reports.evidence import evidence
+from reports.figures.rank_stability import RankStability
+
+
+def reread(data: pd.DataFrame) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(data.to_csv(index=False)))
+
+
+def test_stability_is_that_of_the_summary(study_run: Run) -> None:
+    data = RankStability().data(study_run)
+    assert len(data) == 3 * 5
+    assert data["first"].sum() == 3
+    summary = evidence(study_run).summary.query("adapter_label == 'none'")
+    known = summary.set_index(["calibration_label", "quantizer_label"])["stability_class"]
+    for row in data.itertuples():
+        assert row.w == known[row.calibration_label, row.quantizer_label]
+        assert 1 <= row.times <= row.draws == 2
+    with style.applied():
+        figure = RankStability().draw(reread(data))
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert len(words) == 3
+    assert all(" of 2" in text for text in words)

@@ -1,0 +1,114 @@
+import shutil
+
+import pandas as pd
+import pytest
+from _dummies.runs import make_run
+
+from evalsuite import store
+from evalsuite.files import write_json
+from evalsuite.store import Run
+from reports.answers import Answers, _extreme, _of_sets, _too_few_domains, answer
+from reports.calibration import effects
+from reports.evidence import evidence
+from reports.paradigms import paradigms
+
+
+@pytest.fixture(scope="module")
+def said(study_run: Run) -> dict[str, list[str]]:
+    return plain(answer(study_run, evidence(study_run)))
+
+
+def plain(found: Answers) -> dict[str, list[str]]:
+    return {
+        each.question: [
+            text.replace("\xa0", " ").replace("\N{MINUS SIGN}", "-") for _, own in each.tasks for text in own
+        ]
+        for each in found.answers
+    }
+
+
+def test_three_questions_are_answered(said: dict[str, list[str]]) -> None:
+    assert [question.split()[1] for question in said] == ["the", "the", "augmentation"]
+    for sentences in said.values():
+        assert all(text.endswith(".") and "nan" not in text for text in sentences)
+
+
+def test_what_harms_and_helps_most_is_that_of_the_numbers(study_run: Run, said: dict[str, list[str]]) -> None:
+    changed = effects(study_run)
+    worst = changed.loc[changed["difference"].idxmax()]
+    distribution, _, chosen = said.values()
+    start = f"Most harmful on average: fog 3, which raises the mean error of {worst['quantizer_label']} by "
+    (text,) = [text for text in distribution if text.startswith("Most harmful")]
+    assert text.startswith(f"{start}{worst['difference'] * 100:.1f} points (95 % interval {worst['low'] * 100:.1f} to ")
+    assert f"p = {worst['p_holm']:.3f}; 10 domains)" in text
+    assert any(text.startswith("Most helpful on average: augmix, which lowers") for text in chosen)
+    assert any(text.startswith("There is no evidence that any of them lowers") for text in distribution)
+    assert any("in points: size" in text and "noise" in text for text in distribution)
+
+
+def test_the_worst_class_is_held_against_chance_and_against_other_draws(said: dict[str, list[str]]) -> None:
+    distribution, paradigm, _ = said.values()
+    (text,) = [text for text in paradigm if text.startswith("For rtn W4A4")]
+    assert "the worst class, class 3, loses" in text
+    assert "on average; chance alone would give" in text
+    assert text.endswith(("p < 0.001.", *(f"p = 0.00{digit}." for digit in range(1, 10))))
+    assert any("the same class is worst in each of 2 draws" in text for text in distribution)
+    assert any("Kendall's W" in text for text in paradigm)
+
+
+def test_the_best_of_equal_bits_is_named_and_who_is_shown_to_be_worse(
+    study_run: Run, said: dict[str, list[str]]
+) -> None:
+    found = evidence(study_run)
+    compared = paradigms(study_run, found)
+    best = compared[compared["best"]].iloc[0]
+    text = said["Does the choice of the calibration paradigm matter?"][0]
+    assert text.startswith(
+        f"At W4A4, {best['quantizer_label']} has the lowest mean error of 3, {best['error'] * 100:.1f} %"
+    )
+    worse = set(compared.loc[~compared["best"] & ~compared["not_distinct"], "quantizer_label"])
+    assert "rtn W4A4" in worse
+    clause = text.split("; worse: ")[1].split("; no evidence")[0]
+    assert all((name in clause) == (name in worse) for name in compared.loc[~compared["best"], "quantizer_label"])
+
+
+def test_the_note_says_what_intervals_cover(study_run: Run, run: Run, tmp_path) -> None:
+    assert "over test images and 2 calibration draws" in answer(study_run, evidence(study_run)).note
+    folder = make_run(tmp_path, tasks=["a"], adapters=["none"], streams=["usual"], domains=["fog", "snow"], images=20)
+    one = answer(store.load(folder), evidence(store.load(folder)))
+    assert "test images alone" in one.note
+    assert "p_holm_context" not in one.note
+    assert any(
+        "There is one calibration draw" in text
+        for text in plain(one)["Does the choice of the calibration paradigm matter?"]
+    )
+
+
+def test_one_set_and_one_quantizer_answer_nothing(tmp_path) -> None:
+    quantizers = [("full_precision", "FP32"), ("rtn", "W4A4")]
+    folder = make_run(tmp_path, tasks=["a"], quantizers=quantizers, streams=["usual"], domains=["fog"], images=20)
+    run = store.load(folder)
+    assert answer(run, evidence(run)) == Answers(())
+
+
+def test_too_few_domains_and_permutations_are_said(study_run: Run, tmp_path) -> None:
+    few = tmp_path / "run"
+    shutil.copytree(study_run.folder, few)
+    study = store.load(few).study
+    study["analysis"]["permutations"] = 20
+    write_json(few / "study.json", study)
+    run = store.load(few)
+    found = evidence(run)
+    assert any("permutations are too few" in text for own in plain(answer(run, found)).values() for text in own)
+    changed = effects(run).assign(n=3, p_holm=1.0)
+    (text,) = _too_few_domains(changed)
+    assert "with 3 domains" in text.replace("\xa0", " ")
+    assert "cannot fall below 1.00" in text
+    assert _extreme(changed, changed.iloc[:0], "raises", "harmful").startswith("There is no evidence that any of them")
+
+
+def test_no_comparable_set_is_said() -> None:
+    empty = pd.DataFrame(columns=["difference"])
+    assert list(_of_sets(empty, empty, None)) == [  # type: ignore[arg-type]
+        "No calibration set has a result that can be compared with the first one's."
+    ]
