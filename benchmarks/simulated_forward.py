@@ -1,47 +1,55 @@
-"""What simulated quantization costs: the W4A4 forward over the plain one, medians of paired runs.
+"""What simulated quantization costs: the W4A4 forward over the plain one, eager and compiled, in pairs of runs.
 
-python benchmarks/simulated_forward.py [TASK] [--data-root DIR]
+python benchmarks/simulated_forward.py [--data-root DIR]
 """
 
-import argparse
-import os
-import statistics
-import time
+from __future__ import annotations
+
+import shutil
 
 import torch
-from torch import Tensor, nn
+from report import Figure, main, note, paired
+from torch import nn
 
-from evalsuite import quantize, registry
+from evalsuite import quantize
 from evalsuite.materials import normalise, task_data, task_model
 
+THREADS = 2
 PAIRS = 15
-BATCH = 250
 
 
-@torch.no_grad()
-def seconds(model: nn.Module, images: Tensor) -> float:
-    start = time.perf_counter()
-    model(images)
-    return time.perf_counter() - start
+def measure(data_root: str | None) -> list[Figure]:
+    torch.set_num_threads(THREADS)
+    figures = compare("cifar10/resnet20", 250, 1.15, data_root, compiled_at_most=0.6)
+    figures += compare("imagenet/deit_tiny", 16, 1.3, data_root)
+    return figures
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", nargs="?", default="digits/resnet", choices=registry.names("tasks"))
-    parser.add_argument("--data-root", default=os.environ.get("EVALSUITE_DATA"))
-    arguments = parser.parse_args()
-    data = task_data(arguments.task, arguments.data_root)
-    plain = task_model(arguments.task, arguments.data_root)
-    images = normalise(data.test_images[:BATCH], data)
-    calibration = normalise(data.pool_images[:64], data)
-    quantized = quantize(plain, calibration, method="rtn", weight_bits=4, activation_bits=4)
-    seconds(plain, images), seconds(quantized, images)
-    pairs = [(seconds(plain, images), seconds(quantized, images)) for _ in range(PAIRS)]
-    base, simulated = (statistics.median(times) for times in zip(*pairs, strict=True))
-    ratio = statistics.median(b / a for a, b in pairs)
-    print(f"{arguments.task}, batch {len(images)}, {torch.get_num_threads()} threads, {PAIRS} pairs:")
-    print(f"plain {1000 * base:.1f} ms, simulated W4A4 {1000 * simulated:.1f} ms, ratio {ratio:.2f}")
+def compare(
+    task: str, batch: int, at_most: float, data_root: str | None, compiled_at_most: float | None = None
+) -> list[Figure]:
+    data, plain = task_data(task, data_root), task_model(task, data_root)
+    images = normalise(data.test_images[:batch], data)
+    quantized = quantize(plain, normalise(data.pool_images[:16], data), method="rtn", weight_bits=4, activation_bits=4)
+
+    @torch.inference_mode()
+    def run(model: nn.Module) -> None:
+        model(images)
+
+    setting = f"{task} W4A4, batch {batch}, {THREADS} threads"
+    times = paired(lambda: run(plain), lambda: run(quantized), PAIRS)
+    note(f"{setting}: plain {1000 * times.first:.0f} ms, simulated {1000 * times.second:.0f} ms")
+    figures = [Figure(f"{setting}: simulated / plain", times.ratio, at_most=at_most)]
+    if compiled_at_most is None:
+        return figures
+    name = f"{setting}: simulated, compiled / plain"
+    if shutil.which("g++") is None:
+        return [*figures, Figure(name, None, at_most=compiled_at_most, note="no C++ compiler")]
+    compiled = torch.compile(quantized, fullgraph=True)
+    times = paired(lambda: run(plain), lambda: run(compiled), PAIRS)
+    note(f"{setting}: plain {1000 * times.first:.0f} ms, compiled {1000 * times.second:.0f} ms")
+    return [*figures, Figure(name, times.ratio, at_most=compiled_at_most)]
 
 
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from evalsuite import gate, store
 from evalsuite.corruptions.constants import choose
@@ -20,6 +18,7 @@ from evalsuite.domain_images import DomainImages, domain_images, trim
 from evalsuite.environment import hardware, resolve_device, versions
 from evalsuite.errors import Refused, RequestError
 from evalsuite.evaluation import Evaluator
+from evalsuite.examples import keep_examples
 from evalsuite.files import write_json
 from evalsuite.hashing import digest
 from evalsuite.materials import (
@@ -34,16 +33,18 @@ from evalsuite.materials import (
     task_model,
 )
 from evalsuite.quantization.insert import check_overrides
+from evalsuite.stages import progress_of, stage
 from evalsuite.study import Study, read
 from evalsuite.study_tables import Corruption
 from evalsuite.trials import Trial, expand, labels, reference, task_labels
 
-S = TypeVar("S")
-T = TypeVar("T")
 Failure = tuple[str, str]
 """(status, reason) of what could not be done."""
 
-SIMULATED = "Quantization is simulated in floating point; times are those of the simulation, not of an integer engine."
+SIMULATED = (
+    "Where a trial's engine is called simulated, quantization is simulated in floating point, and times are those of "
+    "the simulation, not of an integer engine."
+)
 CACHE_GIGABYTES = 20.0
 """How much a folder of images that runs share may hold."""
 
@@ -191,6 +192,11 @@ def _execute(
         torch.set_num_threads(before)
         rows = gather(trials, checked, folder)
     status = [row["status"] for row in rows]
+    if "done" in status:
+        first = rows[status.index("done")]["trial"]
+        done = next(trial for trial in trials if trial.identity == first)
+        with _plugin_faults_later():
+            keep_examples(done, named[done.task], workspace)
     return Outcome(
         folder,
         done=status.count("done"),
@@ -286,17 +292,17 @@ def _run_missing(
     units: dict[tuple[str, str], list[Trial]] = {}
     for trial in missing:
         units.setdefault((trial.quantization, digest(trial.adapter.as_dict())), []).append(trial)
-    with _progress(console) as progress:
+    with progress_of(console) as progress:
         images = [one for one in shown.values() if not workspace.images_file(one.key).is_file()]
-        for _ in _stage("corrupting images", _corrupt, images, workspace, workers, progress):
+        for _ in stage("corrupting images", _corrupt, images, workspace, workers, progress):
             pass
-        quantized = _stage("quantizing", _quantize, list(models.values()), workspace, workers, progress)
+        quantized = stage("quantizing", _quantize, list(models.values()), workspace, workers, progress)
         failures = {key: failure for key, failure in quantized if failure is not None}
         for trial in missing:
             if trial.quantization in failures:
                 _write_failure(workspace.folder, trial, failures[trial.quantization])
         ready = [trials for (model, _), trials in units.items() if model not in failures]
-        for _ in _stage("evaluating", _evaluate, ready, workspace, workers, progress, size=len):
+        for _ in stage("evaluating", _evaluate, ready, workspace, workers, progress, size=len):
             pass
 
 
@@ -343,57 +349,3 @@ def _attempt(action: Callable[[], Any]) -> Failure | None:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
-    columns = (
-        TextColumn("{task.description:>17}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=False),
-    )
-    with Progress(*columns, console=console, disable=console.quiet or not console.is_terminal) as progress:
-        yield progress
-
-
-def _stage(
-    name: str,
-    work: Callable[[S, Workspace], T],
-    items: Sequence[S],
-    workspace: Workspace,
-    workers: int,
-    progress: Progress,
-    size: Callable[[S], int] = lambda item: 1,
-) -> Iterator[T]:
-    """Do one stage's items, in this process or in several, and yield results as they come."""
-    if not items:
-        return
-    from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    start = time.perf_counter()
-    bar = progress.add_task(name, total=sum(size(item) for item in items))
-    jobs = min(workers, len(items))
-    calls = (delayed(_timed)(work, item, workspace, size(item)) for item in items)
-    try:
-        for result, done in Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls):
-            progress.advance(bar, done)
-            yield result
-    except TerminatedWorkerError as error:
-        raise RequestError(
-            f"a worker process died while {name}, most likely for want of memory; run the same command with fewer "
-            "--workers, it goes on from here"
-        ) from error
-    if not progress.console.is_terminal:
-        progress.console.print(f"{name}: {len(items)} done in {time.perf_counter() - start:.0f} s")
-
-
-def _timed(work: Callable[[S, Workspace], T], item: S, workspace: Workspace, size: int) -> tuple[T, int]:
-    import torch
-
-    torch.set_num_threads(workspace.threads)
-    with workspace.announced():
-        return work(item, workspace), size

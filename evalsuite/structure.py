@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from evalsuite.errors import RequestError
+from evalsuite.errors import Refused, RequestError
 
 WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
 NORM_LAYERS = (
@@ -87,7 +87,11 @@ def describe(model: nn.Module, example: Tensor) -> Structure:
     ------
     RequestError
         If ``example`` is no image batch, the model fails on it, or no Conv2d or Linear is executed.
+    Refused
+        If the model runs in an engine (it has an attribute ``engine``), where nothing of this can be seen.
     """
+    if isinstance(engine := getattr(model, "engine", None), str):
+        raise Refused(f"this network runs in {engine}, which hides its layers; expected a simulated one")
     if example.ndim != 4 or len(example) == 0:
         raise RequestError(f"example of shape {tuple(example.shape)}: expected at least one image, (N, C, H, W)")
     trace = _Trace(model)

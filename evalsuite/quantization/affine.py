@@ -77,32 +77,30 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, integers: Intege
     Parameters
     ----------
     x : any shape.
-    scale, zero_point : broadcast against ``x``; a scalar zero point is fastest.
+    scale, zero_point : broadcast against ``x``.
     """
-    if torch.is_grad_enabled() and x.requires_grad:
-        out: Tensor = _StraightThrough.apply(x, scale, zero_point, integers)  # type: ignore[no-untyped-call]
-        return out
-    steps = x.div(scale).round_()
-    return steps.clamp_(*_reach(zero_point, integers, x.dtype)).mul_(scale)
+    # Clipping at what the grid reaches needs no zero point added before and subtracted after.
+    zeros = zero_point.to(x.dtype)
+    return round_to_steps(x, scale, integers.low - zeros, integers.high - zeros)
 
 
-def _reach(zero_point: Tensor, integers: IntegerRange, dtype: torch.dtype) -> Any:
-    """How many steps the grid reaches below and above zero.
+def round_to_steps(x: Tensor, scale: Tensor, low: Any, high: Any, out: Tensor | None = None) -> Tensor:
+    """Round to the nearest of the multiples ``low`` to ``high`` of ``scale``; gradients as in :func:`fake_quantize`.
 
-    Clipping there needs no zero point added before and subtracted after: two passes over memory less.
+    Bounds are tensors, which broadcast against ``x``, or plain numbers, which are faster. The result lies in ``out``
+    where one is given, which takes no gradients.
     """
-    if zero_point.numel() == 1:
-        zero = int(zero_point)
-        return integers.low - zero, integers.high - zero
-    zeros = zero_point.to(dtype)
-    return integers.low - zeros, integers.high - zeros
+    if out is None and torch.is_grad_enabled() and x.requires_grad:
+        passing: Tensor = _StraightThrough.apply(x, scale, low, high)  # type: ignore[no-untyped-call]
+        return passing
+    return torch.div(x, scale, out=out).round_().clamp_(low, high).mul_(scale)
 
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, integers: IntegerRange) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, low: Any, high: Any) -> Tensor:
         rounded = x.div(scale).round_()
-        steps = rounded.clamp(*_reach(zero_point, integers, x.dtype))
+        steps = rounded.clamp(low, high)
         ctx.save_for_backward(rounded == steps)
         return steps.mul_(scale)
 

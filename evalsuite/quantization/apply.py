@@ -18,6 +18,7 @@ from evalsuite.quantization.calibration import batches, check_images
 from evalsuite.quantization.insert import prepare
 from evalsuite.quantization.modules import quantized_layers
 from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantization.saving import mark, recipe_of
 from evalsuite.randomness import torch_generator
 from evalsuite.registry import configure, option_names, validation_error
 
@@ -61,9 +62,11 @@ def quantize(
         | {name: value for name, value in options.items() if name in policy_fields}
     )
     own = {name: value for name, value in options.items() if name not in policy_fields}
-    quantizer: Quantizer = configure("quantizers", method, own).build()
+    setting = configure("quantizers", method, own)
+    quantizer: Quantizer = setting.build()
     quantized = quantizer.insert(model, bits, images[:1])
     quantizer.calibrate(quantized, images, torch_generator(seed, "quantize", method))
+    mark(quantized, recipe_of(setting.name, setting.values(), bits))
     return quantized.eval()
 
 
@@ -74,49 +77,75 @@ def _policy(fields: dict[str, Any]) -> BitPolicy:
         raise validation_error("bits", error) from error
 
 
+COLUMNS = ("layer", "weight_bits", "activation_bits", "weight_snr_db", "activation_snr_db", "snr_db")
+
+
 @torch.no_grad()
 def layer_report(model: nn.Module, quantized: nn.Module, images: Tensor) -> pd.DataFrame:
-    """Compare each layer's output in the quantized network with the same layer's in full precision.
+    """Say what quantization costs each layer of a network, in signal-to-noise ratios; higher is better.
+
+    A ratio is the mean square of a signal over that of its error, in decibels: infinite without error, minus
+    infinite for an error without a signal.
 
     Parameters
     ----------
-    model : the network that ``quantized`` was made from.
+    model : the network that ``quantized`` was made from; of an equalised one, what
+        :func:`evalsuite.quantization.equalisation.equalise` makes of it.
     images : (N, C, H, W) normalised.
 
     Returns
     -------
     DataFrame
-        A row per quantized layer in order of execution: ``layer``, ``weight_bits``, ``activation_bits``,
-        ``snr_db`` (ratio of the output's mean square to that of its error, decibels; higher is better).
+        A row per quantized layer in order of execution: ``layer``, ``weight_bits``, ``activation_bits``;
+        ``weight_snr_db``, of its weight against the weight before; ``activation_snr_db``, of its input against the
+        input before rounding, in the quantized network; ``snr_db``, of its output against the same layer's in
+        full precision, which holds the errors of the layers before it too.
     """
     check_images(images)
     layers = quantized_layers(quantized)
     reference = prepare(model, images[:1], fold_norm=_is_folded(model, quantized))
-    signal = dict.fromkeys(layers, 0.0)
-    noise = dict.fromkeys(layers, 0.0)
+    activations = {name: _Ratio() for name in layers}
+    outputs = {name: _Ratio() for name in layers}
     order: dict[str, None] = {}
     for batch in batches(images, 16):
-        expected = _outputs(reference, list(layers), batch)
-        for name, output in _outputs(quantized, list(layers), batch).items():
+        expected = _calls(reference, list(layers), batch)
+        actual = _calls(quantized, [*layers, *(f"{name}.input_quantizer" for name in layers)], batch)
+        for name in expected:
+            outputs[name].add(expected[name][1], actual[name][1])
+            activations[name].add(*actual[f"{name}.input_quantizer"])
             order[name] = None
-            signal[name] += float(expected[name].double().square().sum())
-            noise[name] += float((output - expected[name]).double().square().sum())
-    rows = [
-        {
-            "layer": name,
-            "weight_bits": layers[name].weight_bits,
-            "activation_bits": layers[name].input_quantizer.bits,
-            "snr_db": _decibels(signal[name], noise[name]),
-        }
-        for name in order
-    ]
-    return pd.DataFrame(rows, columns=["layer", "weight_bits", "activation_bits", "snr_db"])
+    rows = []
+    for name in order:
+        weight = reference.get_submodule(name).weight
+        assert isinstance(weight, Tensor)
+        bits = (layers[name].weight_bits, layers[name].input_quantizer.bits)
+        ratios = (activations[name].decibels(), outputs[name].decibels())
+        rows.append((name, *bits, signal_to_noise(weight, layers[name].weight), *ratios))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _decibels(signal: float, noise: float) -> float:
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+def signal_to_noise(exact: Tensor, actual: Tensor) -> float:
+    """Return the ratio of the mean square of a tensor to that of another's difference from it, in decibels."""
+    ratio = _Ratio()
+    ratio.add(exact, actual)
+    return ratio.decibels()
+
+
+class _Ratio:
+    """Signal and noise, added up."""
+
+    def __init__(self) -> None:
+        self.signal = 0.0
+        self.noise = 0.0
+
+    def add(self, exact: Tensor, actual: Tensor) -> None:
+        self.signal += float(exact.double().square().sum())
+        self.noise += float((actual - exact).double().square().sum())
+
+    def decibels(self) -> float:
+        if self.noise == 0:
+            return math.inf
+        return 10 * math.log10(self.signal / self.noise) if self.signal > 0 else -math.inf
 
 
 def _is_folded(model: nn.Module, quantized: nn.Module) -> bool:
@@ -127,12 +156,16 @@ def _is_folded(model: nn.Module, quantized: nn.Module) -> bool:
     )
 
 
-def _outputs(model: nn.Module, names: list[str], images: Tensor) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
+def _calls(model: nn.Module, names: list[str], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return what each module got and gave when it first ran."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
 
     def keep(name: str) -> Any:
-        # A copy, because an activation may overwrite it.
-        return lambda module, args, output: found.setdefault(name, output.clone())
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            if name not in found:
+                found[name] = (args[0].clone(), output.clone())  # what runs later may overwrite them
+
+        return hook
 
     handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
     try:

@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
 
 from evalsuite.errors import Refused
 from evalsuite.models.attention import Attention
-
-_TOLERANCE = 1e-4  # of the largest output: far above rounding, far below a missing bias or mask
+from evalsuite.quantization.products import route_products, same_result
 
 
 class OpenedAttention(Attention):
@@ -69,14 +67,15 @@ def open_attention(model: nn.Module, example: Tensor) -> None:
     Candidates are ``nn.MultiheadAttention`` and, whatever its class, a module with linear layers ``qkv`` and
     ``proj`` and a number of heads (timm's convention). Each is compared with its replacement on the input that it
     gets when the model sees ``example`` (N, C, H, W); where the outputs differ (relative positions, a norm on
-    the queries, masks...) it is left alone.
+    the queries, masks...) it keeps its code, and its products are routed through modules where that computes the
+    same, see :func:`evalsuite.quantization.products.route_products`.
     """
     candidates = {module: opened for module in model.modules() if (opened := _opened(module)) is not None}
     same: dict[nn.Module, bool] = {}
 
     def compare(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         # At once: the model may go on to change its tensors in place.
-        same[module] = same.get(module, True) and _same(candidates[module], args, kwargs, output)
+        same[module] = same.get(module, True) and same_result(candidates[module], args, kwargs, output)
 
     handles = [module.register_forward_hook(compare, with_kwargs=True) for module in candidates]
     try:
@@ -86,6 +85,7 @@ def open_attention(model: nn.Module, example: Tensor) -> None:
         for handle in handles:
             handle.remove()
     replace_modules(model, {module: candidates[module] for module, equal in same.items() if equal})
+    route_products(model, example)
 
 
 def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:
@@ -129,18 +129,3 @@ def _opened_multihead(module: nn.MultiheadAttention) -> Attention | None:
     opened.qkv.bias = module.in_proj_bias
     opened.proj = module.out_proj
     return opened.train(module.training)
-
-
-def _same(opened: nn.Module, args: Any, kwargs: Any, expected: Any) -> bool:
-    try:
-        leaves, form = tree_flatten(opened(*args, **kwargs))
-    except (Refused, TypeError, ValueError, RuntimeError):
-        return False
-    expected_leaves, expected_form = tree_flatten(expected)
-    return form == expected_form and all(map(_close, leaves, expected_leaves))
-
-
-def _close(a: Any, b: Any) -> bool:
-    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
-        return a is b
-    return a.shape == b.shape and bool((a - b).abs().max() <= _TOLERANCE * b.abs().max())

@@ -64,6 +64,7 @@ def set_activation_ranges(
     *,
     bins: int = 2048,
     only: Collection[str] | None = None,
+    within: str = "",
 ) -> None:
     """Choose the range of every activation quantizer, from what reaches it while none of them rounds.
 
@@ -76,22 +77,24 @@ def set_activation_ranges(
     images : (N, C, H, W) normalised.
     bins : of the histograms.
     only : names of the quantizers to calibrate; the others go on rounding if they are calibrated. All by default.
+    within : name of the model in a larger one, for warnings.
     """
     quantizers = activation_quantizers(model)
     chosen = {name: quantizers[name] for name in (quantizers if only is None else only)}
     extremes = {name: _Extremes() for name in chosen}
     _observe(model, images, {chosen[name]: one.add for name, one in extremes.items()})
     for name, one in extremes.items():
+        title = f"{within}.{name}" if within else name
         if one.count == 0:
-            _warn(f"{name}: not reached by the calibration images or no finite value, stays unquantized")
+            _warn(f"{title}: not reached by the calibration images or no finite value, stays unquantized")
         elif one.dropped:
-            _warn(f"{name}: {one.dropped} values were NaN or infinite and are left out")
+            _warn(f"{title}: {one.dropped} values were NaN or infinite and are left out")
         if one.count and one.low == one.high:
-            _warn(f"{name}: constant, always {one.low:.6g}")
+            _warn(f"{title}: constant, always {one.low:.6g}")
     histograms = {name: Histogram(one.low, one.high, bins) for name, one in extremes.items() if one.count}
     _observe(model, images, {chosen[name]: one.add for name, one in histograms.items()})
     for name, histogram in histograms.items():
-        low, high = estimator(histogram.sample(), chosen[name].bits, False)
+        low, high = estimator(histogram.sample(), chosen[name].bits, chosen[name].symmetric)
         chosen[name].set_range(low[0], high[0])
 
 

@@ -1,10 +1,11 @@
-"""What one module of a network gives for many images, kept in memory or, where that is too much, in a file."""
+"""What the modules of a network get and give for many images, kept in memory or, where that is too much, in files."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,6 +29,7 @@ class Scratch:
         self._left = limit
         self._files = 0
         self._folder = tempfile.TemporaryDirectory(prefix="evalsuite-")
+        self._rooms: dict[int, float | Path] = {}
 
     def __enter__(self) -> Scratch:
         return self
@@ -42,14 +44,78 @@ class Scratch:
         needed = math.prod(shape) * like.element_size()
         if needed <= self._left:
             self._left -= needed
-            return like.new_empty(shape)
+            made = like.new_empty(shape)
+            self._rooms[made.untyped_storage().data_ptr()] = needed
+            return made
         self._files += 1
         file = Path(self._folder.name) / str(self._files)
-        return torch.from_file(str(file), shared=True, size=math.prod(shape), dtype=like.dtype).reshape(shape)
+        made = torch.from_file(str(file), shared=True, size=math.prod(shape), dtype=like.dtype).reshape(shape)
+        self._rooms[made.untyped_storage().data_ptr()] = file
+        return made
+
+    def release(self, tensor: Tensor) -> None:
+        """Take back the room of a tensor, or a view of one, that :meth:`empty` returned; nothing may read it then."""
+        room = self._rooms.pop(tensor.untyped_storage().data_ptr())
+        if isinstance(room, Path):
+            room.unlink()
+        else:
+            self._left += room
 
 
-class _Reached(Exception):
-    """The module whose output is wanted has run."""
+class Kept:
+    """Rows of a tensor that arrive batch by batch; images that come with channels last are kept so.
+
+    Parameters
+    ----------
+    count : number of rows.
+    scratch : where they are kept.
+    """
+
+    def __init__(self, count: int, scratch: Scratch) -> None:
+        self.count = count
+        self._scratch = scratch
+        self._done = 0
+        self._last = False
+        self._rows: Tensor | None = None
+
+    def add(self, batch: Tensor) -> None:
+        """Append rows."""
+        batch = batch.detach()
+        if self._rows is None:
+            self._last = batch.ndim == 4 and batch.is_contiguous(memory_format=torch.channels_last)
+        batch = batch.permute(0, 2, 3, 1) if self._last else batch
+        if self._rows is None:
+            self._rows = self._scratch.empty((self.count, *batch.shape[1:]), batch)
+        self._rows[self._done : self._done + len(batch)] = batch
+        self._done += len(batch)
+
+    @property
+    def rows(self) -> Tensor:
+        """All rows, (count, ...): a view."""
+        assert self._rows is not None
+        return self._rows.permute(0, 3, 1, 2) if self._last else self._rows
+
+    def take(self, chosen: Tensor, like: Tensor) -> Tensor:
+        """Return copies of some rows on the device of another tensor."""
+        assert self._rows is not None
+        found = self._rows.index_select(0, chosen.to(self._rows.device)).to(like.device)
+        return found.permute(0, 3, 1, 2) if self._last else found
+
+    def finite(self) -> bool:
+        """Whether there is no NaN and no infinity."""
+        assert self._rows is not None
+        # A sum is finite only if all is; where it is not it may have overflowed.
+        return all(bool(part.sum().isfinite()) or bool(part.isfinite().all()) for part in batches(self._rows))
+
+    def release(self) -> None:
+        """Give up the rows and their room."""
+        if self._rows is not None:
+            self._scratch.release(self._rows)
+            self._rows = None
+
+
+class Reached(Exception):
+    """The module whose input or output is wanted has run."""
 
 
 @torch.no_grad()
@@ -63,23 +129,40 @@ def outputs_of(model: nn.Module, name: str, images: Tensor, scratch: Scratch) ->
 
     def stop(module: nn.Module, args: Any, output: Tensor) -> None:
         found.append(output)
-        raise _Reached
+        raise Reached
 
-    kept: Tensor | None = None
-    done = 0
+    kept = Kept(len(images), scratch)
     handle = model.get_submodule(name).register_forward_hook(stop)
     try:
         for batch in batches(images):
-            with contextlib.suppress(_Reached):
+            with contextlib.suppress(Reached):
                 model(batch)
             if not found:
-                raise Refused(f"{name} is not reached by every calibration image; expected the same path for all")
-            output = found.pop()
-            if kept is None:
-                kept = scratch.empty((len(images), *output.shape[1:]), output)
-            kept[done : done + len(batch)] = output
-            done += len(batch)
+                raise not_reached(name)
+            kept.add(found.pop())
     finally:
         handle.remove()
-    assert kept is not None
-    return kept
+    return kept.rows
+
+
+def not_reached(name: str) -> Refused:
+    """Build the error for a module that some images pass by."""
+    return Refused(f"{name} is not reached by every calibration image; expected the same path for all")
+
+
+@contextlib.contextmanager
+def stand_ins(model: nn.Module, forwards: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Let other functions run in place of modules, by name, while the context lasts."""
+    before: dict[nn.Module, Any] = {}
+    try:
+        for name, forward in forwards.items():
+            module = model.get_submodule(name)
+            before[module] = module.__dict__.get("forward")
+            module.__dict__["forward"] = forward
+        yield
+    finally:
+        for module, forward in before.items():
+            if forward is None:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = forward

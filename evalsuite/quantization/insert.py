@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from evalsuite.quantization.attention import open_attention, replace_modules
 from evalsuite.quantization.modules import QuantConv2d, QuantLinear, QuantMatMul
 from evalsuite.quantization.policy import BitPolicy
 from evalsuite.quantization.trace import Trace, trace
-from evalsuite.structure import describe
+from evalsuite.structure import Structure, describe
 
 # ATen's operations that multiply by weights or multiply activations: none may run outside a quantized module.
 _PRODUCTS = frozenset(
@@ -41,8 +40,8 @@ def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.
     """Return a quantized copy of a model, in eval mode, which still computes what the model does.
 
     Convolutions, linear layers and products of activations become quantized modules that round nothing until
-    they are calibrated. The first layer and the classifier take ``bits.first_last_bits``. Norms stay in floating
-    point, and unfolded unless ``bits.fold_norm``. A layer that ``example`` does not reach stays as it is, with a
+    they are calibrated; each takes its bits by :meth:`BitPolicy.for_layer`. Norms stay in floating point, and
+    unfolded unless ``bits.fold_norm``. A layer that ``example`` does not reach stays as it is, with a
     QuantizationWarning.
 
     Parameters
@@ -54,18 +53,20 @@ def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.
     Raises
     ------
     Refused
-        For a product outside Conv2d, Linear and attention that can be opened up, with the module's name.
+        For a product outside Conv2d, Linear and attention that can be opened up, with the module's name; for
+        ``bits.per_token`` in a network without tokens.
     RequestError
-        If the model fails on ``example``.
+        If the model fails on ``example``, or an override matches no layer.
     """
     twin = prepare(model, example, fold_norm=bits.fold_norm)
     structure = describe(twin, example)
-    outer = {structure.stem, structure.head}
-    outer_bits = dataclasses.replace(bits, weight_bits=bits.first_last_bits, activation_bits=bits.first_last_bits)
+    if bits.per_token and structure.architecture != "transformer":
+        raise Refused("per_token: this network has no tokens; expected a transformer")
+    bits.check_overrides(_quantizable(twin, structure))
     _refuse_products(twin, trace(twin, example))
     replacements: dict[nn.Module, nn.Module] = {}
     for name, module in twin.named_modules():
-        own = outer_bits if name in outer else bits
+        own = bits.for_layer(name, _position(name, structure))
         if isinstance(module, (nn.Conv2d, nn.Linear)) and name not in structure.layers:
             warnings.warn(f"{name}: not reached, stays unquantized", QuantizationWarning, stacklevel=2)
         elif isinstance(module, nn.Conv2d):
@@ -73,8 +74,26 @@ def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.
         elif isinstance(module, nn.Linear):
             replacements[module] = QuantLinear(module, own)
         elif type(module) is MatMul:
-            replacements[module] = QuantMatMul(bits.activation_bits).to(example.device).eval()
+            replacements[module] = QuantMatMul(own.activation_bits, own.symmetric_activations).to(example.device).eval()
     return replace_modules(twin, replacements)
+
+
+def check_overrides(model: nn.Module, bits: BitPolicy, example: Tensor) -> None:
+    """Raise RequestError for an override that matches no layer of a model which :func:`insert_quantizers` would see."""
+    if bits.overrides:
+        twin = prepare(model, example, fold_norm=bits.fold_norm)
+        bits.check_overrides(_quantizable(twin, describe(twin, example)))
+
+
+def _quantizable(model: nn.Module, structure: Structure) -> list[str]:
+    """Name the layers and the products of activations."""
+    return [*structure.layers, *(name for name, module in model.named_modules() if type(module) is MatMul)]
+
+
+def _position(name: str, structure: Structure) -> Literal["first", "inner", "last"]:
+    if name == structure.head:  # of a network of one layer as well
+        return "last"
+    return "first" if name == structure.stem else "inner"
 
 
 def prepare(model: nn.Module, example: Tensor, *, fold_norm: bool) -> nn.Module:

@@ -7,7 +7,9 @@ give the integers back.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +23,19 @@ from evalsuite.quantization.affine import (
     fake_quantize,
     integer_range,
     quantize,
+    round_to_steps,
 )
 from evalsuite.quantization.policy import BitPolicy
 
 
 class ActivationQuantizer(nn.Module):
-    """Rounds a tensor to a per-tensor asymmetric grid; lets it pass unchanged until its range is set.
+    """Rounds a tensor to one grid, asymmetric by default; lets it pass unchanged until its range is set.
 
     Attributes
     ----------
-    scale, zero_point, calibrated : buffers, scalars.
+    scale, zero_point, calibrated : buffers, scalars; after writing the latter two by hand call :meth:`refresh`.
+    ready, reach : what they say as plain values, so that no forward pass has to read a tensor: whether to round, and
+        how many steps the grid reaches below and above zero.
     observer : where one is set, it is shown each input, which then passes unchanged.
     """
 
@@ -38,34 +43,73 @@ class ActivationQuantizer(nn.Module):
     zero_point: Tensor
     calibrated: Tensor
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, symmetric: bool = False) -> None:
         super().__init__()
         self.bits = bits
+        self.symmetric = symmetric
         self.observer: Callable[[Tensor], None] | None = None
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
         self.register_buffer("calibrated", torch.tensor(False))
+        self.ready = False
+        self.reach = (0, 0)
 
     @torch.no_grad()
     def set_range(self, low: Tensor, high: Tensor) -> None:
         """Cover ``low``..``high``, finite scalars."""
-        scale, zero_point = affine_parameters(low, high, self.bits)
+        scale, zero_point = affine_parameters(low, high, self.bits, self.symmetric)
         self.scale.copy_(scale)
         self.zero_point.copy_(zero_point)
-        self.calibrated.fill_(True)
+        self.switch(True)
+
+    def switch(self, on: bool) -> None:
+        """Round from here on, or let everything pass."""
+        self.calibrated.fill_(on)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the buffers anew."""
+        zero = int(self.zero_point)
+        integers = integer_range(self.bits, self.symmetric)
+        self.ready, self.reach = bool(self.calibrated), (integers.low - zero, integers.high - zero)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.refresh()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` rounded to the grid."""
         if self.observer is not None:
             self.observer(x)
             return x
-        if not self.calibrated:
-            return x
-        return fake_quantize(x, self.scale, self.zero_point, integer_range(self.bits))
+        return round_to_steps(x, self.scale, *self.reach) if self.ready else x
 
     def extra_repr(self) -> str:
         """Show bits and range."""
         return f"bits={self.bits}, scale={self.scale.item():.4g}, zero_point={int(self.zero_point)}"
+
+
+class TokenQuantizer(ActivationQuantizer):
+    """Rounds each token (..., D) to a grid over its own extremes, found when it runs (dynamic quantization).
+
+    Calibration only switches it on; ``scale`` and ``zero_point`` play no role.
+    """
+
+    def set_range(self, low: Tensor, high: Tensor) -> None:
+        """Begin to round; the range is each token's own."""
+        self.switch(True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` with every token rounded to its grid."""
+        if self.observer is not None or not self.ready:
+            return super().forward(x)
+        low, high = torch.aminmax(x.detach(), dim=-1, keepdim=True)
+        scale, zero_point = affine_parameters(low, high, self.bits, self.symmetric)
+        return fake_quantize(x, scale, zero_point, integer_range(self.bits, self.symmetric))
+
+    def extra_repr(self) -> str:
+        """Show the bits."""
+        return f"bits={self.bits}, per token"
 
 
 class QuantLayer(nn.Module):
@@ -91,7 +135,8 @@ class QuantLayer(nn.Module):
         self.weight_bits = bits.weight_bits
         self.per_channel = bits.per_channel
         self.symmetric = bits.symmetric
-        self.input_quantizer = ActivationQuantizer(bits.activation_bits).to(layer.weight.device)
+        kind = TokenQuantizer if bits.per_token and isinstance(layer, nn.Linear) else ActivationQuantizer
+        self.input_quantizer = kind(bits.activation_bits, bits.symmetric_activations).to(layer.weight.device)
         rows = len(self.rows())
         scale = torch.ones(rows, dtype=self.weight.dtype, device=self.weight.device)
         self.register_buffer("weight_scale", scale)
@@ -136,10 +181,44 @@ class QuantLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Round the input and apply the layer."""
-        return self.apply_weight(self.input_quantizer(x), self.weight)
+        return self.apply_weight(_rounded(self.input_quantizer, x), self.weight)
 
     def _bits(self) -> str:
         return f"weight_bits={self.weight_bits}, per_channel={self.per_channel}, symmetric={self.symmetric}"
+
+
+class _Room(threading.local):
+    """Memory for one rounded tensor at a time, used again by every layer: to get it anew costs more than rounding."""
+
+    block: Tensor | None = None
+
+    def like(self, x: Tensor) -> Tensor:
+        """Return uninitialised memory of a contiguous tensor's shape; what was in it before is lost."""
+        if self.block is None or self.block.numel() < x.numel() or self.block.dtype != x.dtype:
+            with torch.inference_mode(False):  # else it could not be written outside of that mode
+                self.block = torch.empty(x.numel(), dtype=x.dtype)
+        return self.block[: x.numel()].view(x.shape)
+
+
+_ROOM = _Room()
+
+
+def _rounded(quantizer: nn.Module, x: Tensor) -> Tensor:
+    """Call a quantizer on a layer's input; in shared memory where nothing but the layer will see the result."""
+    if (
+        torch.compiler.is_compiling()
+        or torch.is_grad_enabled()
+        or type(quantizer) is not ActivationQuantizer
+        or not quantizer.ready
+        or quantizer.observer is not None
+        or quantizer._forward_hooks
+        or quantizer._forward_pre_hooks
+        or x.device.type != "cpu"
+        or not x.is_contiguous()
+    ):
+        out: Tensor = quantizer(x)
+        return out
+    return round_to_steps(x, quantizer.scale, *quantizer.reach, out=_ROOM.like(x))
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
@@ -148,7 +227,7 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
     Parameters
     ----------
     layer : the convolution to quantize; its weight and bias are copied.
-    bits : of this layer; ``first_last_bits`` plays no role.
+    bits : of this layer; bits of the first and last layer, and overrides, play no role.
     """
 
     def __init__(self, layer: nn.Conv2d, bits: BitPolicy) -> None:
@@ -197,10 +276,10 @@ class QuantLinear(QuantLayer, nn.Linear):
 class QuantMatMul(MatMul):
     """The product of two rounded activations."""
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, symmetric: bool = False) -> None:
         super().__init__()
-        self.left = ActivationQuantizer(bits)
-        self.right = ActivationQuantizer(bits)
+        self.left = ActivationQuantizer(bits, symmetric)
+        self.right = ActivationQuantizer(bits, symmetric)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the product of (..., n, m) and (..., m, p), each rounded: (..., n, p)."""

@@ -6,6 +6,7 @@ the histogram of an activation. So each method is written once, for both.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from evalsuite.errors import RequestError
-from evalsuite.quantization.affine import affine_parameters, fake_quantize, integer_range
+from evalsuite.quantization.affine import affine_parameters, fake_quantize, integer_range, quantize
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,52 +88,178 @@ def _quantile(values: Tensor, cumulative: Tensor, q: float) -> Tensor:
     return (start + (rank - rank.floor()).to(values.dtype) * (stop - start)).squeeze(1)
 
 
-@dataclass(frozen=True)
-class PowerError:
-    """The fraction of the full range whose quantization error is least, error meaning the mean |x - x̂|^norm.
+class _Shrinking:
+    """Picks the fraction of the full range that loses least.
 
     Both ends shrink together, to 1/steps, 2/steps ... 1 of the extremes, as in BRECQ (Li et al. 2021,
-    arXiv 2102.05426).
+    arXiv 2102.05426); of equally good ranges the widest is chosen.
     """
 
-    steps: int = 100
-    norm: float = 2.4
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.norm <= 0:
-            raise RequestError(f"steps = {self.steps}, norm = {self.norm}: expected at least 1, and above 0")
+    steps: int
 
     def __call__(self, sample: Sample, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
-        """Return the ends with the least error."""
+        """Return the ends with the least loss."""
         best_low, best_high = sample.low, sample.high
-        best = self.error(sample, best_low, best_high, bits, symmetric)
+        loss = self.losses(sample, bits, symmetric)
+        best = loss(best_low, best_high)
         for step in range(self.steps - 1, 0, -1):
             low, high = sample.low * (step / self.steps), sample.high * (step / self.steps)
-            error = self.error(sample, low, high, bits, symmetric)
+            error = loss(low, high)
             better = error < best
             best = torch.where(better, error, best)
             best_low, best_high = torch.where(better, low, best_low), torch.where(better, high, best_high)
         return best_low, best_high
 
-    def error(self, sample: Sample, low: Tensor, high: Tensor, bits: int, symmetric: bool) -> Tensor:
-        """Return the sum over the sample of |x - x̂|^norm for each channel's (C,) range: (C,)."""
-        scale, zero_point = affine_parameters(low, high, bits, symmetric)
+    def losses(self, sample: Sample, bits: int, symmetric: bool) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the function that tells what a range, (C,) lower and upper ends, loses of a sample: (C,)."""
+        raise NotImplementedError
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise RequestError(f"steps = {steps}: expected at least 1")
+
+
+def _rounded(sample: Sample, low: Tensor, high: Tensor, bits: int, symmetric: bool) -> Tensor:
+    """Return the sample's values on the grids that cover ``low``..``high``, (C, n)."""
+    scale, zero_point = affine_parameters(low, high, bits, symmetric)
+    return fake_quantize(sample.values, scale.unsqueeze(1), zero_point.unsqueeze(1), integer_range(bits, symmetric))
+
+
+@dataclass(frozen=True)
+class PowerError(_Shrinking):
+    """The fraction of the full range whose quantization error is least, error meaning the mean |x - x̂|^norm."""
+
+    steps: int = 100
+    norm: float = 2.4
+
+    def __post_init__(self) -> None:
+        _check_steps(self.steps)
+        if self.norm <= 0:
+            raise RequestError(f"norm = {self.norm}: expected above 0")
+
+    def losses(self, sample: Sample, bits: int, symmetric: bool) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the sum over the sample of |x - x̂|^norm."""
+
+        def error(low: Tensor, high: Tensor) -> Tensor:
+            difference = _rounded(sample, low, high, bits, symmetric).sub_(sample.values)
+            return difference.abs_().pow_(self.norm).mul_(sample.counts).sum(dim=1)
+
+        return error
+
+
+@dataclass(frozen=True)
+class CosineSimilarity(_Shrinking):
+    """The fraction of the full range whose quantized values point most nearly the way of the values themselves.
+
+    Largest cosine of the angle between x and x̂; EasyQuant (Wu et al. 2020, arXiv 2006.16669) takes it between a
+    layer's outputs instead.
+    """
+
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        _check_steps(self.steps)
+
+    def losses(self, sample: Sample, bits: int, symmetric: bool) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return one minus the cosine; 1 where all of x̂ is zero."""
+        values, counts = sample.values.double(), sample.counts.double()
+        length = (values.square() * counts).sum(dim=1).sqrt()
+
+        def angle(low: Tensor, high: Tensor) -> Tensor:
+            rounded = _rounded(sample, low, high, bits, symmetric).double()
+            product = (values * rounded * counts).sum(dim=1)
+            lengths = length * (rounded.square() * counts).sum(dim=1).sqrt()
+            # The last digits are rounding, and must not decide between ranges that are equally good.
+            return (1 - torch.where(lengths > 0, product / lengths, 0)).round(decimals=12)
+
+        return angle
+
+
+@dataclass(frozen=True)
+class Divergence(_Shrinking):
+    """The fraction of the full range that loses least information: least Kullback-Leibler divergence.
+
+    TensorRT's entropy calibration (Migacz 2017, "8-bit Inference with TensorRT"). The reference is the histogram
+    with what lies outside the range put into its outermost bins; the candidate is the histogram inside the range
+    alone, the mass of each level of the grid spread evenly over the level's bins that are not empty. Candidates
+    have at least as many bins as the grid has levels.
+
+    Ours: both ends of an asymmetric range shrink together; bins belong to the level they round to; zero, which
+    every grid holds exactly, counts as much as its neighbouring bins on average, so that the zeros after a ReLU
+    do not decide; values seen one by one (weights) are put into as many bins as there are values, ``bins`` at the
+    most, so that a channel with fewer values than levels keeps its full range.
+    """
+
+    steps: int = 100
+    bins: int = 2048
+
+    def __post_init__(self) -> None:
+        _check_steps(self.steps)
+
+    def losses(self, sample: Sample, bits: int, symmetric: bool) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the divergence in nats; infinite where the candidate calls impossible what occurs."""
+        width, first, last, mass = _histogram(sample, self.bins)
+        index = first + torch.arange(mass.shape[1], device=mass.device)
+        centres = index * width
+        total = mass.sum(dim=1, keepdim=True)
         integers = integer_range(bits, symmetric)
-        rounded = fake_quantize(sample.values, scale.unsqueeze(1), zero_point.unsqueeze(1), integers)
-        return rounded.sub_(sample.values).abs_().pow_(self.norm).mul_(sample.counts).sum(dim=1)
+
+        def divergence(low: Tensor, high: Tensor) -> Tensor:
+            start = (low.unsqueeze(1).clamp(max=0) / width).round()
+            stop = (high.unsqueeze(1).clamp(min=0) / width).round()
+            inside = (index >= start) & (index <= stop)
+            held = mass * inside
+            below, above = (mass * (index < start)).sum(1, True), (mass * (index > stop)).sum(1, True)
+            reference = (held + below * (index == start) + above * (index == stop)) / total
+            scale, zero_point = affine_parameters(low, high, bits, symmetric)
+            level = quantize(centres, scale.unsqueeze(1), zero_point.unsqueeze(1), integers).long() - integers.low
+            occupied = (reference > 0).double()
+            empty = torch.zeros(len(mass), integers.high - integers.low + 1, dtype=mass.dtype, device=mass.device)
+            share = empty.scatter_add(1, level, held) / empty.scatter_add(1, level, occupied).clamp(min=1)
+            candidate = share.gather(1, level) * occupied / held.sum(dim=1, keepdim=True)
+            result = torch.where(occupied > 0, reference * (reference / candidate).log(), 0).sum(dim=1)
+            eligible = (stop - start + 1 >= empty.shape[1]) | ((start <= first) & (stop >= last))
+            return torch.where(eligible.squeeze(1) & result.isfinite(), result, torch.inf)
+
+        return divergence
+
+
+def _histogram(sample: Sample, bins: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return bins centred on multiples of a width, which hold zero and the extremes.
+
+    Returns
+    -------
+    width, first, last : (C, 1) the bins' width, the numbers of the outermost ones; bin k is centred on k * width.
+    mass : (C, m) what is in the bins, that of zero replaced by its neighbours' mean.
+    """
+    bins = min(bins, sample.values.shape[1])
+    low, high = (end.double().unsqueeze(1) for end in (sample.low.clamp(max=0), sample.high.clamp(min=0)))
+    width = (high / bins - low / bins).clamp(min=torch.finfo(torch.float32).tiny)
+    first, last = (low / width).round(), (high / width).round()
+    count = int((last - first).max()) + 1
+    index = ((sample.values.double() / width).round() - first).clamp(0, count - 1).long()
+    mass = torch.zeros(len(index), count, dtype=torch.float64, device=index.device)
+    mass.scatter_add_(1, index, sample.counts.double().expand_as(index))
+    # Zero's neighbours, where there are any.
+    around = torch.cat([-first - 1, 1 - first], dim=1)
+    held = ((around >= 0) & (around <= last - first)).double()
+    beside = mass.gather(1, around.clamp(0, count - 1).long()) * held
+    mean = beside.sum(dim=1, keepdim=True) / held.sum(dim=1, keepdim=True).clamp(min=1)
+    return width, first, last, mass.scatter(1, -first.long(), mean)
 
 
 @dataclass(frozen=True)
 class RangeOptions:
     """How a method chooses ranges: the options that PTQ methods with uniform grids share.
 
-    ``range`` is of the activations, and of the weights too unless ``weight_range`` says otherwise. ``percentile``,
-    ``steps`` and ``norm`` belong to the estimators of those names; ``bins`` is the resolution of the activations'
-    histograms.
+    ``range`` is of the activations, and of the weights too unless ``weight_range`` says otherwise. ``percentile``
+    belongs to the estimator of that name, ``norm`` to ``mse``, ``steps`` to all that search (``mse``, ``kl``,
+    ``cosine``); ``bins`` is the resolution of the activations' histograms.
     """
 
-    range: Literal["minmax", "percentile", "mse"] = "mse"
-    weight_range: Literal["same", "minmax", "percentile", "mse"] = "same"
+    range: Literal["minmax", "percentile", "mse", "kl", "cosine"] = "mse"
+    weight_range: Literal["same", "minmax", "percentile", "mse", "kl", "cosine"] = "same"
     percentile: float = 99.99
     steps: int = 100
     norm: float = 2.4
@@ -157,5 +284,7 @@ class RangeOptions:
             "minmax": MinMax(),
             "percentile": Percentile(self.percentile),
             "mse": PowerError(self.steps, self.norm),
+            "kl": Divergence(self.steps, self.bins),
+            "cosine": CosineSimilarity(self.steps),
         }
         return estimators[name]

@@ -11,6 +11,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+# ATen's operations whose result holds values of their first argument, and no others.
+_MOVES = frozenset(
+    {
+        *("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "squeeze", "unsqueeze"),
+        *("permute", "transpose", "t", "expand", "roll", "flip", "select", "slice", "narrow", "unbind", "split"),
+        *("split_with_sizes", "chunk", "clone", "contiguous", "alias", "detach", "_to_copy", "dropout"),
+    }
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Operation:
@@ -39,16 +48,27 @@ class Trace:
     ----------
     calls : how often each module ran.
     outputs : what each module that returns one tensor returned last.
+    inputs : the first argument of each module's last call, where it is a tensor.
     """
 
     operations: list[Operation] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
+    inputs: dict[str, Tensor] = field(default_factory=dict)
 
     def only_reader(self, tensor: Tensor) -> Operation | None:
         """Return the one operation that reads a tensor, or overwrites it before all others; None if several do."""
         readers = [operation for operation in self.operations if operation.reads(tensor)]
         return readers[0] if readers and (len(readers) == 1 or readers[0].in_place) else None
+
+    def source(self, tensor: Tensor) -> Operation | None:
+        """Return the operation that computed a tensor's values, past those that only move them; None if none did."""
+        for operation in reversed(self.operations):
+            if any(leaf is tensor for leaf in tree_leaves(operation.result)):
+                if operation.name not in _MOVES:
+                    return operation
+                tensor = operation.args[0]
+        return None
 
 
 def trace(model: nn.Module, example: Tensor) -> Trace:
@@ -72,6 +92,8 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
 def _enter(found: Trace, running: list[str], name: str) -> Any:
     def hook(module: nn.Module, args: Any) -> None:
         running.append(name)
+        if args and isinstance(args[0], Tensor):
+            found.inputs[name] = args[0]
         found.calls[name] = found.calls.get(name, 0) + 1
 
     return hook

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from evalsuite.quantization.bias_correction import add_biases, correct_biases
 from evalsuite.quantization.calibration import check_images, round_weights, set_activation_ranges, set_weight_ranges
+from evalsuite.quantization.equalisation import equalise
 from evalsuite.quantization.insert import insert_quantizers
 from evalsuite.quantization.policy import BitPolicy
 from evalsuite.quantization.ranges import RangeOptions
@@ -15,20 +18,34 @@ from evalsuite.quantization.ranges import RangeOptions
 
 @dataclass(frozen=True)
 class RoundToNearest(RangeOptions):
-    """Rounding to nearest with estimated ranges: minmax, percentile or least mean error.
+    """Rounding to nearest with estimated ranges: minmax, percentile, mse, kl or cosine.
 
     Weights are rounded first; then each activation's range is chosen from what the network with rounded weights
     computes while no activation is rounded. Baseline of every PTQ comparison, see Nagel et al. 2021,
     arXiv 2106.08295, section 3.
+
+    Two options of Nagel et al. 2019, arXiv 1906.04721, go with any range: ``equalisation`` scales the channels of
+    consecutive convolutions before anything is rounded, see :func:`evalsuite.quantization.equalisation.equalise`;
+    ``bias_correction`` gives every layer a bias and sets it after the weights are rounded, before activations are,
+    see :func:`evalsuite.quantization.bias_correction.correct_biases`.
     """
+
+    equalisation: bool = False
+    bias_correction: bool = False
 
     def insert(self, model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.Module:
         """Return a quantized copy, see :func:`evalsuite.quantization.insert.insert_quantizers`."""
-        return insert_quantizers(model, bits, example)
+        twin = insert_quantizers(equalise(model, example) if self.equalisation else model, bits, example)
+        if self.bias_correction:
+            add_biases(twin)
+        return twin
 
     def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:
         """Set all ranges and round the weights, in place; ``images``: (N, C, H, W) normalised."""
         check_images(images)
+        reference = copy.deepcopy(model) if self.bias_correction else None
         set_weight_ranges(model, self.weight_estimator())
         round_weights(model)
+        if reference is not None:
+            correct_biases(model, reference, images)
         set_activation_ranges(model, images, self.activation_estimator(), bins=self.bins)

@@ -1,0 +1,179 @@
+"""Quantized networks in files: safetensors with the weights as packed integers, exact to the last bit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from evalsuite.errors import QuantizationWarning, RequestError
+from evalsuite.files import replacing
+from evalsuite.hashing import canonical_json
+from evalsuite.plugins import Quantizer
+from evalsuite.quantization.affine import dequantize
+from evalsuite.quantization.modules import QuantLayer, quantized_layers
+from evalsuite.quantization.policy import BitPolicy
+from evalsuite.registry import configure
+
+_PACKED = ".packed"  # follows a weight's name where the file holds its integers
+_RECIPE = "recipe"
+
+
+class DamagedFile(RequestError):
+    """A file that cannot be read, or not into the network that it is read into."""
+
+
+def save(quantized: nn.Module, path: str | Path) -> None:
+    """Write what :func:`evalsuite.quantize` returned to a safetensors file.
+
+    A weight takes as many bits in the file as on its grid. The quantizer, its options and the bit policy are kept
+    as JSON in the file's header; the source network's code is not, so :func:`load` needs the source network.
+
+    Raises
+    ------
+    RequestError
+        If the network does not say how it was made, holds values that are not finite, or the file cannot be
+        written.
+    """
+    recipe = getattr(quantized, _RECIPE, None)
+    if not isinstance(recipe, str):
+        raise RequestError(f"{type(quantized).__name__} has no recipe: expected what evalsuite.quantize returned")
+    try:
+        write_state(Path(path), quantized, {_RECIPE: recipe})
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def load(path: str | Path, model: nn.Module, example: Tensor) -> nn.Module:
+    """Return the network that :func:`save` wrote, in eval mode: the same outputs bit for bit on the same machine.
+
+    Parameters
+    ----------
+    model : the source network with the weights that it was quantized from; stays untouched.
+    example : (1, C, H, W) normalised image, on the model's device.
+
+    Raises
+    ------
+    RequestError
+        If the file is missing, damaged, or of another network.
+    """
+    file = Path(path)
+    recipe = read_facts(file).get(_RECIPE)
+    if recipe is None:
+        raise DamagedFile(f"{file} says not how it was quantized: expected a file that evalsuite saved")
+    try:
+        made = TypeAdapter(dict[str, Any]).validate_json(recipe)
+        quantizer: Quantizer = configure("quantizers", made["name"], made["options"]).build()
+        bits = TypeAdapter(BitPolicy).validate_python(made["bits"])
+    except (ValidationError, KeyError) as error:
+        raise DamagedFile(f"{file} holds no recipe that can be read: expected a file that evalsuite saved") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuantizationWarning)  # said when it was quantized
+        quantized = quantizer.insert(model, bits, example)
+    read_state(file, quantized)
+    mark(quantized, recipe)
+    return quantized.eval()
+
+
+def recipe_of(method: str, options: Mapping[str, Any], bits: BitPolicy) -> str:
+    """Return the JSON by which a network is quantized again."""
+    return canonical_json({"name": method, "options": dict(options), "bits": bits.as_dict()})
+
+
+def mark(quantized: nn.Module, recipe: str) -> None:
+    """Note on a network how it was made."""
+    setattr(quantized, _RECIPE, recipe)
+
+
+def write_state(file: Path, quantized: nn.Module, facts: Mapping[str, str]) -> None:
+    """Write a quantized network's parameters and buffers, and facts for the header, whole or not at all.
+
+    Raises RequestError, with their names, for values that are not finite.
+    """
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in quantized.state_dict().items()}
+    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise RequestError(f"values that are not finite in {', '.join(broken)}: expected finite ones")
+    for name, layer in quantized_layers(quantized).items():
+        key = f"{name}.weight" if name else "weight"
+        integers = layer.integer_weight().cpu()
+        if _same_bits(_real(integers, layer), state[key]):  # else it was never rounded
+            del state[key]
+            state[key + _PACKED] = pack(integers - layer.integers.low, layer.weight_bits)
+    with replacing(file) as temporary:
+        save_file(state, temporary, metadata=dict(facts))
+
+
+def read_facts(file: Path) -> dict[str, str]:
+    """Return the facts in a file's header. Raises DamagedFile if the file is missing or damaged."""
+    if not file.is_file():
+        raise DamagedFile(f"no file {file}: expected a quantized network that evalsuite saved")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise _damaged(file, error) from error
+
+
+def read_state(file: Path, quantized: nn.Module) -> None:
+    """Load what :func:`write_state` wrote into a freshly inserted network, in place.
+
+    Raises DamagedFile, in one line, if the file is damaged or of another network.
+    """
+    layers = quantized_layers(quantized)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
+        for key in [key for key in state if key.endswith(_PACKED)]:
+            weight = key.removesuffix(_PACKED)
+            layer = layers[weight.removesuffix("weight").removesuffix(".")]
+            integers = unpack(state.pop(key), layer.weight_bits, layer.weight.numel()) + layer.integers.low
+            grid = state[f"{weight}_scale"], state[f"{weight}_zero_point"]
+            rows = dequantize(integers.reshape(len(grid[0]), -1), grid[0][:, None], grid[1][:, None])
+            state[weight] = rows.reshape(layer.weight.shape)
+        quantized.load_state_dict(state, strict=True)
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise _damaged(file, error) from error
+
+
+def pack(integers: Tensor, bits: int) -> Tensor:
+    """Return integers 0..2^bits - 1 of any shape as uint8, ``bits`` bits each, the highest bit first."""
+    columns = np.unpackbits(integers.to(torch.uint8).numpy().reshape(-1, 1), axis=1)[:, 8 - bits :]
+    return torch.from_numpy(np.packbits(columns.reshape(-1)))
+
+
+def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
+    """Return the first ``count`` integers that :func:`pack` packed, (count,) int32.
+
+    Raises ValueError if ``packed`` has not the length of so many.
+    """
+    if packed.dtype != torch.uint8 or packed.numel() != -(-count * bits // 8):
+        raise ValueError(f"{packed.numel()} bytes of {packed.dtype} for {count} integers of {bits} bits")
+    columns = np.unpackbits(packed.numpy(), count=count * bits).reshape(count, bits)
+    left = np.zeros((count, 8 - bits), dtype=np.uint8)
+    return torch.from_numpy(np.packbits(np.concatenate([left, columns], axis=1), axis=1)[:, 0].astype(np.int32))
+
+
+def _real(integers: Tensor, layer: QuantLayer) -> Tensor:
+    scale, zero_point = layer.weight_scale.detach().cpu(), layer.weight_zero_point.cpu()
+    rows = dequantize(integers.reshape(len(scale), -1), scale[:, None], zero_point[:, None])
+    return rows.reshape(integers.shape)
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    if a.dtype != b.dtype:
+        return False
+    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+
+
+def _damaged(file: Path, error: Exception) -> DamagedFile:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DamagedFile(f"{file} cannot be read into this network ({reason[:200]}): expected a file saved from it")

@@ -1,0 +1,140 @@
+"""Column-wise second-order rounding."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from evalsuite.errors import QuantizationWarning, RequestError
+from evalsuite.quantization.affine import dequantize, quantize
+from evalsuite.quantization.calibration import batches, check_images, set_activation_ranges, set_weight_ranges
+from evalsuite.quantization.insert import insert_quantizers
+from evalsuite.quantization.modules import QuantConv2d, QuantLayer, quantized_layers
+from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantization.prefix import batches_of
+from evalsuite.quantization.ranges import RangeOptions
+from evalsuite.structure import describe
+
+_UNFOLDED = 2**25  # elements of patches that lie in memory at once
+
+
+@dataclass(frozen=True)
+class GPTQ(RangeOptions):
+    """GPTQ: rounds weights column by column, each column's error made good by the columns not yet rounded.
+
+    Frantar et al. 2022, arXiv 2210.17323. Layers are rounded in order of execution, each for the inputs that
+    reach it through the layers already rounded; the grid of each output channel is chosen before. A column is an
+    input of the layer, of a convolution one place of its kernel in one input channel, and each group of a grouped
+    convolution is a problem of its own. ``damping`` is the part of the Hessian's mean diagonal that is added to
+    its diagonal; ``block_columns`` columns are rounded before their errors reach the rest, which changes speed
+    only. An input that is always zero is rounded to nearest (the paper's program sets its weight to zero). The
+    method is of weights only: ranges of activations are chosen after.
+    """
+
+    damping: float = 0.01
+    block_columns: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.damping < 0 or self.block_columns < 1:
+            raise RequestError(
+                f"damping = {self.damping}, block_columns = {self.block_columns}: expected at least 0, at least 1"
+            )
+
+    def insert(self, model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.Module:
+        """Return a quantized copy, see :func:`evalsuite.quantization.insert.insert_quantizers`."""
+        return insert_quantizers(model, bits, example)
+
+    @torch.no_grad()
+    def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:
+        """Round all weights and set all ranges, in place; ``images``: (N, C, H, W) normalised."""
+        check_images(images)
+        set_weight_ranges(model, self.weight_estimator())
+        layers = quantized_layers(model)
+        reached = [name for name in describe(model, images[:1]).layers if name in layers]
+        for name in reached:
+            layer = layers[name]
+            hessian = hessian_of(model, name, images)
+            rounded = second_order_rounding(layer, hessian, self.damping, self.block_columns)
+            if rounded is None:
+                message = f"{name}: the Hessian of its inputs is not positive definite, rounded to nearest instead"
+                warnings.warn(message, QuantizationWarning, stacklevel=2)
+                layer.round_weight()
+            else:
+                layer.set_integers(rounded)
+        for name in layers.keys() - set(reached):
+            layers[name].round_weight()
+        set_activation_ranges(model, images, self.activation_estimator(), bins=self.bins)
+
+
+def hessian_of(model: nn.Module, name: str, images: Tensor) -> Tensor:
+    """Return the Hessian of a layer's squared output error in a row of its weight, for (N, C, H, W) images.
+
+    Twice the mean over images and places of the outer product of the layer's inputs with themselves:
+    (groups, n, n) float64, for n weights of an output channel.
+    """
+    layer = model.get_submodule(name)
+    assert isinstance(layer, QuantLayer)
+    total: Tensor | None = None
+    count = 0
+    for inputs in batches_of(model, f"{name}.input_quantizer", images):
+        size = max(1, _UNFOLDED // (inputs[0].numel() * layer.weight[0, 0].numel()))
+        for part in batches(inputs, size):
+            columns = _columns(layer, part)
+            product = (columns.transpose(1, 2) @ columns).double()
+            total = product if total is None else total + product
+            count += columns.shape[1]
+    assert total is not None
+    return total * (2 / count)
+
+
+def _columns(layer: QuantLayer, x: Tensor) -> Tensor:
+    """Return a layer's inputs as its weights meet them: (groups, places, weights of an output channel)."""
+    if not isinstance(layer, QuantConv2d):
+        return x.reshape(1, -1, x.shape[-1])
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+    patches = F.unfold(x, layer.kernel_size, layer.dilation, stride=layer.stride)  # (N, channels x kernel, places)
+    split = patches.reshape(len(x), layer.groups, -1, patches.shape[-1])
+    return split.permute(1, 0, 3, 2).flatten(1, 2)
+
+
+def second_order_rounding(
+    layer: QuantLayer, hessian: Tensor, damping: float = 0.01, block_columns: int = 128
+) -> Tensor | None:
+    """Return a layer's weight as integers of its grid, int32 of the weight's shape.
+
+    None if the damped ``hessian``, (groups, n, n), is not finite or not positive definite.
+    """
+    groups, n, _ = hessian.shape
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    damped = hessian + torch.diag_embed((damping * diagonal.mean(dim=1, keepdim=True)).expand(-1, n))
+    damped = damped + torch.diag_embed((diagonal == 0).double())  # alone: no other column hears of its error
+    lower, broken = torch.linalg.cholesky_ex(damped)
+    if broken.any() or not lower.isfinite().all():
+        return None
+    # Row j of this factor of the inverse holds how columns j, j + 1... answer for an error in column j.
+    spread, broken = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+    if broken.any() or not spread.isfinite().all():
+        return None
+    weight = layer.weight.detach().reshape(groups, -1, n).double()
+    per_row = (groups, weight.shape[1])
+    scale, zero = (
+        values.expand(len(layer.weight)).reshape(per_row) for values in (layer.weight_scale, layer.weight_zero_point)
+    )
+    chosen = torch.empty(weight.shape, dtype=torch.int32, device=weight.device)
+    for start in range(0, n, block_columns):
+        stop = min(start + block_columns, n)
+        errors = torch.empty_like(weight[:, :, start:stop])
+        for j in range(start, stop):
+            column = weight[:, :, j]
+            chosen[:, :, j] = quantize(column.to(scale.dtype), scale, zero, layer.integers)
+            error = (column - dequantize(chosen[:, :, j], scale, zero)) / spread[:, j, j, None]
+            errors[:, :, j - start] = error
+            weight[:, :, j:stop] -= error[:, :, None] * spread[:, j, None, j:stop]
+        weight[:, :, stop:] -= errors @ spread[:, start:stop, stop:]
+    return chosen.reshape(layer.weight.shape)

@@ -1,0 +1,77 @@
+"""Reconstruction that resists perturbations of its input."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from evalsuite.errors import RequestError
+from evalsuite.quantization.insert import insert_quantizers
+from evalsuite.quantization.lessons import Loss, ReconstructionOptions
+from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantization.stability import Covariance, PerturbationConsistency, PerturbationErrorMitigation
+from evalsuite.quantizers.brecq import BRECQ
+from evalsuite.quantizers.qdrop import QDrop
+
+
+@dataclass(frozen=True)
+class TTAQ(ReconstructionOptions):
+    """TTAQ: QDrop or BRECQ made steady under perturbed inputs, for test domains that change.
+
+    An interpretation of the published abstract of Xiao et al., "TTAQ: Towards Stable Post-training Quantization in
+    Continuous Domain Adaptation", arXiv 2412.09899; every formula is this project's own. Two losses beside the
+    ``base`` method's, each off at strength 0, and with both off the result is the base method's, bit for bit:
+
+    - ``pem`` (perturbation error mitigation): a penalty on how much each rounded weight amplifies small changes of
+      its layer's input, whose second moments (``covariance``: their diagonal, or full) are measured once; relative to
+      the reconstruction error of rounding to nearest;
+    - ``pcr`` (perturbation consistency reconstruction): the ``consistency`` of what a block (or the network's
+      prediction) makes of an image and of the same image perturbed; beside the reconstruction error, in its unit.
+
+    Perturbations (speckle, light blur, saturation, jitter; scaled by ``perturbation``) belong to none of the 15
+    test corruptions. ABL, the third part, is an adapter. Iterations, rates and ``drop`` are the base's;
+    ``step_rate`` None means its default; ``step_iterations`` and ``drop`` belong to BRECQ and QDrop respectively.
+    """
+
+    base: Literal["qdrop", "brecq"] = "qdrop"
+    pem: float = 0.1
+    pcr: float = 1.0
+    perturbation: float = 1.0
+    covariance: Covariance = "diagonal"
+    consistency: Literal["block", "prediction"] = "block"
+    drop: float = 0.5
+    step_rate: float | None = None
+    step_iterations: int | None = None
+    range_images: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("pem", "pcr", "perturbation"):
+            if getattr(self, name) < 0:
+                raise RequestError(f"{name} = {getattr(self, name)}: expected at least 0")
+        self.base_method()
+
+    def base_method(self) -> QDrop | BRECQ:
+        """Return the base method with this one's options."""
+        kind = QDrop if self.base == "qdrop" else BRECQ
+        shared = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(kind) if hasattr(self, field.name)
+        }
+        return kind(**shared)
+
+    def insert(self, model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.Module:
+        """Return a quantized copy, see :func:`evalsuite.quantization.insert.insert_quantizers`."""
+        return insert_quantizers(model, bits, example)
+
+    def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:
+        """Learn rounding and scales, in place; ``images``: (N, C, H, W) normalised."""
+        losses: tuple[Loss, ...] = ()
+        if self.pem > 0:
+            losses += (PerturbationErrorMitigation(self.pem, self.perturbation, self.covariance, generator),)
+        if self.pcr > 0:
+            losses += (PerturbationConsistency(self.pcr, self.perturbation, self.consistency, generator),)
+        self.base_method().reconstruct(model, images, generator, losses)
