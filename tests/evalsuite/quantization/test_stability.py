@@ -80,8 +80,8 @@ def test_pem_makes_weights_amplify_changes_less():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("consistency", ["block", "prediction"])
-def test_pcr_makes_predictions_for_perturbed_images_agree(consistency):
+@pytest.mark.parametrize(("consistency", "weight"), [("block", 5.0), ("prediction", 500.0)])
+def test_pcr_makes_predictions_for_perturbed_images_agree(consistency, weight):
     model = tiny_resnet()
     held_out = random_images(300, seed=9)
     changed = perturb(held_out, 1.0, torch_generator(7))
@@ -91,5 +91,5 @@ def test_pcr_makes_predictions_for_perturbed_images_agree(consistency):
         clean, other = twin(held_out).log_softmax(1), twin(changed).log_softmax(1)
         return float(F.kl_div(other, clean, log_target=True, reduction="batchmean"))
 
-    steady = divergence(TTAQ(pem=0.0, pcr=5.0, consistency=consistency, **FAST))
+    steady = divergence(TTAQ(pem=0.0, pcr=weight, consistency=consistency, **FAST))
     assert steady < divergence(QDrop(**FAST))
