@@ -85,6 +85,13 @@ def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, share: float) -> None:
+    """Move a teacher's parameters towards those of a student by a share of the distance."""
+    for own, other in zip(teacher.parameters(), student.parameters(), strict=True):
+        own.lerp_(other, share)
+
+
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> bool:
     """Take one step on a scalar loss, unless it or a gradient is not finite; return whether it was taken."""
     loss.backward()  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from evalsuite.structure import NORM_LAYERS
+from evalsuite.structure import NORM_LAYERS, Structure
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
@@ -26,6 +26,20 @@ def affine_parameters(module: nn.Module) -> list[nn.Parameter]:
 def affine_norms(model: nn.Module) -> list[nn.Module]:
     """Return a model's normalisation layers that have affine parameters."""
     return [module for module in model.modules() if isinstance(module, NORM_LAYERS) and affine_parameters(module)]
+
+
+def before_tail(structure: Structure) -> tuple[str, ...]:
+    """Return the norms executed before the last stage (CNN) or the last quarter of the blocks, at least one.
+
+    All of them for a network without blocks.
+    """
+    if not structure.blocks:
+        return structure.norms
+    quarter = structure.blocks[-max(1, len(structure.blocks) // 4) :]
+    tail = structure.stages[-1] if structure.architecture == "cnn" else quarter
+    inside = {norm for block in tail for norm in structure.block_norms[block]}
+    first = min((index for index, norm in enumerate(structure.norms) if norm in inside), default=len(structure.norms))
+    return structure.norms[:first]
 
 
 def use_batch_statistics(model: nn.Module) -> None:

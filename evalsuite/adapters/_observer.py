@@ -13,6 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from evalsuite.structure import Structure
 
+_SOURCE_BATCH = 64
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -108,6 +110,22 @@ class Observer:
         logits: Tensor = self.head(feature)
         self._head_input.take()
         return logits
+
+
+def source_statistics(observer: Observer, source: Tensor) -> tuple[list[Moments], Tensor, bool]:
+    """Return the source's moments by group, its mean feature, and whether the head's output is the model's.
+
+    Images pass in equal parts of about 64, for BatchNorm needs batches like those it will see.
+    """
+    with torch.no_grad():
+        seen = [observer(part) for part in source.chunk(-(-len(source) // _SOURCE_BATCH))]
+        groups = [torch.cat(parts) for parts in zip(*(one.groups for one in seen), strict=True)]
+        feature = torch.cat([one.feature for one in seen])
+        again = observer.classify(seen[-1].feature)
+        shiftable = (
+            feature.ndim == 2 and again.shape == seen[-1].logits.shape and torch.allclose(again, seen[-1].logits)
+        )
+    return [batch_moments(group) for group in groups], feature.mean(dim=0), shiftable
 
 
 def batch_moments(features: Tensor) -> Moments:

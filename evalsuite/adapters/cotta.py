@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.adapters._augmentation import Jitter, PixelScale
-from evalsuite.adapters._gradient import Adjustment, Descent, descend, is_imagenet_sized, parameters_of, unadjusted
+from evalsuite.adapters._gradient import (
+    Adjustment,
+    Descent,
+    descend,
+    follow,
+    is_imagenet_sized,
+    parameters_of,
+    unadjusted,
+)
 from evalsuite.adapters._losses import cross_entropy_between
 from evalsuite.adapters._norms import use_batch_statistics
 from evalsuite.errors import Refused, RequestError
@@ -80,7 +88,7 @@ class CoTTA(Descent):
         with torch.enable_grad():
             taken = descend(state.optimizer, cross_entropy_between(state.adjust(logits), target).mean())
         if taken:
-            state.follow(self.ema)
+            follow(state.teacher, state.model, 1 - self.ema)
             state.put_back()
         state.skipped += not taken
         return target
@@ -124,12 +132,6 @@ class CoTTAState:
         views = (Jitter()(images, self.scale, self.generator) for _ in range(augmentations))
         total: Tensor = sum(self.teacher(view) for view in views)
         return total / augmentations
-
-    @torch.no_grad()
-    def follow(self, ema: float) -> None:
-        """Move the teacher towards the student."""
-        for own, student in zip(self.teacher.parameters(), self.model.parameters(), strict=True):
-            own.lerp_(student, 1 - ema)
 
     @torch.no_grad()
     def put_back(self) -> None:

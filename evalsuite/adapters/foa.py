@@ -13,12 +13,11 @@ from torch.nn import functional as F
 
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.adapters._norms import use_batch_statistics
-from evalsuite.adapters._observer import Moments, Observation, Observer, batch_moments, moment_distance
+from evalsuite.adapters._observer import Moments, Observation, Observer, moment_distance, source_statistics
 from evalsuite.errors import Refused, RequestError
 from evalsuite.structure import Structure, describe
 
 _HISTORY = 0.9
-_SOURCE_BATCH = 64
 _GRID = 4  # the offset of a CNN's input is a grid of so many points across, smoothly enlarged
 
 
@@ -67,18 +66,16 @@ class FOA:
         structure = describe(model, source)
         use_batch_statistics(model)
         observer = Observer(model, structure)
-        seen = [observer(part) for part in source.chunk(-(-len(source) // _SOURCE_BATCH))]
-        groups = [torch.cat(parts) for parts in zip(*(one.groups for one in seen), strict=True)]
-        feature = torch.cat([one.feature for one in seen])
-        if feature.ndim != 2 or not torch.allclose(observer.classify(seen[-1].feature), seen[-1].logits, atol=1e-4):
+        statistics, feature, shiftable = source_statistics(observer, source)
+        if not shiftable:
             raise Refused("foa needs a classifier on one feature vector per image whose output is the model's")
         prompt = self._prompt(observer, structure, source)
         return FOAState(
             observer=observer,
             prompt=prompt,
             evolution=_evolution(prompt.size, self.sigma, self.population, generator),
-            statistics=[batch_moments(group) for group in groups],
-            source_feature=feature.mean(dim=0),
+            statistics=statistics,
+            source_feature=feature,
         )
 
     def _prompt(self, observer: Observer, structure: Structure, source: Tensor) -> Prompt:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from evalsuite.adapters._augmentation import Jitter, PixelScale
-from evalsuite.adapters._gradient import Adjustment, descend, unadjusted
+from evalsuite.adapters._gradient import Adjustment, descend, follow, unadjusted
 from evalsuite.adapters._losses import cross_entropy_between, softmax_entropy
 from evalsuite.adapters._norms import affine_parameters, batch_norms
 from evalsuite.errors import Refused, RequestError
@@ -108,9 +108,7 @@ class RoTTA:
             gate.open = False
         state.skipped += not taken
         if taken:
-            with torch.no_grad():
-                for own, student in zip(state.teacher.parameters(), state.model.parameters(), strict=True):
-                    own.lerp_(student, self.ema)
+            follow(state.teacher, state.model, self.ema)
 
 
 @dataclass

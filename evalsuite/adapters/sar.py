@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from evalsuite.adapters._gradient import Adjustment, Descent, descend, free_norms, parameters_of, unadjusted
 from evalsuite.adapters._losses import softmax_entropy
-from evalsuite.adapters._norms import affine_norms, finite
+from evalsuite.adapters._norms import affine_norms, before_tail, finite
 from evalsuite.errors import Refused, RequestError
-from evalsuite.structure import Structure, describe
+from evalsuite.structure import describe
 
 _OLD = 0.9  # share of the past in the running mean of the loss
 
@@ -56,10 +56,10 @@ class SAR(Descent):
 
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> SARState:
         """Free the affine parameters below the last stage. Refused where there are none."""
-        structure = describe(model, source)
-        norms = [norm for name, norm in model.named_modules() if name in _below_last_stage(structure)]
-        chosen = [norm for norm in affine_norms(model) if any(norm is each for each in norms)]
-        if affine_norms(model) and not chosen:
+        below = {id(model.get_submodule(name)) for name in before_tail(describe(model, source))}
+        affine = affine_norms(model)
+        chosen = [norm for norm in affine if id(norm) in below]
+        if affine and not chosen:
             raise Refused("sar leaves the last stage alone; this model has no norm layers before it")
         parameters = free_norms(model, "sar", chosen)
         optimizer = self.over(parameters, source)
@@ -148,14 +148,3 @@ class SARState:
         self.optimizer.load_state_dict(copy.deepcopy(self.optimizer_start))
         self.mean = None
         self.fresh_starts += 1
-
-
-def _below_last_stage(structure: Structure) -> set[str]:
-    """Return the norms executed before the last stage, or the last quarter of a transformer's blocks; all without."""
-    if not structure.blocks:
-        return set(structure.norms)
-    quarter = structure.blocks[-max(1, len(structure.blocks) // 4) :]
-    tail = structure.stages[-1] if structure.architecture == "cnn" else quarter
-    last = {norm for block in tail for norm in structure.block_norms[block]}
-    first = min((index for index, norm in enumerate(structure.norms) if norm in last), default=len(structure.norms))
-    return set(structure.norms[:first])

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from evalsuite.adapters._bank import KnowledgeBank
 from evalsuite.adapters._detector import DomainDetector
 from evalsuite.adapters._losses import softmax_entropy
-from evalsuite.adapters._norms import FlatParameters, affine_norms, finite, use_batch_statistics
-from evalsuite.adapters._observer import Moments, Observation, Observer, batch_moments, moment_distance
+from evalsuite.adapters._norms import FlatParameters, affine_norms, before_tail, finite, use_batch_statistics
+from evalsuite.adapters._observer import Moments, Observation, Observer, moment_distance, source_statistics
 from evalsuite.adapters._spsa import gradient_estimate, perturbation
 from evalsuite.errors import AdaptationWarning, Refused, RequestError
 from evalsuite.structure import Structure, describe
 
 _HISTORY = 0.9
-_SOURCE_BATCH = 64
 
 # The authors' values: ViT-B W8A8 (they take lr 2e-4 for W6A6; bits are unknown here) and ResNet-50 W8A8.
 _AUTHORS: dict[str, dict[str, float]] = {
@@ -102,7 +101,7 @@ class ZOA:
         flat = FlatParameters(model.get_submodule(name) for name in norms)
         start = flat.read()
         observer = Observer(model, structure)
-        statistics, feature, shiftable = _source_statistics(observer, source)
+        statistics, feature, shiftable = source_statistics(observer, source)
         if self.activation_shift and not shiftable:
             warnings.warn(
                 "zoa: the logits are not the head's output of one feature vector per image, "
@@ -265,31 +264,12 @@ def adapted_norms(model: nn.Module, structure: Structure) -> tuple[str, ...]:
 def _between(structure: Structure) -> set[str]:
     if not structure.blocks:
         return set()
-    is_cnn = structure.architecture == "cnn"
-    tail = structure.stages[-1] if is_cnn else structure.blocks[-max(1, len(structure.blocks) // 4) :]
     position = {name: index for index, name in enumerate(structure.norms)}
     first = [position[norm] for norm in structure.block_norms[structure.blocks[0]]]
-    last = [position[norm] for block in tail for norm in structure.block_norms[block]]
-    inside = set(structure.norms[max(first, default=-1) + 1 : min(last, default=len(position))])
-    if is_cnn:
+    inside = set(before_tail(structure)[max(first, default=-1) + 1 :])
+    if structure.architecture == "cnn":
         inside -= set(structure.shortcut_norms)
         for block in structure.blocks:
             main = [norm for norm in structure.block_norms[block] if norm not in structure.shortcut_norms]
             inside -= set(main[-1:] if len(main) >= 3 else [])
     return inside
-
-
-def _source_statistics(observer: Observer, source: Tensor) -> tuple[list[Moments], Tensor, bool]:
-    """Return the source's moments by group, its mean feature, and whether the head's output is the model's.
-
-    Images pass in equal parts of about 64, for BatchNorm needs batches like those it will see.
-    """
-    with torch.no_grad():
-        seen = [observer(part) for part in source.chunk(-(-len(source) // _SOURCE_BATCH))]
-        groups = [torch.cat(parts) for parts in zip(*(one.groups for one in seen), strict=True)]
-        feature = torch.cat([one.feature for one in seen])
-        again = observer.classify(seen[-1].feature)
-        shiftable = (
-            feature.ndim == 2 and again.shape == seen[-1].logits.shape and torch.allclose(again, seen[-1].logits)
-        )
-    return [batch_moments(group) for group in groups], feature.mean(dim=0), shiftable

@@ -119,18 +119,11 @@ def _tested(rows: Rows, gaps: Int8Array, settings: Settings) -> list[Values]:
     for index in range(gaps.shape[1]):
         test = _mcnemar(gaps[:, index]) if once else wilcoxon_signed_rank(by_domain[:, index], np.zeros(len(by_domain)))
         found.append(
-            {
-                "test": test.test,
-                "unit": test.unit,
-                "n": test.n,
-                "statistic": test.statistic,
-                "p": test.p,
-                "effect": test.effect,
-                "effect_name": test.effect_name,
+            vars(test)
+            | {
                 "difference": interval.estimate[index],
                 "low": interval.low[index],
                 "high": interval.high[index],
-                "note": test.note,
             }
         )
     return found

@@ -13,7 +13,7 @@ from scipy import stats
 
 from evalsuite.errors import RequestError
 from evalsuite.metrics import FloatArray
-from evalsuite.statistics.intervals import Interval
+from evalsuite.statistics.intervals import Interval, interval_of
 
 _UNIT = "seed within domain"
 
@@ -81,6 +81,4 @@ def _stratified(
         low, high = np.quantile(statistic(resampled), [(1 - level) / 2, (1 + level) / 2], axis=0)
     else:
         low = high = np.full_like(estimate, np.nan)
-    if single:
-        estimate, low, high = estimate[0], low[0], high[0]
-    return Interval(np.asarray(estimate), np.asarray(low), np.asarray(high), level, _UNIT, seeds)
+    return interval_of(estimate, low, high, single, level, _UNIT, seeds)

@@ -28,9 +28,10 @@ class Interval:
     """Units resampled; of crossed units, the images."""
 
 
-def _interval(
+def interval_of(
     estimate: FloatArray, low: FloatArray, high: FloatArray, single: bool, level: float, unit: str, n: int
 ) -> Interval:
+    """Build an interval from (M,) arrays; ``single``: of one column, whose results are scalars."""
     if single:
         estimate, low, high = estimate[0], low[0], high[0]
     return Interval(np.asarray(estimate), np.asarray(low), np.asarray(high), level, unit, n)
@@ -84,7 +85,7 @@ def paired_bootstrap(
         totals = (counts @ weighted).astype(np.float64)
         means[part] = totals[:, :-1] / totals[:, -1:]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return _interval(sums.sum(axis=0) / rows.sum(), low, high, single, level, unit, n)
+    return interval_of(sums.sum(axis=0) / rows.sum(), low, high, single, level, unit, n)
 
 
 def two_way_bootstrap(
@@ -138,7 +139,7 @@ def two_way_bootstrap(
     scale = np.divide(np.sqrt(variance) * widening, spread, out=np.ones_like(spread), where=spread > 0)
     edges = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     low, high = estimate + (edges - means.mean(axis=0)) * scale
-    return _interval(estimate, low, high, single, level, f"image x {d} calibration draws", n)
+    return interval_of(estimate, low, high, single, level, f"image x {d} calibration draws", n)
 
 
 def _crossed_variance(cells: FloatArray) -> tuple[FloatArray, FloatArray]:
