@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -44,7 +45,8 @@ class AdaptedModel:
         self._fresh = copy.deepcopy((private, state))
         self._model, self._state = private, state
         self._at_reset = Spent()
-        self._most = (0, 0)
+        self._changed: dict[str, int] = {}
+        self._kept = 0
         self._facts: dict[str, Any] = {}
 
     @classmethod
@@ -88,7 +90,7 @@ class AdaptedModel:
 
     def reset(self) -> None:
         """Forget everything learnt since ``prepare``, random draws included, and begin ``costs`` anew."""
-        self._most = self._sizes()
+        self._changed, self._kept = self._most()
         self._facts = self.facts
         self._model, self._state = copy.deepcopy(self._fresh)
         self._at_reset = self._meter.spent
@@ -101,13 +103,20 @@ class AdaptedModel:
         pass over each batch), ``adapted_parameters`` (scalars of parameters that differ from those after
         ``prepare``) and ``state_bytes`` (tensors kept beside the network's own parameters and buffers).
         """
-        changed, kept = self._now()
-        return _summary(self._meter.spent - self._at_reset, changed, kept)
+        return _summary(self._meter.spent - self._at_reset, *self._now())
 
     @property
     def totals(self) -> dict[str, float]:
-        """The same over all resets: sums, and the largest ``adapted_parameters`` and ``state_bytes`` met at one."""
-        return _summary(self._meter.spent, *self._sizes())
+        """The same over all resets: sums, and of parameters and bytes the most that were met at one."""
+        return _summary(self._meter.spent, *self._most())
+
+    @property
+    def adapted_modules(self) -> list[str]:
+        """Names of the modules whose parameters have been moved, in the network's order, over all resets."""
+        changed, _ = self._most()
+        return list(
+            dict.fromkeys(name.rpartition(".")[0] for name, _ in self._model.named_parameters() if name in changed)
+        )
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -124,27 +133,28 @@ class AdaptedModel:
                 joined[name] = joined.get(name, 0) + value
         return joined
 
-    def _now(self) -> tuple[int, int]:
+    def _now(self) -> tuple[dict[str, int], int]:
         owned = [tensor for name, tensor in _tensors(self._model).items() if name in self._own_names]
         return changed_parameters(self._model, self._fresh[0]), kept_bytes((self._model, self._state), owned)
 
-    def _sizes(self) -> tuple[int, int]:
+    def _most(self) -> tuple[dict[str, int], int]:
         changed, kept = self._now()
-        return max(changed, self._most[0]), max(kept, self._most[1])
+        larger = {name: max(count, self._changed.get(name, 0)) for name, count in changed.items()}
+        return self._changed | larger, max(kept, self._kept)
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _summary(spent: Spent, changed: int, kept: int) -> dict[str, float]:
+def _summary(spent: Spent, changed: Mapping[str, int], kept: int) -> dict[str, float]:
     return {
         "batches": spent.batches,
         "forwards": spent.forwards,
         "backwards": spent.backwards,
         "seconds": spent.seconds,
         "forward_seconds": spent.forward_seconds,
-        "adapted_parameters": changed,
+        "adapted_parameters": sum(changed.values()),
         "state_bytes": kept,
     }
 

@@ -109,17 +109,17 @@ def _clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def changed_parameters(model: nn.Module, before: nn.Module) -> int:
-    """Count the scalars of a network's parameters that differ from those of an earlier copy of it."""
+def changed_parameters(model: nn.Module, before: nn.Module) -> dict[str, int]:
+    """Count the scalars that differ from an earlier copy of a network, by parameter; unchanged ones are left out."""
     earlier = dict(before.named_parameters())
-    count = 0
+    counts = {}
     for name, parameter in model.named_parameters():
         old = earlier.get(name)
         if old is None or old.shape != parameter.shape:
-            count += parameter.numel()
+            counts[name] = parameter.numel()
         else:
-            count += int((parameter.detach() != old.detach()).sum())
-    return count
+            counts[name] = int((parameter.detach() != old.detach()).sum())
+    return {name: count for name, count in counts.items() if count}
 
 
 def kept_bytes(state: Any, owned: Iterable[Tensor]) -> int:

@@ -65,7 +65,7 @@ class Costs:
     adapted_parameters: int
     state_bytes: int
     adapter_facts: str = "{}"
-    """JSON of what the adapter says of itself: updates skipped, domain changes seen..."""
+    """JSON of what the adapter says of itself (updates skipped, domain changes seen...) and which modules it moved."""
 
 
 _COLUMNS = tuple(field.name for field in fields(Predictions))
@@ -107,7 +107,7 @@ def run_adapting(
         forward_seconds=totals["forward_seconds"],
         adapted_parameters=int(totals["adapted_parameters"]),
         state_bytes=int(totals["state_bytes"]),
-        adapter_facts=canonical_json(adapted.facts),
+        adapter_facts=canonical_json(adapted.facts | {"adapted_modules": adapted.adapted_modules}),
     )
     return _joined(parts), costs
 

@@ -18,6 +18,7 @@ SCALED = "_dummies.plugins:Scaled"
 FAILING = "_dummies.plugins:Failing"
 REFUSING = "_dummies.plugins:RefusingAdapter"
 DRIFTING = "_dummies.plugins:Drifting"
+FALLING = "_dummies.plugins:Falling"
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,22 @@ class Drifting:
             logits = model(images)
             model[1].bias.add_(self.size * torch.randn(3, generator=generator))
         return logits
+
+
+@dataclass(frozen=True)
+class Falling:
+    """Works for two batches, then says the first class of everything."""
+
+    def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> dict[str, object]:
+        return {"model": model, "batches": 0}
+
+    def step(self, state: dict[str, object], images: Tensor) -> Tensor:
+        model = state["model"]
+        state["batches"] += 1
+        with torch.no_grad():
+            if state["batches"] == 3:
+                model[1].bias[0] += 1000
+            return model(images)
 
 
 @dataclass(frozen=True)

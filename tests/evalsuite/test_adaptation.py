@@ -4,6 +4,7 @@ import pytest
 import torch
 from _dummies.adapters import Drifting, Misshapen
 from _dummies.models import CLASSES, random_images, tiny_resnet, tiny_transformer
+from torch import nn
 
 from evalsuite import registry
 from evalsuite.adaptation import AdaptedModel, adapt
@@ -191,3 +192,15 @@ def test_what_adapters_say_of_themselves_lasts_over_resets():
         run.reset()
     assert run.facts == {"domain_changes": [1, 2, 4, 5], "unjudged": 0, "skipped": 0}
     assert adapt(tiny_resnet(), "none", random_images(4)).facts == {}
+
+
+def test_adapted_modules_are_those_that_moved_also_before_a_reset():
+    model = tiny_resnet()
+    run = adapt(model, "tent", random_images(8))
+    assert run.adapted_modules == []
+    run(random_images(8))
+    norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    assert run.adapted_modules == norms
+    run.reset()
+    assert run.adapted_modules == norms
+    assert adapted().adapted_modules == []

@@ -69,17 +69,17 @@ def test_sums_and_differences_of_what_was_spent():
     assert (a + b) - b == a
 
 
-def test_changed_parameters_counts_scalars():
+def test_changed_parameters_counts_scalars_by_parameter():
     model = tiny_resnet()
     before = copy.deepcopy(model)
-    assert changed_parameters(model, before) == 0
+    assert changed_parameters(model, before) == {}
     with torch.no_grad():
         model.bn1.weight[:3] += 1
         model.fc.bias += 1
     model.bn1.running_mean += 1
-    assert changed_parameters(model, before) == 3 + 5
+    assert changed_parameters(model, before) == {"bn1.weight": 3, "fc.bias": 5}
     model.extra = nn.Linear(2, 2)
-    assert changed_parameters(model, before) == 3 + 5 + 6
+    assert changed_parameters(model, before) == {"bn1.weight": 3, "fc.bias": 5, "extra.weight": 4, "extra.bias": 2}
 
 
 @dataclass

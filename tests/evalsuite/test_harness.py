@@ -10,10 +10,12 @@ from _dummies.studies import tiny
 from rich.console import Console
 
 from evalsuite import harness, store
+from evalsuite.collapse import CollapseWatch
 from evalsuite.errors import RequestError
 
 MEASURED = ["adapt_seconds", "forward_seconds", "quantize_seconds", "peak_bytes"]
 QUIET = Console(quiet=True)
+FULL_PRECISION = [{"method": "full_precision"}]
 
 
 def execute(study, folder, workers=1, **options):
@@ -61,6 +63,27 @@ def test_fixed_models_say_the_same_of_an_image_in_any_order(finished):
         ]
         assert np.array_equal(rows[0]["loss"], rows[1]["loss"])
         assert not np.array_equal(rows[0]["position"], rows[1]["position"])
+
+
+@pytest.mark.parametrize("reset", ["never", "collapse"])
+def test_an_adapter_that_collapses_begins_anew_where_the_stream_says_so(reset, tmp_path):
+    stream = {"protocol": "continual", "corruptions": ["clean"], "images": 48, "batch_size": 48, "rounds": 30}
+    study = tiny(adapter=[{"method": plugins.FALLING}], stream=[{**stream, "reset": reset}], quantizer=FULL_PRECISION)
+    execute(study, tmp_path)
+    run = store.load(tmp_path)
+    row = run.trials[run.trials["adapter"] == plugins.FALLING].squeeze()
+    rows = run.records[run.records["trial"] == row["trial"]].sort_values("position")
+    said = rows["prediction"].to_numpy().reshape(30, 48)
+    watch, fresh, expected = CollapseWatch(), 0, []
+    for batch in said:
+        expected.append(fresh < 2)
+        fresh += 1
+        if reset == "collapse" and watch.collapsed(batch):
+            fresh = 0
+    assert [bool(batch.any()) for batch in said] == expected
+    assert sum(expected) == (2 if reset == "never" else 6)
+    assert "collapse" in row["warnings"]
+    assert json.loads(row["adapter_facts"])["adapted_modules"] == ["1"]
 
 
 def test_adapted_models_do_not(finished):
