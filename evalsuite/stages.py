@@ -10,6 +10,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from evalsuite.environment import keep_freed_memory
 from evalsuite.errors import RequestError
 from evalsuite.materials import Workspace
 
@@ -67,6 +68,7 @@ def stage(
 def _timed(work: Callable[[S, Workspace], T], item: S, workspace: Workspace, size: int) -> tuple[T, int]:
     import torch
 
+    keep_freed_memory()
     torch.set_num_threads(workspace.threads)
     with workspace.announced():
         return work(item, workspace), size

@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 
 from evalsuite.analysis._settings import Settings, Values, differences
+from evalsuite.errors import RequestError
 from evalsuite.metrics import group_means
-from evalsuite.outcomes import Combination, Int8Array, Outcome, Outcomes, Rows
-from evalsuite.statistics import PairedTest, holm, mcnemar_exact, wilcoxon_signed_rank
+from evalsuite.outcomes import Combination, Int8Array, Outcome, Outcomes, Rows, pooled
+from evalsuite.statistics import PairedTest, holm, mcnemar_exact, resampled_worst_groups, wilcoxon_signed_rank
+from evalsuite.statistics.worst_groups import percentiles
 
 COMPARISON_COLUMNS = (
     *("task", "factor", "context", "a", "b", "test", "unit", "n", "statistic", "p", "p_holm", "p_holm_context"),
-    *("effect", "effect_name", "difference", "low", "high", "note"),
+    *("effect", "effect_name", "difference", "low", "high"),
+    *("worst_class_difference", "worst_class_low", "worst_class_high", "worst_class_p", "note"),
 )
 
 Factor = Literal["quantizer", "adapter", "adapter pair", "calibration"]
@@ -103,9 +106,10 @@ def tested_pairs(outcomes: Outcomes, pairs: list[Pair], settings: Settings) -> l
     for rows, members in outcomes.batches(
         (pair.a.task, [a for a, _ in seeds]) for pair, seeds in zip(pairs, both, strict=True)
     ):
-        gaps = differences([both[member] for member in members])
-        for member, values in zip(members, _tested(rows, gaps, settings), strict=True):
-            found[member] |= values
+        seen = [both[member] for member in members]
+        tested, worst = _tested(rows, differences(seen), settings), _worst_classes(rows, seen, settings)
+        for member, values, classes in zip(members, tested, worst, strict=True):
+            found[member] |= values | classes
     return found
 
 
@@ -127,6 +131,32 @@ def _tested(rows: Rows, gaps: Int8Array, settings: Settings) -> list[Values]:
             }
         )
     return found
+
+
+def _worst_classes(rows: Rows, pairs: list[list[tuple[Outcome, Outcome]]], settings: Settings) -> list[Values]:
+    """Compare the worst class of a with that of b; empty where some class was not shown with every seed."""
+    column: dict[tuple[int, ...], int] = {}
+    values: list[Int8Array] = []
+    places: list[int] = []
+    for pair in pairs:
+        for side in zip(*pair, strict=True):
+            key = tuple(map(id, side))
+            if key not in column:
+                column[key] = len(values)
+                values.append(pooled(side))
+            places.append(column[key])
+    code, _ = rows.group("class")
+    generator = settings.generator("worst classes", rows.task)
+    try:
+        observed, resampled = resampled_worst_groups(
+            np.column_stack(values), code, rows.image, rows.replicate, generator, draws=settings.bootstrap
+        )
+    except RequestError:
+        return [{} for _ in pairs]
+    a, b = places[::2], places[1::2]
+    names = [f"worst_class_{name}" for name in ("difference", "low", "high", "p")]
+    columns = (observed[a] - observed[b], *percentiles(resampled[:, a] - resampled[:, b]))
+    return [dict(zip(names, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _mcnemar(gaps: Int8Array) -> PairedTest:

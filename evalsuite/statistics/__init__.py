@@ -8,13 +8,20 @@ from evalsuite.statistics.aggregates import interquartile_mean, interquartile_me
 from evalsuite.statistics.intervals import Interval, paired_bootstrap, two_way_bootstrap
 from evalsuite.statistics.paired import PairedTest, cliffs_delta, holm, mcnemar_exact, wilcoxon_signed_rank
 from evalsuite.statistics.ranking import Concordance, Ranking, friedman_nemenyi, kendalls_w
-from evalsuite.statistics.worst_groups import WorstGroupNull, worst_group_null
+from evalsuite.statistics.worst_groups import (
+    WorstGroupDifference,
+    WorstGroupNull,
+    resampled_worst_groups,
+    worst_group_difference,
+    worst_group_null,
+)
 
 __all__ = [
     "Concordance",
     "Interval",
     "PairedTest",
     "Ranking",
+    "WorstGroupDifference",
     "WorstGroupNull",
     "cliffs_delta",
     "friedman_nemenyi",
@@ -25,7 +32,9 @@ __all__ = [
     "mcnemar_exact",
     "paired_bootstrap",
     "performance_profile",
+    "resampled_worst_groups",
     "two_way_bootstrap",
     "wilcoxon_signed_rank",
+    "worst_group_difference",
     "worst_group_null",
 ]

@@ -1,7 +1,8 @@
-"""What a row belongs to: codes of units and groups, and arrays of one or several columns."""
+"""What a row belongs to: codes of units and groups, arrays of one or several columns, and resampled units."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,3 +32,17 @@ def columns(values: ArrayLike, **others: ArrayLike) -> tuple[NDArray[Any], bool]
         if np.shape(other) != (len(array),):
             raise RequestError(f"{name} of shape {np.shape(other)}: expected ({len(array)},)")
     return (array[:, None], True) if array.ndim == 1 else (array, False)
+
+
+def multinomial_counts(
+    n: int, draws: int, generator: np.random.Generator, kind: type[np.floating[Any]]
+) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield how often each of n units is drawn in n draws with replacement, for some of the resamples at a time."""
+    chunk = max(1, ELEMENTS // n)
+    for start in range(0, draws, chunk):
+        stop = min(start + chunk, draws)
+        drawn = generator.integers(0, n, (stop - start, n), dtype=np.int32)
+        counts = np.empty(drawn.shape, kind)
+        for own, picked in zip(counts, drawn, strict=True):  # one resample at a time fits the processor's cache
+            own[:] = np.bincount(picked, minlength=n)
+        yield slice(start, stop), counts

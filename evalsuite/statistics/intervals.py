@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from evalsuite.errors import RequestError
 from evalsuite.metrics import FloatArray, exact_type, group_sums
-from evalsuite.statistics._units import ELEMENTS, codes, columns
+from evalsuite.statistics._units import codes, columns, multinomial_counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,20 +33,6 @@ def interval_of(
     if single:
         estimate, low, high = estimate[0], low[0], high[0]
     return Interval(np.asarray(estimate), np.asarray(low), np.asarray(high), level, unit, n)
-
-
-def _multinomial_counts(
-    n: int, draws: int, generator: np.random.Generator, kind: type[np.floating[Any]]
-) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield how often each of n units is drawn in n draws with replacement, for some of the resamples at a time."""
-    chunk = max(1, ELEMENTS // n)
-    for start in range(0, draws, chunk):
-        stop = min(start + chunk, draws)
-        drawn = generator.integers(0, n, (stop - start, n), dtype=np.int32)
-        counts = np.empty(drawn.shape, kind)
-        for own, picked in zip(counts, drawn, strict=True):  # one resample at a time fits the processor's cache
-            own[:] = np.bincount(picked, minlength=n)
-        yield slice(start, stop), counts
 
 
 def paired_bootstrap(
@@ -81,7 +65,7 @@ def paired_bootstrap(
     weighted = np.column_stack([sums, rows])
     weighted = weighted.astype(exact_type(weighted))
     means = np.empty((draws, array.shape[1]))
-    for part, counts in _multinomial_counts(n, draws, generator, weighted.dtype.type):
+    for part, counts in multinomial_counts(n, draws, generator, weighted.dtype.type):
         totals = (counts @ weighted).astype(np.float64)
         means[part] = totals[:, :-1] / totals[:, -1:]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -128,7 +112,7 @@ def two_way_bootstrap(
         )
     cells = (group_sums(array, cell, n * d) / sizes[:, None]).reshape(d, n, -1)
     means = np.empty((draws, array.shape[1]))
-    for part, counts in _multinomial_counts(n, draws, generator, np.float64):
+    for part, counts in multinomial_counts(n, draws, generator, np.float64):
         by_draw = np.stack([counts @ own for own in cells], axis=1) / n
         picked = generator.multinomial(d, np.full(d, 1 / d), size=len(counts))
         means[part] = np.einsum("bd,bdm->bm", picked, by_draw) / d

@@ -1,4 +1,4 @@
-"""Is the worst group worse than chance makes the worst of so many groups?"""
+"""Is the worst group worse than chance makes the worst of so many groups, and than another method's worst?"""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from evalsuite.errors import RequestError
 from evalsuite.metrics import COLUMNS, FloatArray, exact_type, group_means, group_sums
-from evalsuite.statistics._units import ELEMENTS, codes, columns
+from evalsuite.statistics._units import ELEMENTS, codes, columns, multinomial_counts
 
 # Measured once; they only decide which of two ways to the same distribution is taken.
 _NS_PER_DEAL, _NS_PER_CELL = 300, 80
@@ -106,6 +107,106 @@ def worst_group_null(
         n=len(image_names),
         permutations=permutations,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class WorstGroupDifference:
+    """The worst group mean of one method minus that of another, each its own group; shapes () or (M,)."""
+
+    estimate: FloatArray
+    low: FloatArray
+    high: FloatArray
+    p: FloatArray
+    level: float
+    unit: str
+    n: int
+    """Images."""
+
+
+def resampled_worst_groups(
+    values: ArrayLike,
+    groups: ArrayLike,
+    images: ArrayLike,
+    replicates: ArrayLike,
+    generator: np.random.Generator,
+    *,
+    draws: int = 10_000,
+) -> tuple[FloatArray, FloatArray]:
+    """Return the largest group mean of each column, (M,), and of the same resamples of all columns, (draws, M).
+
+    Parameters
+    ----------
+    values : (N, M), for example whether a prediction was wrong.
+    groups : (N,) group codes; every image is in one group, as with classes.
+    images : (N,) test image of the row.
+    replicates : (N,) calibration draw of the row; a group's mean is the mean of its means in the draws.
+
+    Notes
+    -----
+    Ours. Images are drawn with replacement within each group, so that a rare class keeps its size, and calibration
+    draws as a whole, where there are several. A maximum over groups is biased upwards in a resample more than in the
+    sample, but much alike for two methods on the same images, of which only the difference is to be used.
+
+    Raises RequestError if an image is in several groups, or a group lacks a calibration draw.
+    """
+    array, _ = columns(values, groups=groups, images=images, replicates=replicates)
+    (_, group), (_, image), (draw_names, draw) = codes(groups), codes(images), codes(replicates)
+    d = len(draw_names)
+    if len(np.unique(np.column_stack([image, group]), axis=0)) > image.max() + 1:
+        raise RequestError("an image is in several groups: expected groups that do not overlap, such as classes")
+    picked = generator.multinomial(d, np.full(d, 1 / d), size=draws) / d
+    observed, worst = np.full(array.shape[1], -np.inf), np.full((draws, array.shape[1]), -np.inf)
+    order = np.argsort(group, kind="stable")
+    for inside in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        names, own = codes(image[inside])
+        n = len(names)
+        cell = draw[inside] * n + own
+        sums = group_sums(array[inside], cell, d * n).reshape(d, n, -1)
+        rows = np.bincount(cell, minlength=d * n).reshape(d, n).astype(np.float64)
+        if not rows.sum(axis=1).all():
+            raise RequestError("a group lacks a calibration draw: expected every group in every one")
+        observed = np.maximum(observed, (sums.sum(axis=1) / rows.sum(axis=1)[:, None]).mean(axis=0))
+        for part, counts in multinomial_counts(n, draws, generator, np.float64):
+            mean = np.zeros((len(counts), array.shape[1]))
+            for own_sums, own_rows, share in zip(sums, rows, picked[part].T, strict=True):
+                mean += share[:, None] * (counts @ own_sums) / np.maximum(counts @ own_rows, 1)[:, None]
+            np.maximum(worst[part], mean, out=worst[part])
+    return observed, worst
+
+
+def worst_group_difference(
+    a: ArrayLike,
+    b: ArrayLike,
+    groups: ArrayLike,
+    images: ArrayLike,
+    replicates: ArrayLike,
+    generator: np.random.Generator,
+    *,
+    draws: int = 10_000,
+    level: float = 0.95,
+) -> WorstGroupDifference:
+    """Compare the worst group of two methods on the same rows: percentile interval and p, by bootstrap.
+
+    ``a`` and ``b`` are (N,) or (N, M), column against column; other arguments and the resampling are those of
+    :func:`resampled_worst_groups`. p is two-sided: twice the smaller share of resampled differences on either side
+    of 0, the sample itself counted with them. *Ours.*
+    """
+    (first, single), (second, _) = columns(a), columns(b)
+    m = first.shape[1]
+    both = np.column_stack([first, second])
+    observed, worst = resampled_worst_groups(both, groups, images, replicates, generator, draws=draws)
+    results = (observed[:m] - observed[m:], *percentiles(worst[:, :m] - worst[:, m:], level))
+    estimate, low, high, p = (np.asarray(result[0] if single else result) for result in results)
+    seeds = len(np.unique(np.asarray(replicates)))
+    unit = "image within group" + (f" x {seeds} calibration draws" if seeds > 1 else "")
+    return WorstGroupDifference(estimate, low, high, p, level, unit, len(np.unique(np.asarray(images))))
+
+
+def percentiles(resampled: FloatArray, level: float = 0.95) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return low and high ends and two-sided p, each (M,), of (draws, M) resampled differences."""
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    sides = [(1 + np.count_nonzero(side, axis=0)) / (1 + len(resampled)) for side in (resampled <= 0, resampled >= 0)]
+    return low, high, np.minimum(2 * np.minimum(*sides), 1)
 
 
 def _shuffled(

@@ -155,3 +155,69 @@ class TestWorstGroupNull:
     def test_refuses_columns_of_unequal_length(self):
         with pytest.raises(RequestError, match=r"images of shape \(2,\): expected \(3,\)"):
             statistics.worst_group_null([1, 0, 1], [0, 0, 1], [0, 1], generator())
+
+
+def two_methods(seed, gap=0.0, draws=1, images=600, classes=6):
+    """Errors of two methods alike in all classes; ``gap`` is added to the second class of the first method."""
+    draw = generator(seed)
+    image = np.tile(np.arange(images), draws)
+    label = image % classes
+    hard = np.tile(draw.beta(0.5, 1.5, images), draws)
+    a, b = (draw.random(len(image)) < np.clip(hard + extra * (label == 1), 0, 1) for extra in (gap, 0.0))
+    return a, b, label, image, np.repeat(np.arange(draws), images)
+
+
+def test_the_worst_group_difference_is_that_of_the_largest_means():
+    a, b, label, image, replicate = two_methods(0, gap=0.2, draws=3)
+    found = statistics.worst_group_difference(a, b, label, image, replicate, generator(), draws=500)
+    first, second = (max(values[label == group].mean() for group in range(6)) for values in (a, b))
+    assert found.estimate == pytest.approx(first - second)
+    assert found.low < found.estimate < found.high
+    assert found.unit == "image within group x 3 calibration draws"
+    assert found.n == 600
+
+
+def test_columns_do_not_depend_on_each_other_and_swapping_turns_the_sign():
+    a, b, *rest = two_methods(1, gap=0.1)
+    both = statistics.worst_group_difference(np.column_stack([a, b]), np.column_stack([b, a]), *rest, generator(3))
+    alone = statistics.worst_group_difference(a, b, *rest, generator(3))
+    assert both.estimate[0] == alone.estimate == -both.estimate[1]
+    assert both.low[0] == alone.low == -both.high[1]
+    assert both.p[0] == alone.p == both.p[1]
+
+
+def test_a_method_against_itself_is_no_difference():
+    a, _, *rest = two_methods(2)
+    found = statistics.worst_group_difference(a, a, *rest, generator(), draws=50)
+    assert (found.estimate, found.low, found.high, found.p) == (0, 0, 0, 1)
+
+
+def test_a_class_of_one_image_keeps_its_size():
+    label = np.array([0] * 20 + [1])
+    wrong = label.copy()
+    found = statistics.worst_group_difference(
+        wrong, 0 * wrong, label, np.arange(21), np.zeros(21), generator(), draws=100
+    )
+    assert (found.low, found.high) == (1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draws", [1, 4])
+def test_worst_group_difference_keeps_its_level_and_finds_a_planted_gap(draws):
+    def rejected(gap):
+        found = []
+        for seed in range(SIMULATIONS):
+            values = two_methods(seed, gap, draws)
+            found.append(statistics.worst_group_difference(*values, generator(seed), draws=400).p <= 0.05)
+        return np.mean(found)
+
+    assert rejected(0.0) <= MOST_REJECTIONS / SIMULATIONS
+    assert rejected(0.4) > 0.9
+
+
+def test_groups_that_overlap_or_lack_a_draw_are_refused():
+    a, b, label, image, replicate = two_methods(0, draws=2, images=12)
+    with pytest.raises(RequestError, match="an image is in several groups"):
+        statistics.worst_group_difference(a, b, replicate, image, replicate, generator())
+    with pytest.raises(RequestError, match="a group lacks a calibration draw"):
+        statistics.worst_group_difference(a, b, label, np.arange(24), np.where(label == 1, 0, replicate), generator())
