@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalsuite import registry
-from evalsuite.environment import device_name, resolve_device, versions
+from evalsuite.environment import available_cores, device_name, resolve_device, versions
 from evalsuite.errors import RequestError
 
 
@@ -37,7 +37,7 @@ def examine(data_root: str | None = None) -> list[Check]:
 
 def _device() -> Check:
     device = resolve_device("auto")
-    cores = f"{os.cpu_count()} cores"
+    cores = f"{available_cores()} cores"
     return Check("device", True, cores if device == "cpu" else f"{cores}, {device_name(device)}")
 
 

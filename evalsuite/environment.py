@@ -31,7 +31,7 @@ def hardware(device: str, threads: int) -> dict[str, Any]:
     return {
         "machine": platform.machine(),
         "processor": _processor(),
-        "cores": os.cpu_count() or 1,
+        "cores": available_cores(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(terse=True),
         "device": device_name(device),
@@ -73,6 +73,11 @@ def device_name(device: str) -> str:
     import torch
 
     return str(torch.cuda.get_device_name(device))
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use: a cluster's job often gets a part of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> bool:

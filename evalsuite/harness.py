@@ -15,7 +15,7 @@ from rich.console import Console
 from evalsuite import gate, store
 from evalsuite.corruptions.constants import choose
 from evalsuite.domain_images import DomainImages, domain_images, trim
-from evalsuite.environment import hardware, resolve_device, versions
+from evalsuite.environment import available_cores, hardware, resolve_device, versions
 from evalsuite.errors import Refused, RequestError
 from evalsuite.evaluation import Evaluator
 from evalsuite.examples import keep_examples
@@ -123,7 +123,7 @@ def execute(
     checked = study if isinstance(study, Study) else read(study, overrides)
     if workers < 0:
         raise RequestError(f"workers = {workers}: expected at least 1, or 0 for one a core")
-    cores = os.cpu_count() or 1
+    cores = available_cores()
     workers = workers or cores
     threads = max(1, cores // workers)
     root = data_root or os.environ.get("EVALSUITE_DATA")

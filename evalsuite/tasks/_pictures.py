@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from evalsuite.environment import available_cores
 from evalsuite.errors import RequestError
 from evalsuite.files import replacing
 from evalsuite.hashing import digest
@@ -144,6 +145,6 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> UInt8Array:
 def _prepared(files: Sequence[Path], preparation: Preparation) -> Iterator[UInt8Array]:
     remaining = iter(files)
     import_torchvision()  # not from several threads at once
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+    with ThreadPoolExecutor(max_workers=available_cores()) as threads:
         while batch := list(islice(remaining, _TOGETHER)):
             yield from threads.map(preparation.of, batch)

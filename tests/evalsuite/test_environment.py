@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from evalsuite.environment import keep_freed_memory
+from evalsuite.environment import available_cores, hardware, keep_freed_memory
 
 GIVEN_BACK = """
 import sys
@@ -45,3 +45,16 @@ def test_an_allocator_that_the_user_has_set_is_left_alone(monkeypatch):
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert not keep_freed_memory()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes are not bound to cores here")
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5})
+    assert available_cores() == 1
+    assert hardware("cpu", 1)["cores"] == 1
+
+
+def test_without_a_way_to_ask_all_cores_count(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert available_cores() == 7
