@@ -5,8 +5,13 @@ from pathlib import Path
 _here = Path(__file__).parent
 
 ablation = _here / "ablation.toml"
+adaptation = _here / "adaptation.toml"
+adapters = _here / "adapters.toml"
 cifar10 = _here / "cifar10.toml"
 continual = _here / "continual.toml"
 quick = _here / "quick.toml"
 reliability = _here / "reliability.toml"
 reliability_small = _here / "reliability_small.toml"
+ttaq = _here / "ttaq.toml"
+zoa = _here / "zoa.toml"
+zoa_transformer = _here / "zoa_transformer.toml"
