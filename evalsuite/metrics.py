@@ -30,6 +30,19 @@ class WorstGroup:
     """Rows in the group."""
 
 
+@dataclass(frozen=True)
+class ChangeDetection:
+    """How well an adapter saw that the domain changed, in batches."""
+
+    hits: int
+    """Changes that were reported in time."""
+    changes: int
+    alarms: int
+    """Reports where nothing had changed."""
+    others: int
+    """Judged batches where nothing had changed."""
+
+
 def _rows(**arrays: ArrayLike) -> tuple[NDArray[Any], ...]:
     found = tuple(np.asarray(array) for array in arrays.values())
     if len({array.shape for array in found}) > 1 or found[0].ndim != 1 or found[0].size == 0:
@@ -110,6 +123,57 @@ def forgetting(errors: ArrayLike) -> FloatArray:
         raise RequestError(f"errors of shape {table.shape}: expected (rounds, domains) of at least two rounds")
     lost: FloatArray = table[-1] - table[:-1].min(axis=0)
     return lost
+
+
+def change_detection(
+    domain: ArrayLike,
+    starts: ArrayLike,
+    reported: ArrayLike,
+    judged: ArrayLike | None = None,
+    *,
+    within: int = 1,
+) -> ChangeDetection:
+    """Count the changes of domain along a stream that were reported in time, and the false alarms.
+
+    The domain changes with every batch, but the first, that shows a domain of which the batch before it has no image. A
+    hit is a report in one of the ``within`` batches from there on, the next change excluded; every other report is a
+    false alarm. The definitions are ours.
+
+    Parameters
+    ----------
+    domain : (T,) each image's domain, in stream order.
+    starts : (B,) position at which each batch begins, rising from 0.
+    reported : numbers of the batches, from 0, with which a change was reported.
+    judged : (B,) whether the batch was judged at all, by default all; the first never counts. A change in batches that
+        were not judged is missed.
+    within : batches that a report may take.
+
+    Raises
+    ------
+    RequestError
+        If ``starts`` do not rise from 0 within the stream, ``judged`` has another length, or ``within`` is below 1.
+    """
+    shown, first = np.asarray(domain), np.asarray(starts, np.int64)
+    if len(first) == 0 or first[0] != 0 or (np.diff(first) <= 0).any() or first[-1] >= len(shown) or within < 1:
+        raise RequestError(
+            f"{len(first)} batches of {len(shown)} images, within {within}: expected starts that rise from 0 within "
+            "the stream, and within 1 or more"
+        )
+    looked = np.ones(len(first), np.bool_) if judged is None else np.array(judged, np.bool_)
+    if looked.shape != first.shape:
+        raise RequestError(f"judged {looked.shape}: expected {first.shape}, a flag for each batch")
+    looked[0] = False
+    batches = [set(batch.tolist()) for batch in np.split(shown, first[1:])]
+    begins = [number for number in range(1, len(batches)) if batches[number] - batches[number - 1]]
+    told = np.zeros(len(first), np.bool_)
+    told[np.asarray(reported, np.int64)] = True
+    in_time, hits = np.zeros(len(first), np.bool_), 0
+    for number, following in zip(begins, [*begins[1:], len(first)], strict=True):
+        window = slice(number, min(number + within, following))
+        in_time[window] = True
+        hits += bool(told[window].any())
+    others = looked & ~in_time
+    return ChangeDetection(hits, len(begins), int(np.count_nonzero(told & others)), int(np.count_nonzero(others)))
 
 
 def exact_type(values: NDArray[Any]) -> type[np.float32 | np.float64]:

@@ -217,7 +217,11 @@ class StreamProtocol(Protocol):
 
 
 class Figure(Protocol):
-    """A figure of a report: ``data`` is all that ``draw`` sees, and what the CSV beside the picture holds."""
+    """A figure of a report: ``data`` is all that ``draw`` sees, and what the CSV beside the picture holds.
+
+    Optional method ``pages(data)``: the data cut into a list of frames, where one printed page has no room for all of
+    it; each is drawn by itself.
+    """
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return the numbers to draw; an empty frame if the run has nothing for this figure."""

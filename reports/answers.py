@@ -1,6 +1,6 @@
-"""Answers to the reliability study's questions, in sentences made from the numbers.
+"""Answers to the questions of a reliability study and of an adaptation study, in sentences made from the numbers.
 
-The questions are those of Yuan et al., arXiv 2303.13003; how they are answered is ours.
+The first three questions are those of Yuan et al., arXiv 2303.13003; how they are answered is ours.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import pandas as pd
 
 from evalsuite.statistics import holm
 from evalsuite.store import Run
+from reports.adaptation import adaptation
+from reports.adaptation_answers import QUESTION, of_adapters
 from reports.calibration import calibration_sets, effects
 from reports.draws import worst_classes
 from reports.evidence import LEVEL, Evidence
@@ -42,11 +44,13 @@ class Answers:
 
 
 def answer(run: Run, evidence: Evidence) -> Answers:
-    """Answer what the run can: calibration sets against the first one, quantizers of equal bits against each other.
+    """Answer what the run can.
 
-    Without adaptation, in each task's first stream. There is no answer where the run has one set and one quantizer.
+    Calibration sets against the first one and quantizers of equal bits against each other, without adaptation, in
+    each task's first stream; adapters against none, on every network and stream. There is no answer where the run has
+    one set, one quantizer and no adapter.
     """
-    changed, compared = effects(run), paradigms(run, evidence)
+    changed, compared, adapted = effects(run), paradigms(run, evidence), adaptation(run)
     chosen = changed["factor"].isin(CHOSEN)
     rows = evidence.methods.merge(worst_classes(run).drop(columns="worst_class"), on=KEYS, how="left")
     rows = rows.merge(calibration_sets(run)[["task", "calibration_label", "level"]], on=["task", "calibration_label"])
@@ -56,8 +60,9 @@ def answer(run: Run, evidence: Evidence) -> Answers:
         _answer("Does the choice of the calibration paradigm matter?", _of_paradigms, compared, rows, facts),
         _answer("Do augmentation and sampling of the calibration set help?", _of_sets, changed[chosen], rows, facts),
     ]
-    answers = tuple(each for each in found if each.tasks)
-    return Answers(answers, _note(evidence, bool(len(changed))) if answers else "")
+    tasks = [(str(task), tuple(of_adapters(own))) for task, own in adapted.groupby("task", sort=False)]
+    answers = tuple(each for each in (*found, Answer(QUESTION, tuple(tasks))) if each.tasks)
+    return Answers(answers, _note(evidence, len(changed) > 0, len(compared) > 0, len(adapted) > 0) if answers else "")
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,8 @@ def _of_sets(changed: pd.DataFrame, rows: pd.DataFrame, facts: _Facts) -> Iterat
     unclear = len(changed) - len(shown)
     yield (
         f"Against {readable(changed['first'].iloc[0])}, {count(sets, 'other set')} on {count(networks, 'network')}, "
-        f"{count(len(changed), 'comparison')}: the mean error rises in {len(harm)}, falls in {len(help_)}, and for "
-        f"{unclear} there is no evidence of a change."
+        f"{count(len(changed), 'comparison')}: the mean error rises in {len(harm) or 'none'}, falls in "
+        f"{len(help_) or 'none'}, and for {unclear or 'none'} there is no evidence of a change."
     )
     yield from _too_few_domains(changed)
     yield _extreme(changed, harm, "raises", "harmful")
@@ -221,7 +226,6 @@ def _same_class(rows: pd.DataFrame) -> Iterator[str]:
     """Say whether calibration draws agree on the worst class."""
     known = rows[rows["times"].notna()]
     if known.empty:
-        yield "There is one calibration draw: whether the same class is worst in every draw cannot be said."
         return
     always = int((known["times"] == known["draws"]).sum())
     draws = _range(known["draws"].astype(int))
@@ -255,11 +259,12 @@ def _of_paradigms(compared: pd.DataFrame, rows: pd.DataFrame, facts: _Facts) -> 
                 worse.append(f"{size} ({interval(found.low, found.high)}; {p_value(found.p)})")
             else:
                 unclear.append(str(row.quantizer_label))
-        text = f"At {bits}, {best.quantizer_label} has the lowest mean error of {len(own)}, {percent(best.error)}"
+        text = f"Of {len(own)} quantizers at {bits}, {best.quantizer_label} has the lowest mean error, "
+        text += percent(best.error)
         if worse:
             text += f"; worse: {listed(worse)}"
         if unclear:
-            text += f"; no evidence that {listed(unclear, 'or')} {'is' if len(unclear) == 1 else 'are'} worse"
+            text += f"; no evidence that {listed(unclear, 'or')} is worse"
         yield text + "."
     ordered = compared.sort_values("worst_drop_class_value", kind="stable")
     for row in each_row(ordered.iloc[[0, -1]]):
@@ -274,7 +279,6 @@ def _of_paradigms(compared: pd.DataFrame, rows: pd.DataFrame, facts: _Facts) -> 
 def _draws(rows: pd.DataFrame) -> Iterator[str]:
     known = rows[rows["times"].notna() & rows["stability_class"].notna()]
     if known.empty:
-        yield "There is one calibration draw: whether the same class is worst in every draw cannot be said."
         return
     always = int((known["times"] == known["draws"]).sum())
     draws = _range(known["draws"].astype(int))
@@ -295,20 +299,29 @@ def _extremes(values: pd.Series) -> tuple[Any, Any]:
     return values.idxmin(), values.idxmax()
 
 
-def _note(evidence: Evidence, sets: bool) -> str:
+def _note(evidence: Evidence, sets: bool, quantizers: bool, adapters: bool) -> str:
     units = [str(unit) for unit in evidence.summary["unit"].dropna().unique()]
     crossed = [unit.partition(" x ")[2] for unit in units if " x " in unit]
     if crossed:
         covers = f"test images and {listed(crossed)}"
     else:
-        covers = "test images alone: how much results vary from one calibration draw to another is in no interval"
-    text = (
-        "Networks without adaptation, in each task's first stream. A change is called one where p < 0.05 and its 95 % "
-        f"interval excludes 0; intervals are paired bootstrap over {covers}. "
-    )
-    if sets:
-        text += "For calibration sets, p is corrected by Holm over the sets of one network (p_holm_context). "
-    return text + (
-        "For quantizers, over the pairs with the same calibration set, adapter and stream; for worst classes, over the "
-        "combinations that the sentence counts."
-    )
+        covers = (
+            "test images alone: with one calibration draw, how much results vary from draw to draw is in no interval, "
+            "and whether the same class is worst in every draw cannot be said"
+        )
+    families = {
+        "the calibration sets of one network": sets,
+        "the quantizers with the same calibration set, adapter and stream": quantizers,
+        "the adapters of one network on one stream": adapters,
+    }
+    parts = [
+        "A change is called one where p < 0.05 and its 95 % interval excludes 0; intervals are paired bootstrap over "
+        f"{covers}.",
+        f"p is corrected by Holm over {listed([name for name, asked in families.items() if asked])} (p_holm_context)"
+        + ("; for worst classes, over the combinations that the sentence counts." if sets or quantizers else "."),
+    ]
+    if sets or quantizers:
+        parts.append("Calibration sets and quantizers are compared without adaptation, in each task's first stream.")
+    if adapters:
+        parts.append("Times are those of simulated quantization: compare them only with each other.")
+    return " ".join(parts)

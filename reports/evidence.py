@@ -31,7 +31,7 @@ class Comparison:
     low: float
     high: float
     p: float
-    """Holm-corrected: ``p_holm`` of ``comparisons.csv``, or ``p_holm_context`` where that was asked for."""
+    """Holm-corrected: ``p_holm`` of ``comparisons.csv`` or, for one question alone, ``p_holm_context``."""
     n: int
     """Domains that the test used."""
     note: str = ""
@@ -76,10 +76,13 @@ class Evidence:
         return self.analysis.rankings
 
     def against_unadapted(self, method: Any, unadapted: str) -> Comparison | None:
-        """Compare a row of ``methods`` with the same network without adaptation; None if nothing did."""
+        """Compare a row of ``methods`` with the same network without adaptation; None if nothing did.
+
+        p is corrected for the adapters of this network on this stream.
+        """
         context = f"quantizer {method.quantizer_label}, calibration {method.calibration_label}, "
         context += f"stream {method.stream_label}"
-        return self._find("adapter", method.task, context, method.adapter_label, unadapted)
+        return self._within_context("adapter", method.task, context, method.adapter_label, unadapted)
 
     def against_quantizer(self, method: Any, other: str, *, within: bool = False) -> Comparison | None:
         """Compare a row of ``methods`` with another quantizer under the same calibration set, adapter and stream.
@@ -88,12 +91,12 @@ class Evidence:
         """
         context = f"calibration {method.calibration_label}, adapter {method.adapter_label}, "
         context += f"stream {method.stream_label}"
-        found = self._find("quantizer", method.task, context, method.quantizer_label, other)
-        if found is None or not within:
-            return found
-        return replace(
-            found, p=self._within[("quantizer", method.task, context, *sorted((method.quantizer_label, other)))]
-        )
+        find = self._within_context if within else self._find
+        return find("quantizer", method.task, context, method.quantizer_label, other)
+
+    def _within_context(self, factor: str, task: str, context: str, a: str, b: str) -> Comparison | None:
+        found = self._find(factor, task, context, a, b)
+        return found and replace(found, p=self._within[(factor, task, context, *sorted((a, b)))])
 
     def _find(self, factor: str, task: str, context: str, a: str, b: str) -> Comparison | None:
         found = self._by_pair.get((factor, task, context, a, b))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,40 @@ GAP = 0.35
 _PAD = 0.06  # between a label and what it labels, inches
 _WRAP = 20  # characters on one line of a network's label
 _LINE = 0.12  # height of a line, inches
+_TITLE = 8 / 7  # size of a title's text against the other text
+_HINTED = 1.03  # what hinting adds to a text at most, at the resolution of the PNG files
+
+
+def pages(data: pd.DataFrame, height: Callable[[pd.DataFrame], float], *cuts: Sequence[str]) -> list[pd.DataFrame]:
+    """Cut what would be taller than a printed page into pages, as much as fits on each.
+
+    Parameters
+    ----------
+    height : inches that the figure of some data takes.
+    cuts : columns whose combinations may come apart, the most welcome cut first; the next is for what is still too
+        tall.
+    """
+    if not cuts or height(data) <= style.TALL:
+        return [data]
+    whole: list[list[pd.DataFrame]] = [[]]
+    for _, own in data.groupby(list(cuts[0]), sort=False, dropna=False):
+        if whole[-1] and height(pd.concat([*whole[-1], own])) > style.TALL:
+            whole.append([])
+        whole[-1].append(own)
+    return [page for parts in whole for page in pages(pd.concat(parts), height, *cuts[1:])]
+
+
+def title(text: str, inches: float) -> str:
+    """Break a panel's title into lines that fit above it; each line of ``text`` by itself."""
+    return "\n".join(line for each in text.splitlines() for line in _fitting(each, inches / _TITLE))
+
+
+def _fitting(text: str, inches: float) -> list[str]:
+    lines, width = [text], len(text)
+    while text_width(lines, bold=True) > inches and width > 8:
+        width -= 1
+        lines = textwrap.wrap(text, width, break_long_words=False)
+    return lines
 
 
 def panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
@@ -46,6 +80,11 @@ def size(axes: Axes) -> tuple[float, float]:
     return place.width * figure.get_figwidth(), place.height * figure.get_figheight()
 
 
+def grid_height(panels: int, height: float) -> float:
+    """Return the height in inches of the figure that :func:`grid` makes."""
+    return height * (1 if panels == 1 else -(-panels // 2))
+
+
 def grid(panels: int, height: float, *, wide: bool = False) -> tuple[Figure, list[Axes]]:
     """Return a figure of so many panels, each as wide as a column of print unless it is alone and ``wide``.
 
@@ -54,7 +93,7 @@ def grid(panels: int, height: float, *, wide: bool = False) -> tuple[Figure, lis
     across = 1 if panels == 1 else 2
     down = -(-panels // across)
     width = style.PAGE if wide or across == 2 else style.COLUMN
-    figure = MatplotlibFigure(figsize=(width, height * down), layout="constrained")
+    figure = MatplotlibFigure(figsize=(width, grid_height(panels, height)), layout="constrained")
     places = figure.subplots(down, across, squeeze=False).ravel().tolist()
     for axes in places[panels:]:
         axes.remove()
@@ -64,13 +103,21 @@ def grid(panels: int, height: float, *, wide: bool = False) -> tuple[Figure, lis
 def legend_below(axes: Axes, width: float = style.COLUMN, handles: Sequence[Any] | None = None) -> None:
     """Explain a panel's lines below its label, in as many columns as ``width`` inches have room for."""
     found = axes.get_legend_handles_labels()[0] if handles is None else handles
-    columns = int((width - 0.4) / (text_width([str(each.get_label()) for each in found]) + 0.36))
-    columns = max(1, min(columns, len(found)))
+    widths = [text_width([str(each.get_label())]) + 0.36 for each in found]
+    columns = next((n for n in range(len(found), 1, -1) if _across(widths, n) <= width - 0.2), 1)
     figure = axes.get_figure(root=True)
     assert figure is not None
     below = axes.transAxes + ScaledTranslation(-0.1, -0.34, figure.dpi_scale_trans)
     style: dict[str, Any] = {"loc": "upper left", "columnspacing": 1.0, "ncols": columns}
     axes.legend(handles=found, bbox_to_anchor=(0, 0), bbox_transform=below, **style)
+
+
+def _across(widths: list[float], columns: int) -> float:
+    """Return the width of entries that fill one column after the other, as matplotlib does."""
+    rows, longer = divmod(len(widths), columns)
+    sizes = [rows + 1] * longer + [rows] * (columns - longer)
+    ends = np.cumsum(sizes).tolist()
+    return sum(max(widths[end - size : end]) for size, end in zip(sizes, ends, strict=True))
 
 
 def text_width(texts: list[str], *, bold: bool = False) -> float:
@@ -82,7 +129,7 @@ def text_width(texts: list[str], *, bold: bool = False) -> float:
 
 @functools.lru_cache(maxsize=1024)
 def _line_width(line: str, font: FontProperties) -> float:
-    return TextPath((0, 0), line, prop=font).get_extents().width / 72
+    return _HINTED * float(TextPath((0, 0), line, prop=font).get_extents().width) / 72
 
 
 @dataclass(frozen=True)

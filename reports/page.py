@@ -22,6 +22,7 @@ from evalsuite.files import write_text
 from evalsuite.plugins import Figure
 from evalsuite.store import Run
 from reports import style
+from reports.adaptation import adaptation
 from reports.answers import answer
 from reports.evidence import evidence
 from reports.page_tables import missing_table, result_tables
@@ -50,15 +51,24 @@ _FIRST = (
 
 
 @dataclass(frozen=True)
+class _Sheet:
+    """A printed page of a figure."""
+
+    name: str
+    """Of its files, without the ending."""
+    alt: str
+    source: str
+    width: float
+
+
+@dataclass(frozen=True)
 class _Picture:
     """A figure as the page shows it."""
 
     name: str
     title: str
     caption: str
-    alt: str
-    source: str
-    width: float
+    sheets: list[_Sheet]
 
 
 def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Path | None = None) -> Path:
@@ -118,21 +128,30 @@ def _draw(name: str, figure: Figure, run: Run, folder: Path) -> _Picture | None:
         return None
     stem = re.sub(r"[^\w.-]+", "_", name.rpartition(":")[2])
     write_text(folder / f"{stem}.csv", data.to_csv(index=False))
-    with style.applied():
-        drawing = figure.draw(data)
-        for suffix in ("pdf", "png"):
-            style.save(drawing, folder / f"{stem}.{suffix}")
-        source = base64.b64encode(style.svg(drawing)).decode()
     title, _, caption = (inspect.getdoc(type(figure)) or name).partition("\n\n")
-    caption = " ".join(caption.split())
-    return _Picture(
-        name=stem,
-        title=" ".join(title.split()),
-        caption=caption,
-        alt=f"{title} {caption.partition('. ')[0]} All numbers are in figures/{stem}.csv.",
-        source=f"data:image/svg+xml;base64,{source}",
-        width=drawing.get_figwidth() * _REM_PER_INCH,
-    )
+    title, caption = " ".join(title.split()), " ".join(caption.split())
+    alt = f"{title} {caption.partition('. ')[0]} All numbers are in figures/{stem}.csv."
+    sheets = []
+    with style.applied():
+        pages = figure.pages(data) if hasattr(figure, "pages") else [data]
+        for number, part in enumerate(pages, start=1):
+            drawing, own = figure.draw(part), stem if number == 1 else f"{stem}_{number}"
+            for suffix in ("pdf", "png"):
+                style.save(drawing, folder / f"{own}.{suffix}")
+            source = f"data:image/svg+xml;base64,{base64.b64encode(style.svg(drawing)).decode()}"
+            said = alt if len(pages) == 1 else f"{alt} Page {number} of {len(pages)}."
+            sheets.append(_Sheet(own, said, source, drawing.get_figwidth() * _REM_PER_INCH))
+    _remove_pages(folder, stem, len(pages))
+    return _Picture(stem, title, caption, sheets)
+
+
+def _remove_pages(folder: Path, stem: str, pages: int) -> None:
+    """Remove the pages beyond ``pages`` that an earlier report of the same run left."""
+    number = pages + 1
+    while left := [file for suffix in ("pdf", "png") if (file := folder / f"{stem}_{number}.{suffix}").is_file()]:
+        for file in left:
+            file.unlink()
+        number += 1
 
 
 def _render(run: Run, pictures: list[_Picture], omitted: list[str]) -> str:
@@ -156,7 +175,7 @@ def _render(run: Run, pictures: list[_Picture], omitted: list[str]) -> str:
         verdict=judge(run, found),
         figures=pictures,
         omitted=omitted,
-        tables=result_tables(found),
+        tables=result_tables(found, adaptation(run)),
         missing=missing_table(run),
         unfinished=_unfinished(run),
         warnings=_warnings(run.trials),
@@ -200,8 +219,15 @@ def _environment(study: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]
     tables = [("Versions", study["versions"]), ("Hardware", study["hardware"])]
     tables += [(f"Task {task}", _task_facts(facts)) for task, facts in study["tasks"].items()]
     return [
-        (title, [(key.replace("_", " "), _plain(value)) for key, value in facts.items()]) for title, facts in tables
+        (title, [_fact(key, value) for key, value in facts.items() if value not in ("", {}, [], None)])
+        for title, facts in tables
     ]
+
+
+def _fact(key: str, value: Any) -> tuple[str, str]:
+    if key.endswith("_bytes"):
+        return key.removesuffix("_bytes").replace("_", " "), f"{value / 2**30:.1f} GiB"
+    return key.replace("_", " "), _plain(value)
 
 
 def _task_facts(facts: dict[str, Any]) -> dict[str, Any]:

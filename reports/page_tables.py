@@ -13,6 +13,8 @@ from reports.evidence import Evidence
 from reports.methods import each_row, labelled, readable
 from reports.wording import NOTHING, count, is_missing, number
 
+_TESTS = {"wilcoxon": "Wilcoxon", "mcnemar": "McNemar"}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -98,11 +100,23 @@ def _group(label: str, field: str) -> Column:
     return Column(label, cell)
 
 
-def _units(label: str) -> Column:
-    """How many of what a test used: 15 domains."""
+def _units(label: str, test: str = "") -> Column:
+    """How many of what a test used: 15 domains; ``test``: the field that names it."""
 
     def cell(row: Any) -> Cell:
-        return Cell(count(int(row.n), row.unit), repr(float(row.n)))
+        used = count(int(row.n), row.unit)
+        name = _TESTS.get(getattr(row, test), getattr(row, test)) if test else ""
+        return Cell(f"{name}, {used}" if name else used, repr(float(row.n)))
+
+    return Column(label, cell, numeric=True)
+
+
+def _of(label: str, field: str, total: str) -> Column:
+    """How many of how many."""
+
+    def cell(row: Any) -> Cell:
+        own, most = int(getattr(row, field)), int(getattr(row, total))
+        return Cell(f"{own:,} of {most:,}", repr(own / most))
 
     return Column(label, cell, numeric=True)
 
@@ -115,8 +129,12 @@ def _method(frame: pd.DataFrame) -> list[Column]:
     return [_text(label, field) for label, field in names]
 
 
-def result_tables(evidence: Evidence) -> list[Table]:
-    """Return the tables of mean errors, worst classes, worst domains, comparisons, rankings (if any) and costs."""
+def result_tables(evidence: Evidence, adapted: pd.DataFrame) -> list[Table]:
+    """Return the tables of mean errors, worst classes, worst domains, adaptation and costs, comparisons, rankings.
+
+    ``adapted`` is :func:`reports.adaptation.adaptation`; without a row there is no table of adaptation and costs, and
+    without a test no table of rankings.
+    """
     methods = evidence.methods
     worst = [_worst(evidence, group) for group in ("class", "domain")]
     mean = _table(
@@ -134,7 +152,33 @@ def result_tables(evidence: Evidence) -> list[Table]:
         methods,
     )
     ranked = [_rankings(evidence)] if evidence.rankings["p"].notna().any() else []
-    return [mean, *worst, _comparisons(evidence), *ranked, _costs(methods)]
+    adaptation = [_adaptation(adapted), _costs(methods)] if len(adapted) else []
+    return [mean, *worst, *adaptation, _comparisons(evidence), *ranked]
+
+
+def _adaptation(adapted: pd.DataFrame) -> Table:
+    changes = [
+        _number("Changes seen (%)", "hit_rate", scale=100),
+        _number("False alarms (%)", "false_alarm_rate", scale=100),
+    ]
+    return _table(
+        "adaptation",
+        "Adaptation against none",
+        "Error of each adapter against the same network without adaptation, in points with a 95 % interval; p by Holm "
+        "over the adapters of one network on one stream; trials that collapsed; and, of adapters that look for changes "
+        "of domain, the share that they saw at once and the share of other batches with a false alarm.",
+        [
+            *_method(adapted),
+            _number("Without (%)", "unadapted_error", scale=100),
+            _number("With (%)", "error", scale=100),
+            _between("Change (points)", "difference", "low", "high"),
+            _p("p (Holm)", "p"),
+            _number("Time, none = 1", "seconds_ratio"),
+            _of("Collapsed", "collapsed", "trials"),
+            *(changes if adapted["hit_rate"].notna().any() else []),
+        ],
+        adapted,
+    )
 
 
 def _worst(evidence: Evidence, group: str) -> Table:
@@ -170,15 +214,13 @@ def _comparisons(evidence: Evidence) -> Table:
             _text("First", "a"),
             _text("Second", "b"),
             _text("Task", "task"),
-            _text("Both have", "context"),
+            _text("Both have", "context", wide=True),
             _between("Difference (points)", "difference", "low", "high"),
-            _text("Test", "test"),
-            _units("Over"),
-            _p("p", "p"),
-            _p("p (Holm)", "p_holm"),
+            _units("Test", "test"),
+            _p("p (Holm, all)", "p_holm"),
             _p("p (Holm, rest in common)", "p_holm_context"),
             _number("Effect", "effect", digits=2),
-            _text("Note", "note"),
+            _text("Note", "note", wide=True),
         ],
         evidence.comparisons,
     )
@@ -194,7 +236,7 @@ def _rankings(evidence: Evidence) -> Table:
         [
             _text("Method", "method"),
             _text("Task", "task"),
-            _text("All have", "context"),
+            _text("All have", "context", wide=True),
             _number("Mean rank", "mean_rank", digits=2),
             _number("Error (%)", "error", scale=100),
             _number("Critical difference", "critical_difference", digits=2),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 from matplotlib.figure import Figure
@@ -17,6 +18,8 @@ COLUMN = 3.4
 """Width of one column of a two-column paper, inches."""
 PAGE = 7.0
 """Width of both columns, inches."""
+TALL = 9.0
+"""Height of a printed page, inches: what is taller goes on several."""
 
 INK = "#262626"
 MUTED = "#8c8c8c"
@@ -28,21 +31,27 @@ ALERT = "#D55E00"
 # it is the unadapted network in every figure.
 _COLOURS = ("#404040", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LINES: tuple[Any, ...] = ("-", (0, (6, 1)), (0, (1, 1)))
 
 _STYLE = Path(__file__).with_name("style.mplstyle")
 
 
 @dataclass(frozen=True)
 class Look:
-    """Colour and marker of one adapter, the same in every figure; the marker alone tells it apart in grey."""
+    """Colour, marker and line of one method, the same in every figure; the marker alone tells it apart in grey."""
 
     colour: str
     marker: str
+    line: Any = "-"
 
 
 def look(order: int) -> Look:
-    """Return the look of the adapter at place ``order`` of the study (0: unadapted); 42 places differ."""
-    return Look(_COLOURS[order % len(_COLOURS)], _MARKERS[order % len(_MARKERS)])
+    """Return the look of the method at place ``order`` of the study (0: unadapted); 42 places differ.
+
+    A colour that comes again has another line, for lines are seen before their markers.
+    """
+    line = _LINES[order // len(_COLOURS) % len(_LINES)]
+    return Look(_COLOURS[order % len(_COLOURS)], _MARKERS[order % len(_MARKERS)], line)
 
 
 def luminance(colour: tuple[float, ...]) -> float:

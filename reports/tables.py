@@ -10,6 +10,7 @@ import pandas as pd
 
 from evalsuite.files import write_text
 from evalsuite.store import Run
+from reports.adaptation import adaptation
 from reports.evidence import LEVEL, Evidence
 from reports.methods import each_row, labelled, readable
 from reports.wording import MINUS, is_missing, number
@@ -26,13 +27,19 @@ _NOTHING = "--"
 
 
 def write_tables(run: Run, evidence: Evidence, folder: Path) -> None:
-    """Write ``mean_error``, ``worst_group`` and ``rankings`` as ``.tex`` and ``.csv`` into a folder."""
-    mean, worst, ranked = mean_error(run, evidence), worst_group(evidence), rankings(evidence)
-    for name, table, text in (
+    """Write ``mean_error``, ``worst_group``, ``rankings`` and, where there are adapters, ``adaptation``.
+
+    Each as ``.tex`` and ``.csv`` into a folder.
+    """
+    mean, worst, ranked, adapted = mean_error(run, evidence), worst_group(evidence), rankings(evidence), adaptation(run)
+    tables = [
         ("mean_error", mean, mean_error_tex(mean)),
         ("worst_group", worst, worst_group_tex(worst)),
         ("rankings", ranked, rankings_tex(ranked)),
-    ):
+    ]
+    if len(adapted):
+        tables.append(("adaptation", adapted, adaptation_tex(adapted)))
+    for name, table, text in tables:
         write_text(folder / f"{name}.csv", table.to_csv(index=False))
         write_text(folder / f"{name}.tex", text)
 
@@ -93,7 +100,8 @@ def mean_error_tex(table: pd.DataFrame) -> str:
         r"Mean error in \% with the half-width of its 95\,\% bootstrap interval over test images. "
         r"\textbf{Bold}: lowest in its column of the quantizers with equal bits and calibration set; $\dagger$: not "
         r"shown to differ from that one; $\ast$: shown to differ from the same network without adaptation. Shown: "
-        r"Wilcoxon over domains, Holm-corrected $p < 0.05$, and an interval of the difference without 0."
+        r"Wilcoxon over domains, Holm-corrected $p < 0.05$ (for $\ast$ over the adapters of the row), and an interval "
+        r"of the difference without 0."
     )
     head = [_line(["Network", *map(escape, adapters)])]
     return _float("mean_error", caption, "l" + "r" * len(adapters), head, blocks)
@@ -144,7 +152,7 @@ def worst_group_tex(table: pd.DataFrame) -> str:
 def _group_cells(row: Any, group: str) -> list[str]:
     def rate(column: str) -> str:
         value = getattr(row, column.format(group))
-        return _NOTHING if is_missing(value) else number(value * 100).replace(MINUS, "$-$")
+        return _NOTHING if is_missing(value) else _signed(number(value * 100))
 
     def name(column: str) -> str:
         value = getattr(row, column.format(group))
@@ -161,6 +169,51 @@ def _group_cells(row: Any, group: str) -> list[str]:
         rate("worst_drop_{}_null"),
         rf"\textbf{{{shown}}}" if p < LEVEL else shown,
     ]
+
+
+def adaptation_tex(table: pd.DataFrame) -> str:
+    """Return the LaTeX of :func:`reports.adaptation.adaptation`: a block per task and stream, a row per method."""
+    blocks = []
+    for (task, stream), own in table.groupby(["task", "stream_label"], sort=False):
+        first = own["network"] != own["network"].shift()
+        rows = [
+            [escape(row.network) if named else "", *_adaptation_cells(row)]
+            for row, named in zip(each_row(own), first, strict=True)
+        ]
+        blocks.append((f"{escape(str(task))}, stream {escape(str(stream))}", rows))
+    caption = (
+        r"Adaptation against none. Error in \% without and with the adapter; change in points with its 95\,\% "
+        r"bootstrap interval; $p$: Wilcoxon over domains or McNemar over images, Holm-corrected over the adapters of "
+        r"one network on one stream, bold where a change is shown; passes per batch; time, 1 without adaptation; "
+        r"collapsed trials; changes of domain seen with their first batch, and false alarms in other batches, in \%."
+    )
+    names = ["Network", "Adapter", "without", "with", "change", "", "$p$", "fwd", "bwd", "time", "coll."]
+    return _float("adaptation", caption, "llrrrlrrrrrrr", [_line([*names, "seen", "false"])], blocks)
+
+
+def _adaptation_cells(row: Any) -> list[str]:
+    def rate(value: float) -> str:
+        return _NOTHING if is_missing(value) else _signed(number(value * 100))
+
+    shown = _NOTHING if is_missing(row.p) else r"$<$0.001" if row.p < 0.001 else f"{row.p:.3f}"
+    return [
+        escape(row.adapter_label),
+        rate(row.unadapted_error),
+        rate(row.error),
+        rate(row.difference),
+        "" if is_missing(row.low) else rf"{{\scriptsize {rate(row.low)} to {rate(row.high)}}}",
+        rf"\textbf{{{shown}}}" if row.p < LEVEL and row.low * row.high > 0 else shown,
+        number(row.forwards_per_batch),
+        number(row.backwards_per_batch),
+        _NOTHING if is_missing(row.seconds_ratio) else number(row.seconds_ratio),
+        f"{row.collapsed:.0f}/{row.trials:.0f}",
+        rate(row.hit_rate),
+        rate(row.false_alarm_rate),
+    ]
+
+
+def _signed(text: str) -> str:
+    return text.replace(MINUS, "$-$")
 
 
 def rankings(evidence: Evidence) -> pd.DataFrame:

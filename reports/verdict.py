@@ -14,7 +14,7 @@ from reports.methods import each_row, readable
 from reports.wording import count, interval, is_missing, listed, number, p_value, percent, points
 
 _MOST = 6  # names in one list
-_MOST_STREAMS = 3
+_MOST_STREAMS = 1  # the others are in the answers
 _SPACE = "\N{NO-BREAK SPACE}"
 
 Group = Literal["class", "domain"]
@@ -173,7 +173,8 @@ def _helpers(helped: Sequence[tuple[Any, Comparison]]) -> str:
     sizes = points(-found.difference) if least == most else f"{least} to {points(-found.difference)}"
     largest = max(each.p for _, each in helped)
     with_best = f"with {row.adapter_label} {after}"
-    return f"{names} lower its mean error by {sizes} ({p_value(largest)} or less each); {with_best}"
+    tested = p_value(largest) if largest < 0.001 else p_value(largest).replace("=", "\N{LESS-THAN OR EQUAL TO}")
+    return f"{names} lower its mean error by {sizes} (each {tested}); {with_best}"
 
 
 def _sentences(run: Run, evidence: Evidence, ranked: pd.DataFrame) -> Iterator[str]:
@@ -251,7 +252,7 @@ def _of_adapters(evidence: Evidence, worst: Any) -> Iterator[str]:
             text += "; " + "; ".join(_briefly(own[1:]))
         yield _sentence(text)
     if len(streams) > _MOST_STREAMS:
-        yield f"{count(len(streams) - _MOST_STREAMS, 'further stream')} of this task: see the tables."
+        yield f"{count(len(streams) - _MOST_STREAMS, 'further stream')} of this task: see the answers."
     if not adapted:
         return
     best, found = min(

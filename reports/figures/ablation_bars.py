@@ -13,13 +13,14 @@ from matplotlib.lines import Line2D
 
 from reports import style
 from reports.evidence import LEVEL, evidence
-from reports.layout import panel, text_width
+from reports.layout import pages, panel, text_width
 from reports.methods import KEYS, as_rows, labelled, readable
 
 if TYPE_CHECKING:
     from evalsuite.store import Run
 
 _ROW = 0.17  # inches
+_HEAD, _FOOT, _LEGEND = 0.28, 0.36, 0.14  # inches
 _POLICY = ["first_last_bits", "per_channel", "symmetric", "fold_norm"]
 _COLUMNS = [
     *("task", "kind", "method", "network", "context", "base", "option", "from", "to"),
@@ -68,17 +69,20 @@ class AblationBars:
             )
         return pd.DataFrame(rows, columns=_COLUMNS)
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task, by method where one printed page is too small."""
+        return pages(data, _height, ["task"], ["task", "base"], ["to", "option"])
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw a block of rows per task and method, a row per switch and, where there are several, network."""
         blocks = [as_rows(own) for _, own in data.groupby(["task", "base"], sort=False)]
         labels = [_labels(rows) for rows in blocks]
         left = text_width([label for own in labels for label in own]) + 0.12
         width = max(style.COLUMN, left + 1.5)
-        head, foot, legend = 0.28, 0.36, 0.14
-        figure = Figure(figsize=(width, legend + len(data) * _ROW + head * len(blocks) + foot))
+        figure = Figure(figsize=(width, _height(data)))
         limits = min(0.0, data["low"].min() * 100), max(0.0, data["high"].max() * 100)
         margin = 0.05 * (limits[1] - limits[0]) or 1.0
-        top = legend + head
+        top = _LEGEND + _HEAD
         for rows, names in zip(blocks, labels, strict=True):
             axes = panel(figure, left, top, width - left - 0.08, len(rows) * _ROW)
             axes.set(xlim=(limits[0] - margin, limits[1] + margin), ylim=(len(rows) - 0.5, -0.5))
@@ -97,11 +101,15 @@ class AblationBars:
                 axes.set_xlabel("change of the mean error (points)")
             else:
                 axes.tick_params(labelbottom=False)
-            top += len(rows) * _ROW + head
+            top += len(rows) * _ROW + _HEAD
         marks = {"shown": style.INK, "no evidence": "white"}
         handles = [Line2D([], [], ls="", marker="o", ms=3.6, mfc=c, mec=style.INK, label=n) for n, c in marks.items()]
         figure.legend(handles=handles, loc="upper left", ncols=2, handletextpad=0.1, columnspacing=1.2)
         return figure
+
+
+def _height(data: pd.DataFrame) -> float:
+    return _LEGEND + len(data) * _ROW + data.groupby(["task", "base"]).ngroups * _HEAD + _FOOT
 
 
 def _labels(rows: list[dict[str, Any]]) -> list[str]:

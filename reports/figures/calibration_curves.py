@@ -14,7 +14,7 @@ from evalsuite.hashing import canonical_json
 from reports import style
 from reports.calibration import FACTORS, calibration_sets
 from reports.draws import by_draw
-from reports.layout import grid, text_width
+from reports.layout import grid, grid_height, pages, text_width
 from reports.methods import labelled, readable
 from reports.views import QUANTIZERS, first_stream, views
 
@@ -30,6 +30,7 @@ _COLUMNS = [*_CURVE, *_LINE, "calibration_label", "draws", *("error", "error_low
 _COLUMNS += ["worst_drop", "worst_drop_low", "worst_drop_high"]
 _MEASURES = {"error": "mean error (%)", "worst_drop": "worst-class drop (points)"}
 _MOST = 6  # curves of a task
+_HEIGHT = 2.1  # inches of a panel
 _LOG = 10  # values that span more than this factor go on a logarithmic axis
 
 
@@ -70,10 +71,15 @@ class CalibrationCurves:
         data = pd.DataFrame(rows, columns=_COLUMNS)
         return data.sort_values(["task", "curve", "quantizer_order", "value"], kind="stable", ignore_index=True)
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task and by curve where one printed page is too small."""
+        curve = ["task", "curve"]
+        return pages(data, lambda own: grid_height(2 * own.groupby(curve).ngroups, _HEIGHT), ["task"], curve)
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw two panels per curve, a line per quantizer."""
         curves = list(data.groupby(["task", "curve"], sort=False))
-        figure, places = grid(2 * len(curves), 2.1)
+        figure, places = grid(2 * len(curves), _HEIGHT)
         handles: dict[str, Any] = {}
         for place, (_, own) in enumerate(curves):
             first = own.iloc[0]
@@ -162,7 +168,7 @@ def _panel(axes: Axes, data: pd.DataFrame, measure: str) -> dict[str, Any]:
         mark: dict[str, Any] = {"color": look.colour, "marker": look.marker, "ms": 3.4, "mec": "white", "mew": 0.4}
         low, high = (own[f"{measure}_{side}"] * 100 for side in ("low", "high"))
         axes.fill_between(own["value"], low, high, color=look.colour, alpha=0.15, lw=0)
-        handles[str(label)] = axes.plot(own["value"], own[measure] * 100, label=str(label), **mark)[0]
+        handles[str(label)] = axes.plot(own["value"], own[measure] * 100, ls=look.line, label=str(label), **mark)[0]
         if len(without):
             ends = [without[measure].iloc[0] * 100, own[measure].iloc[0] * 100]
             axes.plot([edge, values[0]], ends, color=look.colour, ls=(0, (1, 1.5)), lw=0.8, zorder=1)

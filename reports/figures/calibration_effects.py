@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from reports import style
 from reports.calibration import effects
 from reports.evidence import LEVEL
-from reports.layout import panel, text_width
+from reports.layout import pages, panel, text_width
 from reports.methods import as_rows
 
 if TYPE_CHECKING:
@@ -57,34 +57,25 @@ class CalibrationEffects:
         kept = sets.loc[place <= _MOST, ["task", "calibration_label"]]
         return changed.merge(kept, on=["task", "calibration_label"])
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task, by factor where one printed page is too small."""
+        return pages(data, lambda own: _Plan.of(own).height, ["task"], ["factor"])
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw two panels per factor, a row per calibration set, a marker per quantizer; a block of factors a task."""
-        quantizers = data.drop_duplicates("quantizer_order").sort_values("quantizer_order")
-        row = max(_LEAST, _DODGE * len(quantizers) + 0.06)
-        blocks = [own for _, own in data.groupby(["task", "factor"], sort=False)]
-        heights = [own["calibration_label"].nunique() * row + _HEAD for own in blocks]
-        columns = _split(heights) if sum(heights) > _TALL and len(blocks) > 1 else [range(len(blocks))]
-        left = text_width([str(name) for name in data["level"]]) + 0.1
-        inner = max(0.85, ((style.PAGE if len(columns) > 1 else style.COLUMN) / len(columns) - left - 0.2) / 2)
-        column = left + 2 * inner + 0.2
-        looks = [
-            (label, style.look(order))
-            for label, order in quantizers[["quantizer_label", "quantizer_order"]].itertuples(index=False, name=None)
-        ]
-        across = max(1, int(column * len(columns) / (text_width([label for label, _ in looks]) + 0.3)))
-        legend = 0.14 * -(-len(looks) // across) + 0.1
-        tallest = max(sum(heights[k] for k in part) for part in columns)
-        figure = Figure(figsize=(column * len(columns), legend + tallest + 0.5))
+        plan = _Plan.of(data)
+        column, inner, heights = plan.left + 2 * plan.inner + 0.2, plan.inner, plan.heights
+        figure = Figure(figsize=(column * len(plan.columns), plan.height))
         limits = {name: _limits(data, low, high) for name, (_, low, high, _) in _PANELS.items()}
-        for place, part in enumerate(columns):
-            top = legend
+        for place, part in enumerate(plan.columns):
+            top = plan.legend
             for k in part:
-                own, height = blocks[k], heights[k] - _HEAD
+                own, height = plan.blocks[k], heights[k] - _HEAD
                 axes = [
-                    panel(figure, place * column + left + side * (inner + 0.1), top + _HEAD, inner, height)
+                    panel(figure, place * column + plan.left + side * (inner + 0.1), top + _HEAD, inner, height)
                     for side in (0, 1)
                 ]
-                _block(axes, own, row, limits, last=k == part[-1])
+                _block(axes, own, plan.row, limits, last=k == part[-1])
                 title = str(own["factor"].iloc[0])
                 if data["task"].nunique() > 1:
                     title = f"{own['task'].iloc[0]}: {title}"
@@ -92,10 +83,58 @@ class CalibrationEffects:
                 figure.text(x, y, title, weight="bold", va="bottom")
                 top += heights[k]
         handles = [
-            Line2D([], [], ls="", marker=look.marker, ms=3.4, color=look.colour, label=label) for label, look in looks
+            Line2D([], [], ls="", marker=look.marker, ms=3.4, color=look.colour, label=label)
+            for label, look in plan.looks
         ]
-        figure.legend(handles=handles, loc="upper left", ncols=across, handletextpad=0.1, columnspacing=1.0)
+        figure.legend(handles=handles, loc="upper left", ncols=plan.across, handletextpad=0.1, columnspacing=1.0)
         return figure
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Where everything goes, in inches."""
+
+    blocks: list[pd.DataFrame]
+    heights: list[float]
+    """Of the blocks, their names included."""
+    columns: list[range]
+    """Which blocks stand one below the other."""
+    row: float
+    left: float
+    """Room for the labels of the sets."""
+    inner: float
+    """Width of a panel."""
+    looks: list[tuple[str, style.Look]]
+    across: int
+    """Names of quantizers side by side."""
+
+    @classmethod
+    def of(cls, data: pd.DataFrame) -> _Plan:
+        quantizers = data.drop_duplicates("quantizer_order").sort_values("quantizer_order")
+        row = max(_LEAST, _DODGE * len(quantizers) + 0.06)
+        blocks = [own for _, own in data.groupby(["task", "factor"], sort=False)]
+        heights = [own["calibration_label"].nunique() * row + _HEAD for own in blocks]
+        columns = _split(heights) if sum(heights) > _TALL and len(blocks) > 1 else [range(len(blocks))]
+        left = text_width([str(name) for name in data["level"]]) + 0.1
+        width = style.PAGE if len(columns) > 1 else style.COLUMN
+        inner = max(0.85, (width / len(columns) - left - 0.2) / 2)
+        looks = [
+            (label, style.look(order))
+            for label, order in quantizers[["quantizer_label", "quantizer_order"]].itertuples(index=False, name=None)
+        ]
+        room = (left + 2 * inner + 0.2) * len(columns)
+        across = max(1, int(room / (text_width([label for label, _ in looks]) + 0.3)))
+        return cls(blocks, heights, columns, row, left, inner, looks, across)
+
+    @property
+    def legend(self) -> float:
+        """Height of the legend."""
+        return 0.14 * -(-len(self.looks) // self.across) + 0.1
+
+    @property
+    def height(self) -> float:
+        """Height of the figure."""
+        return self.legend + max(sum(self.heights[k] for k in part) for part in self.columns) + 0.5
 
 
 def _split(heights: list[float]) -> list[range]:

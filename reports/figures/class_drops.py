@@ -15,7 +15,7 @@ from evalsuite.outcomes import Outcome, Rows, pooled
 from evalsuite.randomness import numpy_generator
 from reports import style
 from reports.evidence import outcomes_of
-from reports.layout import panel, text_width, wrapped
+from reports.layout import pages, panel, text_width, wrapped
 from reports.methods import KEYS, ORDER, combinations, with_room
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _ROW = 0.3  # inches
 _ACROSS = 3
 _LEAST = 1.2  # inches of a panel, whatever its labels take
+_HEAD, _FOOT = 0.25, 0.38  # inches
 _MANY = 50  # classes, whose dots are drawn smaller
 _METHOD = ["task", "stream_label", "network", *ORDER]
 _COLUMNS = [*_METHOD, "class", "class_order", "images", "drop", "mean_drop", "low", "high"]
@@ -70,29 +71,37 @@ class ClassDrops:
             return pd.DataFrame(columns=_COLUMNS)
         return pd.concat(frames).sort_values([*ORDER, "class_order"], ignore_index=True)[_COLUMNS]
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task, by network where one printed page is too small."""
+        return pages(data, _height, ["task"], ["network"])
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw a panel per task side by side, a row per network, a dot per class."""
         tasks = list(data["task"].unique())
         networks = data.drop_duplicates("network").sort_values("network_order")["network"]
         rows = {name: place + 0.5 for place, name in enumerate(networks)}
         across = min(len(tasks), _ACROSS)
-        down = -(-len(tasks) // across)
-        left, gap, head, foot = text_width([wrapped(name, _ROW) for name in rows]) + 0.12, 0.15, 0.25, 0.38
+        left, gap = text_width([wrapped(name, _ROW) for name in rows]) + 0.12, 0.15
         width = style.COLUMN if across == 1 and left < style.COLUMN / 2 else style.PAGE
         width = max(width, left + across * (_LEAST + gap))
         inner = (width - left - gap * across) / across
         height = len(rows) * _ROW
-        figure = Figure(figsize=(width, down * (height + head + foot)))
+        figure = Figure(figsize=(width, _height(data)))
         low, high = data[["drop", "low"]].min().min() * 100, data[["drop", "high"]].max().max() * 100
         margin = 0.05 * (high - low) or 1.0
         for place, task in enumerate(tasks):
-            x, y = left + (place % across) * (inner + gap), head + (place // across) * (height + head + foot)
+            x, y = left + (place % across) * (inner + gap), _HEAD + (place // across) * (height + _HEAD + _FOOT)
             axes = panel(figure, x, y, inner, height)
             axes.set(title=task, xlim=(low - margin, high + margin), ylim=(len(rows), 0))
             _panel(axes, data[data["task"] == task], rows)
             axes.set_xlabel("drop of a class (points)")
             axes.set_yticks(list(rows.values()), [wrapped(name, _ROW) for name in rows] if place % across == 0 else [])
         return figure
+
+
+def _height(data: pd.DataFrame) -> float:
+    down = -(-data["task"].nunique() // _ACROSS)
+    return down * (data["network"].nunique() * _ROW + _HEAD + _FOOT)
 
 
 def _classes(rows: Rows, pairs: list[Pairs], run: Run) -> pd.DataFrame:

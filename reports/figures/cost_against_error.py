@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports import style
 from reports.evidence import evidence
-from reports.layout import grid, legend_below
+from reports.layout import grid, grid_height, legend_below, pages
 from reports.methods import KEYS, each_row
 from reports.views import QUANTIZERS, first_stream, views
 
@@ -24,6 +24,7 @@ _COSTS = {
     "forwards_per_batch": "forward passes a batch",
     "seconds_per_image": "time an image (ms, simulated)",
 }
+_HEIGHT = 2.3  # inches of a panel
 _NUMBERS = ["error", "error_low", "error_high", *_COSTS, "backwards_per_batch", "unit"]
 
 
@@ -59,10 +60,14 @@ class CostAgainstError:
         best = [f"best_{cost}" for cost in _COSTS]
         return data[["task", "view", "stream_label", "line", "line_order", *_NUMBERS, *best]]
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task where one printed page is too small."""
+        return pages(data, lambda own: grid_height(2 * own.groupby(["task", "view"]).ngroups, _HEIGHT), ["task"])
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw two panels per task, a marker per adapter."""
         panels = list(data.groupby(["task", "view"], sort=False))
-        figure, places = grid(2 * len(panels), 2.3)
+        figure, places = grid(2 * len(panels), _HEIGHT)
         for place, ((task, view), own) in enumerate(panels):
             left, right = places[2 * place : 2 * place + 2]
             left.set_title(f"{task}, {view}")
@@ -85,7 +90,7 @@ def _panel(axes: Axes, data: pd.DataFrame, cost: str) -> None:
         axes.vlines(x, row.error_low * 100, row.error_high * 100, color=look.colour, lw=0.6, alpha=0.4)
         mark: dict[str, Any] = {"marker": look.marker, "color": look.colour, "ls": "", "ms": 4.4}
         if row.backwards_per_batch > 0:
-            mark |= {"mfc": "white"}
+            mark |= {"mfc": "none"}
         axes.plot(x, error, label=row.line, **mark)
     if data[cost].max() > 8 * data[cost].min() > 0:
         axes.set_xscale("log")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from reports import style
 from reports.evidence import evidence
-from reports.layout import panel, text_width
+from reports.layout import pages, panel, text_width
 from reports.methods import each_row
 from reports.views import QUANTIZERS, first_stream, views
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LINE = 0.145  # inches from one method's label to the next
 _CD, _RULE = 0.08, 0.33  # inches below the heading
-_HEAD, _GAP = 0.3, 0.12  # inches
+_HEAD, _GAP = 0.34, 0.12  # inches
 _COLUMNS = ["task", "factor", "context", "method", "mean_rank", "error", "critical_difference", "p", "unit", "n"]
 
 
@@ -54,26 +54,44 @@ class CriticalDifference:
             shown.append(rankings[found & rankings["critical_difference"].notna()].sort_values("mean_rank"))
         return pd.concat(shown, ignore_index=True)[_COLUMNS] if shown else pd.DataFrame(columns=_COLUMNS)
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task where one printed page is too small."""
+        return pages(data, lambda own: sum(_height(each) for each in _diagrams(own)), ["task"])
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw a diagram per task and factor, one below the other."""
-        diagrams = [own for _, own in data.groupby(["task", "factor", "context"], sort=False)]
-        heights = [_labels_at(len(cliques(own))) + _LINE * ((len(own) + 1) // 2 - 0.4) for own in diagrams]
+        diagrams = _diagrams(data)
+        said = [_said(own) for own in diagrams]
         side = text_width([str(name) for name in data["method"]]) + text_width(["00.00"]) + 0.2
-        width = max(style.COLUMN, 2 * side + 1.2)
-        figure = Figure(figsize=(width, sum(heights) + (_HEAD + _GAP) * len(diagrams)))
-        top = _HEAD
-        for own, height in zip(diagrams, heights, strict=True):
-            axes = panel(figure, side, top, width - 2 * side, height)
-            first = own.iloc[0]
-            what = first["context"].split(", stream ")[0]
-            tested = "p < 0.001" if first["p"] < 0.001 else f"p = {first['p']:.3f}"
-            place = 1 - (top - 0.15) / figure.get_figheight()
-            figure.text(0, place, f"{first['task']}, {first['factor']}s", weight="bold", size=8, va="bottom")
-            below = f"{what}; Friedman {tested}, {first['n']} {first['unit']}s"
-            figure.text(0, place, below, color="#595959", va="top")
+        width = max(style.COLUMN, 2 * side + 1.2, text_width(said))
+        figure = Figure(figsize=(width, sum(map(_height, diagrams))))
+        top = 0.0
+        for own, below in zip(diagrams, said, strict=True):
+            first, height = own.iloc[0], _height(own) - _HEAD - _GAP
+            axes = panel(figure, side, top + _HEAD, width - 2 * side, height)
+            place = 1 - (top + 0.14) / figure.get_figheight()
+            figure.text(0, place, f"{first['task']}, {first['factor']}s", weight="bold", size=8, va="baseline")
+            place -= 0.13 / figure.get_figheight()
+            figure.text(0, place, below, color="#595959", va="baseline")
             _diagram(axes, own, height)
             top += height + _HEAD + _GAP
         return figure
+
+
+def _diagrams(data: pd.DataFrame) -> list[pd.DataFrame]:
+    return [own for _, own in data.groupby(["task", "factor", "context"], sort=False)]
+
+
+def _height(data: pd.DataFrame) -> float:
+    """Inches that a diagram takes with its heading."""
+    return _HEAD + _labels_at(len(cliques(data))) + _LINE * ((len(data) + 1) // 2 - 0.4) + _GAP
+
+
+def _said(data: pd.DataFrame) -> str:
+    """Say what a diagram's methods have in common, and what Friedman's test says of them."""
+    first = data.iloc[0]
+    tested = "p < 0.001" if first["p"] < 0.001 else f"p = {first['p']:.3f}"
+    return f"{first['context'].split(', stream ')[0]}; Friedman {tested}, {first['n']} {first['unit']}s"
 
 
 def cliques(data: pd.DataFrame) -> list[tuple[float, float]]:

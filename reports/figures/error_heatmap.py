@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from evalsuite.corruptions import COMMON, HELD_OUT
 from evalsuite.streams import CLEAN
 from reports import style
-from reports.layout import Rows, panel, size, text_width
+from reports.layout import Rows, pages, panel, size, text_width
 from reports.methods import each_row, labelled, readable, with_room
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _GAP = 0.3  # between families, in columns
 _ROW, _COLUMN = 0.165, 0.33  # a cell, inches
 _NARROW, _LEAST = 0.26, 0.18  # inches in which a decimal, and any number, does not fit
 _BETWEEN = 0.3  # between panels, inches
+_FOOT = 0.3  # for the names of families, inches
 _ORDER = {name: place for place, name in enumerate((CLEAN, *COMMON, *HELD_OUT))}
 
 
@@ -37,8 +38,8 @@ class ErrorHeatmap:
     """Error by corruption and method.
 
     Error in % under each corruption, averaged over severities, seeds and streams. A row is an adapter under the
-    quantized network named on the left; darker is worse, on one scale for all panels. The mean, on the right,
-    weighs every corruption alike and leaves clean images out.
+    quantized network named on the left; darker is worse, on one scale for what is drawn together. The mean, on the
+    right, weighs every corruption alike and leaves clean images out.
     """
 
     def data(self, run: Run) -> pd.DataFrame:
@@ -65,22 +66,25 @@ class ErrorHeatmap:
         table["domain_order"] = table["domain"].map(_places(set(table["domain"])))
         return table.sort_values(["task_order", "network_order", "adapter_order", "domain_order"], ignore_index=True)
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task, by network where one printed page is too small."""
+        return pages(data, lambda own: _height(_rows(own)) + _head(own) + _FOOT, ["task"], ["network"])
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw a panel per task, one below the other, over the same columns."""
         panels = {str(task): own for task, own in data.groupby("task", sort=False)}
-        rows = {task: Rows.of(own, _ROW) for task, own in panels.items()}
+        rows = _rows(data)
         columns = _columns(data)
         span = max(columns.values()) + 1
         left = max(own.label_width for own in rows.values())
         names = [readable(name) for name in columns]
-        head = text_width(names) * math.sin(math.radians(50)) + 0.25
+        head = _head(data)
         beyond = max(0.0, text_width(names[-3:]) * math.cos(math.radians(50)) - _COLUMN)  # names lean out
         column = min(
             _COLUMN, max(_LEAST, (style.PAGE - left - beyond) / span)
         )  # rather too wide than too small to read
-        foot = 0.3 if data.drop_duplicates("domain")["family"].duplicated().any() else 0.05
-        height = sum(own.height for own in rows.values()) * _ROW + _BETWEEN * (len(rows) - 1)
-        figure = Figure(figsize=(left + column * span + beyond, head + height + foot))
+        foot = _FOOT if data.drop_duplicates("domain")["family"].duplicated().any() else 0.05
+        figure = Figure(figsize=(left + column * span + beyond, head + _height(rows) + foot))
         norm = Normalize(0, max(10.0, math.ceil(data["error"].max() * 10) * 10))
         top = head
         for task, own in panels.items():
@@ -95,6 +99,19 @@ class ErrorHeatmap:
             top += rows[task].height * _ROW + _BETWEEN
         _families(axes, data, columns)
         return figure
+
+
+def _rows(data: pd.DataFrame) -> dict[str, Rows]:
+    return {str(task): Rows.of(own, _ROW) for task, own in data.groupby("task", sort=False)}
+
+
+def _height(rows: dict[str, Rows]) -> float:
+    return sum(own.height for own in rows.values()) * _ROW + _BETWEEN * (len(rows) - 1)
+
+
+def _head(data: pd.DataFrame) -> float:
+    """Inches that the names of the corruptions take, which stand aslant."""
+    return text_width([readable(name) for name in data["domain"].unique()]) * math.sin(math.radians(50)) + 0.25
 
 
 def _places(domains: set[str]) -> dict[str, int]:

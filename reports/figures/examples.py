@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from evalsuite.errors import RequestError
 from reports import style
-from reports.layout import panel, text_width
+from reports.layout import pages, panel, text_width
 from reports.methods import as_rows, readable
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from evalsuite.store import Run
 
 FILE = "examples.npz"
-_ACROSS = 6
+_ACROSS = 5
 _MOST = 60
 _SIZE = 6  # points, of what stands below an image
-_HEAD, _GAP = 0.16, 0.03  # inches
+_HEAD, _GAP, _LINE = 0.16, 0.05, 0.1  # inches
+_INNER = (style.COLUMN - _GAP * (_ACROSS - 1)) / _ACROSS  # inches, width of an image
 _COLUMNS = ["task", "place", "label", "domain", "height", "width", "png"]
 
 
@@ -72,39 +74,68 @@ class Examples:
         ]
         return pd.DataFrame(rows, columns=_COLUMNS)
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task where one printed page is too small."""
+        return pages(data, lambda own: sum(_heights(own)), ["task"])
+
     def draw(self, data: pd.DataFrame) -> Figure:
-        """Draw the images in rows of six, a block per task."""
-        data = data.assign(task=data["task"].fillna(""), domain=data["domain"].fillna(""))
-        blocks = list(data.groupby("task", sort=False))
-        inner = (style.COLUMN - _GAP * (_ACROSS - 1)) / _ACROSS
-        tall = inner * float((data["height"] / data["width"]).max())
-        lines = 1 + int((data["domain"] != "").any())
-        row = tall + 0.1 * lines + 0.08
-        down = [-(-len(own) // _ACROSS) for _, own in blocks]
-        titles = [_HEAD if task else 0.0 for task, _ in blocks]
-        figure = Figure(figsize=(style.COLUMN, row * sum(down) + sum(titles)))
-        top = 0.0
-        for (task, own), rows, head in zip(blocks, down, titles, strict=True):
+        """Draw the images in rows of five, a block per task."""
+        data = data.assign(task=data["task"].fillna(""))
+        heights = _heights(data)
+        figure = Figure(figsize=(style.COLUMN, sum(heights)))
+        tall, top = _tall(data), 0.0
+        for task, own in data.groupby("task", sort=False):
             if task:
                 figure.text(0, 1 - (top + 0.02) / figure.get_figheight(), str(task), weight="bold", size=8, va="top")
-            for k, each in enumerate(as_rows(own)):
-                left, above = k % _ACROSS * (inner + _GAP), top + head + k // _ACROSS * row
-                axes = panel(figure, left, above, inner, tall)
-                axes.imshow(_pixels(each["png"]), interpolation="nearest")
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
-                words = [readable(str(each["label"])), str(each["domain"])][:lines]
-                axes.text(
-                    0.5,
-                    -0.04,
-                    "\n".join(_cut(word, inner) for word in words),
-                    transform=axes.transAxes,
-                    ha="center",
-                    va="top",
-                    size=_SIZE,
-                )
-            top += head + rows * row
+            top += _HEAD if task else 0.0
+            images = as_rows(own)
+            for first in range(0, len(images), _ACROSS):
+                for k, each in enumerate(images[first : first + _ACROSS]):
+                    axes = panel(figure, k * (_INNER + _GAP), top, _INNER, tall)
+                    axes.imshow(_pixels(each["png"]), interpolation="nearest")
+                    axes.set(xticks=[], yticks=[])
+                    axes.spines[:].set_visible(False)
+                    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "top", "size": _SIZE}
+                    axes.text(0.5, -0.03 / tall, "\n".join(_words(each)), **place)
+                top += tall + _caption(images[first : first + _ACROSS])
         return figure
+
+
+def _heights(data: pd.DataFrame) -> list[float]:
+    """Return the height of each task's block in inches."""
+    tall, heights = _tall(data), []
+    for task, own in data.assign(task=data["task"].fillna("")).groupby("task", sort=False):
+        images = as_rows(own)
+        rows = [images[first : first + _ACROSS] for first in range(0, len(images), _ACROSS)]
+        heights.append((_HEAD if task else 0.0) + sum(tall + _caption(row) for row in rows))
+    return heights
+
+
+def _tall(data: pd.DataFrame) -> float:
+    return _INNER * float((data["height"] / data["width"]).max())
+
+
+def _caption(row: list[dict[str, Any]]) -> float:
+    return _LINE * max(len(_words(each)) for each in row) + 0.08
+
+
+def _words(row: dict[str, Any]) -> list[str]:
+    """Return the lines below an image: its class, its domain if that is given."""
+    domain = row["domain"] if isinstance(row["domain"], str) else ""
+    return [line for text in (readable(str(row["label"])), domain) if text for line in _broken(text)]
+
+
+def _broken(text: str) -> list[str]:
+    """Break a text between words, and shorten a word that is wider than an image all the same."""
+    lines: list[str] = []
+    for word in re.sub(r" (?=\d+$)", "\N{NO-BREAK SPACE}", text).split(" "):
+        longer = f"{lines[-1]} {word}" if lines else word
+        lines = [*lines[:-1], longer] if lines and _fits(longer) else [*lines, _cut(word)]
+    return lines
+
+
+def _fits(text: str) -> bool:
+    return text_width([text]) * _SIZE / float(mpl.rcParams["font.size"]) <= _INNER
 
 
 def _name(label: Any, classes: Any) -> str:
@@ -113,12 +144,11 @@ def _name(label: Any, classes: Any) -> str:
     return str(label)
 
 
-def _cut(text: str, inches: float) -> str:
-    """Shorten a text until it fits."""
-    scale, shown = _SIZE / float(mpl.rcParams["font.size"]), text
-    while text_width([shown]) * scale > inches and len(text) > 1:
-        text = text[:-1]
-        shown = text.rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+def _cut(word: str) -> str:
+    shown = word
+    while not _fits(shown) and len(word) > 1:
+        word = word[:-1]
+        shown = word + "\N{HORIZONTAL ELLIPSIS}"
     return shown
 
 

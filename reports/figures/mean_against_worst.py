@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from reports import style
 from reports.evidence import evidence, with_room
-from reports.layout import Rows, panel
+from reports.layout import Rows, pages, panel, title
 from reports.methods import KEYS, ORDER
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _ROW = 0.17  # inches
 _ACROSS = 3
 _LEAST = 1.2  # inches of a panel, whatever its labels take
+_GAP, _FOOT, _LEGEND = 0.15, 0.38, 0.36  # inches
 _PANEL = ["task", "stream_label"]
 _MEAN: dict[str, Any] = {"ls": "", "marker": "o", "ms": 3.2, "color": style.INK}
 _BEYOND: dict[str, Any] = {"ls": "", "marker": "D", "ms": 3.4, "color": style.ALERT, "mew": 0}
@@ -47,35 +48,80 @@ class MeanAgainstWorst:
         shown = methods[~(methods["full_precision"] & methods["unadapted"]) & methods["drop"].notna()]
         return shown[[*KEYS, "network", *ORDER, "drop", "drop_low", "drop_high", *_CLASS]].reset_index(drop=True)
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task, by stream, by network where one printed page is too small."""
+        return pages(data, lambda own: _Plan.of(own).height, ["task"], ["stream_label"], ["network"])
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw a panel per task and stream, a row per method."""
-        panels = list(data.groupby(_PANEL, sort=False))
-        streams = data["stream_label"].nunique()
-        rows = Rows.of(data, _ROW)
-        across = min(len(panels), _ACROSS, streams if streams > 1 else _ACROSS)
-        down = -(-len(panels) // across)
-        left, gap, head, foot = rows.label_width, 0.15, 0.37 if streams > 1 else 0.25, 0.38
-        narrow = across == 1 and left < style.COLUMN / 2
-        width = style.COLUMN if narrow else style.PAGE
-        width = max(width, left + across * (_LEAST + gap))
-        legend = 0.36 if narrow else 0.2
-        inner, height = (width - left - gap * across) / across, rows.height * _ROW
-        figure = Figure(figsize=(width, legend + down * (head + height + foot)))
+        plan = _Plan.of(data)
+        figure = Figure(figsize=(plan.width, plan.height))
         limits = 100 * min(0, data["drop_low"].min()), 100 * data[_CLASS[1:-1]].max().max()
         margin = 0.04 * (limits[1] - limits[0]) or 1.0
-        for place, (keys, own) in enumerate(panels):
-            below = legend + head + place // across * (head + height + foot)
-            axes = panel(figure, left + place % across * (inner + gap), below, inner, height)
-            axes.set(xlim=(limits[0] - margin, limits[1] + margin), xlabel="drop (points)")
-            axes.set_title(f"{keys[0]}\n{keys[1]}" if streams > 1 else str(keys[0]))
-            if place % across == 0:
-                rows.label(axes)
-            else:
-                axes.set(ylim=(rows.height, 0), yticks=[])
-                axes.spines["left"].set_visible(False)
-            _draw_rows(axes, own, rows)
-        _legend(figure, 2 if narrow else 4)
+        below = _LEGEND
+        for line in range(0, len(plan.panels), plan.across):
+            part = plan.panels[line : line + plan.across]
+            below += plan.head(part)
+            for place, (name, own) in enumerate(part):
+                axes = panel(figure, plan.left + place * (plan.inner + _GAP), below, plan.inner, plan.tall)
+                axes.set(xlim=(limits[0] - margin, limits[1] + margin), xlabel="drop (points)")
+                axes.set_title(name)
+                if place == 0:
+                    plan.rows.label(axes)
+                else:
+                    axes.set(ylim=(plan.rows.height, 0), yticks=[])
+                    axes.spines["left"].set_visible(False)
+                _draw_rows(axes, own, plan.rows)
+            below += plan.tall + _FOOT
+        _legend(figure, 2 if plan.width < style.PAGE else 4)
         return figure
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Where everything goes, in inches."""
+
+    panels: list[tuple[str, pd.DataFrame]]
+    """Titles and data."""
+    rows: Rows
+    across: int
+    width: float
+    left: float
+    """Left edge of the first panel."""
+    inner: float
+    """Width of a panel."""
+
+    @classmethod
+    def of(cls, data: pd.DataFrame) -> _Plan:
+        panels, streams, rows = (
+            list(data.groupby(_PANEL, sort=False)),
+            data["stream_label"].nunique(),
+            Rows.of(data, _ROW),
+        )
+        across = min(len(panels), _ACROSS, streams if streams > 1 else _ACROSS)
+        left = rows.label_width
+        width = style.COLUMN if across == 1 and left < style.COLUMN / 2 else style.PAGE
+        width = max(width, left + across * (_LEAST + _GAP))
+        inner = (width - left - _GAP * across) / across
+        several = data["stream_label"].nunique() > 1
+        names = [f"{task}\n{stream}" if several else str(task) for (task, stream), _ in panels]
+        titled = [(title(name, inner), own) for name, (_, own) in zip(names, panels, strict=True)]
+        return cls(titled, rows, across, width, left, inner)
+
+    @property
+    def tall(self) -> float:
+        """Height of a panel."""
+        return self.rows.height * _ROW
+
+    def head(self, panels: list[tuple[str, pd.DataFrame]]) -> float:
+        """Height of the titles of panels that stand side by side."""
+        return 0.13 + 0.125 * max(name.count("\n") + 1 for name, _ in panels)
+
+    @property
+    def height(self) -> float:
+        """Height of the figure."""
+        lines = [self.panels[line : line + self.across] for line in range(0, len(self.panels), self.across)]
+        return _LEGEND + sum(self.head(line) + self.tall + _FOOT for line in lines)
 
 
 def _draw_rows(axes: Axes, data: pd.DataFrame, rows: Rows) -> None:

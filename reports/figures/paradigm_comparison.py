@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from reports import style
 from reports.evidence import LEVEL, evidence
-from reports.layout import panel, text_width
+from reports.layout import pages, panel, text_width
 from reports.methods import as_rows
 from reports.paradigms import paradigms
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ROW = 0.175  # inches
 _GAP = 0.45  # of a row, between bits
+_HEAD, _FOOT, _LEGEND = 0.24, 0.36, 0.43  # inches
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,22 @@ class ParadigmComparison:
         """Return :func:`reports.paradigms.paradigms`."""
         return paradigms(run, evidence(run))
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task, by bits where one printed page is too small."""
+        return pages(data, _height, ["task"], ["bits"])
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw two panels per task, a row per quantizer, the lowest mean error of its bits first."""
         blocks = [own.reset_index(drop=True) for _, own in data.groupby("task", sort=False)]
         left = text_width([str(name) for name in data["quantizer_label"]]) + 0.1
-        gap, head, foot, legend = 0.12, 0.24, 0.36, 0.3
+        gap = 0.12
         width = max(style.COLUMN, left + 2 * 0.95 + gap)
         inner = (width - left - gap - 0.05) / 2
-        places = [_places(own) for own in blocks]
-        heights = [(place[-1] + 1) * _ROW for place in places]
-        figure = Figure(figsize=(width, legend + sum(heights) + (head + foot) * len(blocks)))
-        top = legend + head
-        for own, place, height in zip(blocks, places, heights, strict=True):
+        figure = Figure(figsize=(width, _height(data)))
+        top = _LEGEND + _HEAD
+        for own in blocks:
+            place = _places(own)
+            height = (place[-1] + 1) * _ROW
             mean, worst = (panel(figure, left + k * (inner + gap), top, inner, height) for k in (0, 1))
             _mean(mean, own, place)
             _worst(worst, own, place)
@@ -66,9 +71,13 @@ class ParadigmComparison:
             worst.set_xlabel("worst-class drop (points)")
             title = str(own["task"].iloc[0])
             figure.text(0, 1 - (top - 0.07) / figure.get_figheight(), title, weight="bold", size=8, va="bottom")
-            top += height + head + foot
+            top += height + _HEAD + _FOOT
         _legend(figure)
         return figure
+
+
+def _height(data: pd.DataFrame) -> float:
+    return _LEGEND + sum((_places(own)[-1] + 1) * _ROW + _HEAD + _FOOT for _, own in data.groupby("task"))
 
 
 def _places(data: pd.DataFrame) -> list[float]:
@@ -93,14 +102,14 @@ def _worst(axes: Axes, data: pd.DataFrame, places: list[float]) -> None:
 
 
 def _legend(figure: Figure) -> None:
+    # Columns are filled first: the marks of a panel stand one below the other.
     marks: dict[str, dict[str, Any]] = {
-        "best mean, or not shown to be worse": {"marker": "o", "ms": 3.6, "color": style.INK},
+        "lowest mean of its bits": {"marker": "o", "ms": 4.6, "color": style.INK},
+        "not shown to be worse": {"marker": "o", "ms": 3.6, "color": style.INK},
+        "shown to be worse": {"marker": "o", "ms": 3.6, "color": style.MUTED},
         "worst class, beyond chance": {"marker": "D", "ms": 3.6, "color": style.ALERT, "mew": 0},
-        "shown to be worse on average": {"marker": "o", "ms": 3.6, "color": style.MUTED},
-        "expected by chance": {"marker": "D", "ms": 3.4, "mfc": "white", "mec": style.INK, "mew": 0.6},
+        "worst class, within chance": {"marker": "D", "ms": 3.6, "color": style.MUTED, "mew": 0},
+        "worst class expected by chance": {"marker": "D", "ms": 3.4, "mfc": "white", "mec": style.INK, "mew": 0.6},
     }
-    # Columns are filled first: the two marks of a panel stand one below the other.
-    names = ["best mean, or not shown to be worse", "shown to be worse on average"]
-    names += [name for name in marks if name not in names]
-    handles = [Line2D([], [], ls="", label=name, **marks[name]) for name in names]
+    handles = [Line2D([], [], ls="", label=name, **mark) for name, mark in marks.items()]
     figure.legend(handles=handles, loc="upper left", ncols=2, handletextpad=0.1, columnspacing=1.0)

@@ -14,7 +14,7 @@ from evalsuite.metrics import group_means
 from evalsuite.statistics import performance_profile
 from reports import style
 from reports.evidence import outcomes_of
-from reports.layout import grid, legend_below
+from reports.layout import grid, grid_height, legend_below, pages
 from reports.methods import as_rows
 from reports.views import VIEW, combinations_of, first_stream, views
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _LINE = [*VIEW, "line", "line_order", "reference"]
 _COLUMNS = [*_LINE, "threshold", "share", "low", "high", "seeds", "domains"]
 _STEPS = 100
+_HEIGHT = 2.5  # inches of a panel
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,14 @@ class PerformanceProfile:
             frames.append(pd.DataFrame(values).assign(**facts))
         return pd.concat(frames, ignore_index=True)[_COLUMNS] if frames else pd.DataFrame(columns=_COLUMNS)
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task where one printed page is too small."""
+        return pages(data, lambda own: grid_height(own.groupby(VIEW).ngroups, _HEIGHT), ["task"])
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw a panel per task and view, a line per method."""
         panels = list(data.groupby(VIEW, sort=False))
-        figure, places = grid(len(panels), 2.5)
+        figure, places = grid(len(panels), _HEIGHT)
         for axes, ((task, view, _), own) in zip(places, panels, strict=True):
             for label, line in own.groupby("line", sort=False):
                 x, share = line["threshold"] * 100, line["share"] * 100
@@ -81,8 +86,8 @@ class PerformanceProfile:
                     axes.fill_between(x, line["low"] * 100, line["high"] * 100, step="post", **band)
                 mark: dict[str, Any] = {"marker": look.marker, "ms": 3.4, "mec": "white", "mew": 0.4}
                 mark["markevery"] = (int(line["line_order"].iloc[0]) * 3 % 14, 14)
-                axes.plot(x, share, color=look.colour, label=label, drawstyle="steps-post", **mark)
-            axes.set(title=f"{task}, {view}", xlabel="error (%)", ylabel="seeds x domains at or below (%)")
+                axes.plot(x, share, color=look.colour, ls=look.line, label=label, drawstyle="steps-post", **mark)
+            axes.set(title=f"{task}, {view}", xlabel="error (%)", ylabel="share at or below (%)")
             axes.set(xlim=(0, data["threshold"].max() * 100), ylim=(-2, 102))
             axes.grid()
             legend_below(axes)

@@ -14,7 +14,7 @@ from reports import style
 from reports.calibration import calibration_sets
 from reports.draws import worst_classes
 from reports.evidence import evidence
-from reports.layout import panel, text_width
+from reports.layout import pages, panel, text_width
 from reports.methods import KEYS, as_rows, readable
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evalsuite.store import Run
 
 _ROW = 0.2  # inches
+_HEAD, _FOOT, _LEGEND = 0.26, 0.36, 0.12  # inches
 _COLUMNS = [
     *("task", "stream_label", "network", "quantizer_label", "quantizer_order", "calibration_label", "first"),
     *("w", "p", "draws", "worst_class", "times"),
@@ -60,6 +61,10 @@ class RankStability:
         )
         return own.sort_values(["task_order", "quantizer_order", "calibration_order"], ignore_index=True)[_COLUMNS]
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task where one printed page is too small."""
+        return pages(data, _height, ["task"])
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw a block of rows per task, a row per quantizer."""
         blocks = list(data.groupby("task", sort=False))
@@ -68,9 +73,8 @@ class RankStability:
         right = text_width([*said.loc[said["first"], "text"], "most often worst"]) + 0.14
         width = max(style.COLUMN, left + right + 1.3)
         rows = [own["quantizer_label"].nunique() for _, own in blocks]
-        head, foot, legend = 0.26, 0.36, 0.12
-        figure = Figure(figsize=(width, legend + sum(rows) * _ROW + head * len(blocks) + foot))
-        top = legend + head
+        figure = Figure(figsize=(width, _height(data)))
+        top = _LEGEND + _HEAD
         for (task, _), number in zip(blocks, rows, strict=True):
             axes = panel(figure, left, top, width - left - right, number * _ROW)
             own = said[said["task"] == task]
@@ -87,7 +91,7 @@ class RankStability:
             figure.text(
                 beside, 1 - (top - 0.05) / figure.get_figheight(), "most often worst", color="#595959", va="bottom"
             )
-            top += number * _ROW + head
+            top += number * _ROW + _HEAD
             if task == blocks[-1][0]:
                 axes.set_xlabel("Kendall's W of the classes")
             else:
@@ -97,6 +101,11 @@ class RankStability:
             handles.append(Line2D([], [], ls="", marker="o", ms=2.4, color=style.MUTED, label="another set"))
         figure.legend(handles=handles, loc="upper left", ncols=2, handletextpad=0.1, columnspacing=1.2)
         return figure
+
+
+def _height(data: pd.DataFrame) -> float:
+    rows = data.groupby("task")["quantizer_label"].nunique()
+    return float(_LEGEND + rows.sum() * _ROW + len(rows) * _HEAD + _FOOT)
 
 
 def _said(row: dict[str, object]) -> str:

@@ -13,7 +13,7 @@ from scipy import stats
 from evalsuite.metrics import forgetting
 from evalsuite.streams import round_of
 from reports import style
-from reports.layout import grid, legend_below
+from reports.layout import grid, grid_height, legend_below, pages, title
 from reports.methods import KEYS, as_rows, each_row
 from reports.views import QUANTIZERS, VIEW, views
 
@@ -27,6 +27,7 @@ _LINE = [*VIEW, "line", "line_order", "reference"]
 _COLUMNS = [*_LINE, "shows", "round", "domain", "value", "low", "high", "images"]
 _ROUNDS = "stream.rounds"
 ERROR, FORGOTTEN = "error", "forgotten"
+_HEIGHT = 2.3  # inches of a panel
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,18 @@ class RecurringRounds:
             frames += [part.assign(**names) for part in (_errors(records), _lost(records))]
         return pd.concat(frames, ignore_index=True)[_COLUMNS] if frames else pd.DataFrame(columns=_COLUMNS)
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task and by stream where one printed page is too small."""
+        return pages(data, lambda own: grid_height(2 * own.groupby(VIEW).ngroups, _HEIGHT), ["task"], VIEW)
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw two panels per task, view and stream, one below the other."""
         panels = list(data.groupby(VIEW, sort=False))
         streams = data["stream_label"].nunique() > 1
-        figure, places = grid(2 * len(panels), 2.3)
+        figure, places = grid(2 * len(panels), _HEIGHT)
         for place, ((task, view, stream), own) in enumerate(panels):
             left, right = places[2 * place : 2 * place + 2]
-            left.set_title(f"{task}, {view}" + (f"\n{stream}" if streams else ""))
+            left.set_title(title(f"{task}, {view}" + (f"\n{stream}" if streams else ""), style.COLUMN - 0.5))
             _draw_errors(left, own[own["shows"] == ERROR])
             _draw_lost(right, own[(own["shows"] == FORGOTTEN) & ~own["reference"]])
             legend_below(left)
@@ -117,7 +122,7 @@ def _draw_errors(axes: Axes, data: pd.DataFrame) -> None:
         look, aside = style.look(line["line_order"].iloc[0]), 0.3 * ((place + 0.5) / len(lines) - 0.5)
         axes.vlines(line["round"] + aside, percent["low"], percent["high"], color=look.colour, lw=0.6, alpha=0.4)
         mark: dict[str, Any] = {"marker": look.marker, "ms": 3.4, "mec": "white", "mew": 0.4}
-        axes.plot(line["round"] + aside, percent["value"], color=look.colour, label=label, **mark)
+        axes.plot(line["round"] + aside, percent["value"], color=look.colour, ls=look.line, label=label, **mark)
     axes.set_xticks(sorted(data["round"].unique()))
     axes.set(xlabel="round", ylabel="error (%)")
     axes.grid(axis="y")

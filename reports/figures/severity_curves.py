@@ -12,7 +12,7 @@ from evalsuite.analysis import Settings
 from evalsuite.outcomes import Outcome, Rows, pooled
 from reports import style
 from reports.evidence import outcomes_of
-from reports.layout import grid, legend_below
+from reports.layout import grid, grid_height, legend_below, pages
 from reports.views import VIEW, combinations_of, first_stream, views
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LINE = [*VIEW, "line", "line_order", "reference"]
 _COLUMNS = [*_LINE, "severity", "error", "low", "high", "corruptions", "unit"]
+_HEIGHT = 2.5  # inches of a panel
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,14 @@ class SeverityCurves:
         data = pd.concat(frames).reset_index(names="place")
         return data.sort_values(["place", "severity"], ignore_index=True)[_COLUMNS]
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task where one printed page is too small."""
+        return pages(data, lambda own: grid_height(own.groupby(VIEW).ngroups, _HEIGHT), ["task"])
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw a panel per task and view, a line per method."""
         panels = list(data.groupby(VIEW, sort=False))
-        figure, places = grid(len(panels), 2.5)
+        figure, places = grid(len(panels), _HEIGHT)
         highest = data["high"].max() * 100
         for axes, ((task, view, _), own) in zip(places, panels, strict=True):
             lines = list(own.groupby("line", sort=False))
@@ -80,7 +85,8 @@ class SeverityCurves:
                 look = style.look(line["line_order"].iloc[0])
                 x = x + 0.3 * ((place + 0.5) / len(lines) - 0.5)  # apart, so that no interval hides another
                 axes.vlines(x, line["low"] * 100, line["high"] * 100, color=look.colour, lw=0.6, alpha=0.55)
-                axes.plot(x, error, color=look.colour, marker=look.marker, ms=3.4, mec="white", mew=0.4, label=label)
+                mark: dict[str, Any] = {"marker": look.marker, "ms": 3.4, "mec": "white", "mew": 0.4}
+                axes.plot(x, error, color=look.colour, ls=look.line, label=label, **mark)
             axes.set(title=f"{task}, {view}", xlabel="severity", ylabel="error (%)", ylim=(0, highest * 1.03))
             axes.set_xticks(sorted(own["severity"].unique()))
             axes.grid(axis="y")

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy import stats
 
 from reports import style
+from reports.layout import grid, grid_height, pages, text_width, title
 from reports.methods import labelled, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from evalsuite.store import Run
 
 _MOST = 24  # stretches that can be named below a panel
+_HEIGHT, _LEGEND = 2.45, 0.3  # inches, of a panel and above all
+_NAMES = 18  # of stretches, side by side
 _PANEL = ["task", "stream_label"]
 _METHOD = ["network", "adapter_label", "adapter_order", "reference"]
 
@@ -34,11 +37,11 @@ class StreamError:
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, stream, adapter, stretch of the stream).
 
-        A stretch shows one domain without a break; where there are more than 24, or where seeds differ in
-        their number, the stream is cut into 24 equal ones. Of several networks with equally few bits, the one
-        with most adapters is taken, then the first. ``error`` is a fraction, the mean over images and seeds;
-        ``low`` and ``high`` are its 95 % interval over images (normal). ``reference`` marks the
-        full-precision, unadapted network.
+        A stretch shows one domain without a break; where there are more than 24 or only one, or where seeds differ in
+        their number, the stream is cut into 24 equal ones. Streams that no adapter met are left out. Of several
+        networks with equally few bits, the one with most adapters is taken, then the first. ``error`` is a fraction,
+        the mean over images and seeds; ``low`` and ``high`` are its 95 % interval over images (normal).
+        ``reference`` marks the full-precision, unadapted network.
         """
         trials = _chosen(labelled(run))
         records = run.records[run.records["trial"].isin(trials["trial"])]
@@ -49,26 +52,28 @@ class StreamError:
         columns = [*_PANEL, *_METHOD, "stretch", "shown", "error", "low", "high", "images"]
         return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task and by stream where one printed page is too small."""
+        return pages(data, lambda own: grid_height(own.groupby(_PANEL).ngroups, _HEIGHT) + _LEGEND, ["task"], _PANEL)
+
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw a panel per task and stream, a line per adapter."""
         panels = list(data.groupby(_PANEL, sort=False))
-        wide = data["stretch"].nunique() > 6
-        across = 1 if len(panels) == 1 else 2
-        down = -(-len(panels) // across)
-        width = style.PAGE if wide or across == 2 else style.COLUMN
-        figure = Figure(figsize=(width, 2.45 * down + 0.2), layout="constrained")
-        places = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
-        for axes, (keys, own) in zip(places, panels, strict=False):
+        figure, places = grid(len(panels), _HEIGHT, wide=data["stretch"].nunique() > 6)
+        figure.set_figheight(figure.get_figheight() + _LEGEND)
+        for axes in places[1:]:
+            axes.sharey(places[0])
+        for axes, ((task, stream), own) in zip(places, panels, strict=True):
             _panel(axes, own)
             network = own.loc[~own["reference"], "network"].iloc[0]
-            axes.set_title(f"{keys[0]}, {network}\n{keys[1]}")
-        for axes in places[len(panels) :]:
-            axes.remove()
-        for axes in places[::across]:
+            room = figure.get_figwidth() / min(2, len(panels)) - 0.6
+            axes.set_title(title(f"{task}, {network}\n{stream}", room))
+        for axes in places[::2]:
             axes.set_ylabel("error (%)")
         places[0].set_ylim(bottom=0)
-        handles = {line.get_label(): line for axes in places for line in axes.get_lines()}
-        figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=6)
+        handles = {str(line.get_label()): line for axes in places for line in axes.get_lines()}
+        across = max(1, int(figure.get_figwidth() / (text_width(list(handles)) + 0.5)))
+        figure.legend(handles=list(handles.values()), loc="outside upper left", ncols=across)
         return figure
 
 
@@ -78,7 +83,7 @@ def _chosen(trials: pd.DataFrame) -> pd.DataFrame:
     quantized = done[~done["full_precision"]]
     number = quantized.groupby([*_PANEL, "network"])["adapter_label"].transform("nunique")
     best = quantized.assign(fewer=-number).sort_values(["weight_bits", "activation_bits", "fewer", "network_order"])
-    best = best.drop_duplicates(_PANEL)[[*_PANEL, "network"]]
+    best = best[number.loc[best.index] > 1].drop_duplicates(_PANEL)[[*_PANEL, "network"]]
     own = quantized.merge(best, on=[*_PANEL, "network"])
     references = done[done["trial"].isin(own["reference"])]
     return pd.concat([references.assign(reference=True), own.assign(reference=False)], ignore_index=True)
@@ -103,7 +108,7 @@ def _stretches(records: pd.DataFrame) -> tuple[pd.Series, dict[int, str]]:
     begins = (keys != keys.shift()).any(axis=1)
     stretch = begins.groupby(records["trial"]).cumsum().astype(int) - 1
     numbers = stretch.groupby(records["trial"]).max() + 1
-    if numbers.nunique() == 1 and numbers.iloc[0] <= _MOST:
+    if numbers.nunique() == 1 and 1 < numbers.iloc[0] <= _MOST:
         domain = keys["domain"].map(readable)
         if keys.loc[keys["domain"] != "clean", "severity"].nunique() > 1:
             domain += " " + keys["severity"]
@@ -126,12 +131,14 @@ def _panel(axes: Axes, data: pd.DataFrame) -> None:
         x, percent = own["stretch"] + _aside(place, len(orders)), own[["error", "low", "high"]] * 100
         axes.vlines(x, percent["low"], percent["high"], color=look.colour, lw=0.6, alpha=0.55)
         mark: dict[str, Any] = {"marker": look.marker, "ms": 3.2, "mec": "white", "mew": 0.4}
-        axes.plot(x, percent["error"], color=look.colour, lw=0.9, label=own["adapter_label"].iloc[0], **mark)
+        line: dict[str, Any] = {"color": look.colour, "ls": look.line, "lw": 0.9}
+        axes.plot(x, percent["error"], label=own["adapter_label"].iloc[0], **line, **mark)
     ticks = data.drop_duplicates("stretch").sort_values("stretch")
+    ticks = ticks.iloc[:: -(-len(ticks) // _NAMES)]
     axes.set_xticks(ticks["stretch"], ticks["shown"], rotation=45, ha="right", rotation_mode="anchor")
     axes.grid(axis="y")
 
 
 def _aside(place: int, number: int) -> float:
     """Move the methods of one stretch apart, so that their intervals do not hide each other."""
-    return 0.5 * ((place + 0.5) / number - 0.5)
+    return 0.3 * ((place + 0.5) / number - 0.5)

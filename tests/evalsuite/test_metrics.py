@@ -192,3 +192,52 @@ def test_forgetting_compares_with_the_best_earlier_round():
 
 def test_adaptation_gain_is_positive_where_adaptation_helps():
     assert metrics.adaptation_gain([1, 1, 0, 1], [0, 1, 0, 0]) == 0.5
+
+
+STRETCHES = np.repeat([0, 1, 2, 1], 20)  # of 20 images; batches of 10 are pure, of 15 straddle
+
+
+@pytest.mark.parametrize(
+    ("reported", "within", "expected"),
+    [
+        ([2, 4, 6], 1, (3, 3, 0, 4)),
+        ([3, 5], 1, (0, 3, 2, 4)),
+        ([3, 5], 2, (2, 3, 0, 1)),
+        ([1, 2, 3], 1, (1, 3, 2, 4)),
+        ([], 1, (0, 3, 0, 4)),
+    ],
+)
+def test_changes_are_hit_missed_or_imagined(reported, within, expected):
+    found = metrics.change_detection(STRETCHES, np.arange(0, 80, 10), reported, within=within)
+    assert (found.hits, found.changes, found.alarms, found.others) == expected
+
+
+def test_a_change_is_where_a_batch_first_shows_the_domain():
+    found = metrics.change_detection(STRETCHES, np.arange(0, 80, 15), [1, 2, 4])
+    assert found == metrics.ChangeDetection(hits=3, changes=3, alarms=0, others=2)
+
+
+def test_batches_that_were_not_judged_can_be_missed_but_are_no_false_alarms():
+    judged = np.array([1, 1, 0, 1, 1, 1, 1, 0], bool)
+    found = metrics.change_detection(STRETCHES, np.arange(0, 80, 10), [4], judged)
+    assert found == metrics.ChangeDetection(hits=1, changes=3, alarms=0, others=3)
+    assert judged[0]
+
+
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 9), within=st.integers(1, 4))
+def test_every_report_after_the_first_batch_is_a_hit_or_an_alarm(seed, size, within):
+    generator = np.random.default_rng(seed)
+    domain = np.repeat(generator.integers(0, 3, 12), 5)
+    starts = np.arange(0, len(domain), size)
+    everywhere = metrics.change_detection(domain, starts, np.arange(len(starts)), within=within)
+    assert everywhere.hits == everywhere.changes
+    assert everywhere.alarms == everywhere.others
+    assert everywhere.changes + everywhere.others <= len(starts) - 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [([0, 1], [1], []), ([0, 1], [0, 2], []), ([0, 1], [], []), ([0, 1], [0, 1], [], [True])]
+)
+def test_batches_must_lie_in_the_stream(arguments):
+    with pytest.raises(RequestError, match="expected"):
+        metrics.change_detection(*arguments)

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from reports import style
-from reports.layout import GAP, Rows, panel, size, text_width, wrapped
+from reports.layout import GAP, Rows, legend_below, pages, panel, size, text_width, title, wrapped
 
 
 @pytest.fixture
@@ -52,3 +52,49 @@ def test_a_label_gets_as_many_lines_as_there_is_room_for() -> None:
 def test_text_width_is_that_of_the_longest_line() -> None:
     assert text_width(["wide text", "x\nwide text"]) == text_width(["wide text"])
     assert text_width([]) == 0
+
+
+@pytest.fixture
+def tall() -> pd.DataFrame:
+    """Three tasks of four streams; what is drawn of a stream takes two inches."""
+    names = [(task, stream) for task in "cab" for stream in range(4)]
+    return pd.DataFrame(names, columns=["task", "stream"])
+
+
+def test_pages_hold_what_fits_in_the_order_of_the_data(tall: pd.DataFrame) -> None:
+    assert [len(page) for page in pages(tall, lambda own: 2 * len(own), ["task"])] == [4, 4, 4]
+    assert [len(page) for page in pages(tall, lambda own: len(own), ["task"])] == [8, 4]
+    cut = pages(tall, lambda own: 4 * len(own), ["task"], ["stream"])
+    assert [len(page) for page in cut] == [2] * 6
+    pd.testing.assert_frame_equal(pd.concat(cut), tall)
+
+
+def test_what_fits_or_cannot_be_cut_stays_whole(tall: pd.DataFrame) -> None:
+    assert pages(tall, lambda own: 0.1 * len(own), ["task"])[0] is tall
+    assert [len(page) for page in pages(tall, lambda own: 99.0, ["task"])] == [4, 4, 4]
+
+
+def test_a_title_breaks_where_its_panel_ends() -> None:
+    text = "digits/vit, rtn W4A4\nusual order, severity 5, long tail 10, 4 bursts of 16"
+    with style.applied():
+        lines = title(text, 2.0).splitlines()
+        assert lines[0] == "digits/vit, rtn W4A4"
+        assert " ".join(lines) == text.replace("\n", " ")
+        assert text_width(lines, bold=True) * 8 / 7 <= 2.0
+        assert title(text, 9.0) == text
+        assert title("unbreakable" * 9, 1.0) == "unbreakable" * 9
+
+
+def test_a_legend_has_the_columns_that_fit() -> None:
+    with style.applied():
+        axes = Figure(figsize=(3.4, 2)).add_subplot()
+        for name in ("a", "b", "c", "a name of considerable length, longer than others"):
+            axes.plot([0], [0], label=name)
+        legend_below(axes, 6.0)
+        wide = axes.get_legend()
+        legend_below(axes, 3.4)
+        narrow = axes.get_legend()
+    assert wide is not None
+    assert narrow is not None
+    assert wide._ncols == 4
+    assert 1 <= narrow._ncols < 4

@@ -65,7 +65,9 @@ def test_every_path_of_the_contract_exists(index: Path) -> None:
     expected = {"summary.csv", "comparisons.csv", "rankings.csv", "index.html"}
     expected |= {f"figures/{name}.{suffix}" for name in names for suffix in ("pdf", "png", "csv")}
     expected |= {
-        f"tables/{name}.{suffix}" for name in ("mean_error", "worst_group", "rankings") for suffix in ("tex", "csv")
+        f"tables/{name}.{suffix}"
+        for name in ("mean_error", "worst_group", "rankings", "adaptation")
+        for suffix in ("tex", "csv")
     }
     assert {str(file.relative_to(index.parent)) for file in index.parent.rglob("*") if file.is_file()} == expected
 
@@ -258,3 +260,32 @@ def test_the_installed_figures_and_the_page_are_these() -> None:
     assert registry.load("reports", "page") is write_report
     for name in registry.names("figures"):
         assert registry.summary("figures", name).endswith(".")
+
+
+def test_a_figure_of_several_pages_has_them_all(tmp_path: Path) -> None:
+    folder = make_run(
+        tmp_path / "run", tasks=["a"], adapters=["none"], streams=["usual"], domains=["fog", "snow"], images=10
+    )
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from matplotlib.figure import Figure\n\n\n"
+        "class Trials:\n"
+        '    """Errors of the trials."""\n\n'
+        "    def data(self, run):\n        return run.trials[['trial', 'error']].iloc[:3]\n\n"
+        "    def pages(self, data):\n        return [data.iloc[[k]] for k in range(len(data))]\n\n"
+        "    def draw(self, data):\n        figure = Figure(figsize=(2, 2))\n"
+        "        figure.add_subplot().set_title(data['trial'].iloc[0])\n        return figure\n"
+    )
+    stale = [folder / "figures" / f"Trials_{number}.pdf" for number in (4, 5)]
+    for file in stale:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("of an earlier report")
+    page = Page(write_report(folder, figures=[f"{plugin}:Trials"]).read_text())
+    files = {file.name for file in (folder / "figures").iterdir()}
+    pages = ("Trials", "Trials_2", "Trials_3")
+    assert files == {"Trials.csv", *(f"{name}.{suffix}" for name in pages for suffix in ("pdf", "png"))}
+    assert [image["alt"][-12:] for image in page.all("img")] == ["Page 1 of 3.", "Page 2 of 3.", "Page 3 of 3."]
+    assert len({image["src"] for image in page.all("img")}) == 3
+    links = [link["href"] for link in page.all("a") if (link["href"] or "").startswith("figures/")]
+    assert sorted(links) == sorted(f"figures/{name}" for name in files)
+    assert any("2 further pages of Figure 1" in text for text in page.text)

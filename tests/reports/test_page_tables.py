@@ -5,23 +5,30 @@ from _dummies.runs import make_run
 
 from evalsuite import store
 from evalsuite.store import Run
+from reports.adaptation import adaptation
 from reports.evidence import Evidence, evidence
 from reports.page_tables import missing_table, result_tables
 
 
 def test_every_method_has_its_row_and_every_row_a_cell_per_column(run: Run) -> None:
     found = evidence(run)
-    tables = {table.name: table for table in result_tables(found)}
-    assert list(tables) == ["mean", "worst-class", "worst-domain", "comparisons", "rankings", "costs"]
+    adapted = adaptation(run)
+    tables = {table.name: table for table in result_tables(found, adapted)}
+    expected = ["mean", "worst-class", "worst-domain", "adaptation", "costs", "comparisons", "rankings"]
+    assert list(tables) == expected
+    assert [name for name in tables if name not in ("adaptation", "costs")] == [
+        table.name for table in result_tables(found, adapted.iloc[:0])
+    ]
     for name, table in tables.items():
         frame = {"comparisons": found.comparisons, "rankings": found.rankings.dropna(subset="p")}
+        frame |= {"adaptation": adapted}
         assert len(table.rows) == len(frame.get(name, found.methods))
         assert {len(row) for row in table.rows} == {len(table.columns)}
         assert not any(cell.text in ("nan", "None", "") for row in table.rows for cell in row)
 
 
 def test_numbers_sort_by_their_value_and_missing_ones_have_none(run: Run) -> None:
-    table = result_tables(evidence(run))[1]
+    table = result_tables(evidence(run), adaptation(run))[1]
     column = [each.label for each in table.columns].index("By chance")
     values = [row[column].value for row in table.rows]
     expected = evidence(run).methods["worst_drop_class_null"]
@@ -31,11 +38,11 @@ def test_numbers_sort_by_their_value_and_missing_ones_have_none(run: Run) -> Non
 
 def test_a_column_of_one_value_is_left_out(run: Run) -> None:
     found = evidence(run)
-    labels = [column.label for column in result_tables(found)[0].columns]
+    labels = [column.label for column in result_tables(found, adaptation(run))[0].columns]
     assert labels[:3] == ["Network", "Adapter", "Task"]
     assert "Stream" not in labels
     one = Evidence(found.analysis, found.methods[found.methods["task"] == "digits/vit"])
-    assert "Task" not in [column.label for column in result_tables(one)[0].columns]
+    assert "Task" not in [column.label for column in result_tables(one, adaptation(run))[0].columns]
 
 
 def test_missing_trials_come_with_their_reasons(run: Run, tmp_path) -> None:

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalsuite.store import Run
+from reports.adaptation import adaptation
 from reports.evidence import Comparison, Evidence, evidence
 from reports.tables import (
+    adaptation_tex,
     escape,
     mean_error,
     mean_error_tex,
@@ -160,3 +162,13 @@ def test_best_and_not_distinct_follow_the_comparisons(study_run: Run) -> None:
             own = pairs[(pairs["context"] == context) & pairs["a"].isin(both) & pairs["b"].isin(both)].iloc[0]
             shown = own["p_holm"] < 0.05 and own["low"] * own["high"] > 0
             assert table.loc[other.Index, "not_distinct"] == (not shown)
+
+
+def test_adaptation_has_a_row_per_adapter_and_network(run: Run) -> None:
+    table = adaptation(run)
+    tex = adaptation_tex(table.assign(hit_rate=0.25))
+    check_structure(tex)
+    assert tex.count("tent") == len(table)
+    assert tex.count("& 25.0 &") >= len(table)
+    bold = (table["p"] < 0.05) & (table["low"] * table["high"] > 0)
+    assert tex.count(r"\textbf") == bold.sum()

@@ -166,7 +166,7 @@ def test_adapters_are_ranked_and_those_without_effect_named(run: Run) -> None:
 
 def test_an_adapter_that_does_not_help_is_not_praised(run: Run) -> None:
     found = evidence(run)
-    comparisons = found.comparisons.assign(p_holm=0.5)
+    comparisons = found.comparisons.assign(p_holm_context=0.5)
     verdict = judge(run, Evidence(replace(found.analysis, comparisons=comparisons), found.methods))
     assert "No adapter is shown to lower its error." in verdict.lead
     assert not any(sentence.startswith("With tent") for task in verdict.tasks for sentence in task.sentences)
@@ -177,8 +177,8 @@ def test_streams_are_told_apart(tmp_path) -> None:
     verdict = judge(run, evidence(run))
     assert verdict.tasks[0].title.startswith("a, stream ")
     sentences = [plain(sentence) for sentence in verdict.tasks[0].sentences]
-    assert sum("n the stream" in sentence for sentence in sentences) == 3
-    assert "2 further streams of this task: see the tables." in sentences
+    assert sum("n the stream" in sentence for sentence in sentences) == 1
+    assert "4 further streams of this task: see the answers." in sentences
     assert verdict.lead.startswith("This run has too few permutations")
     assert any("raise analysis.permutations" in sentence for sentence in sentences)
 
@@ -246,7 +246,7 @@ def test_several_adapters_that_help_share_the_credit() -> None:
     gains = [Comparison(-0.05, -0.06, -0.04, 0.004, 15), Comparison(-0.03, -0.04, -0.02, 0.012, 15)]
     said = plain(_helpers(list(zip(rows, gains, strict=True))))
     assert said == (
-        "zoa and tent lower its mean error by 3.0 to 5.0 points (p = 0.012 or less each); "
+        "zoa and tent lower its mean error by 3.0 to 5.0 points (each p ≤ 0.012); "
         "with zoa its worst class then loses 2.0 points"
     )
 
