@@ -19,15 +19,17 @@ from pathlib import Path
 from benchmarks.report import Figure, note, table
 
 GROUPS = {
-    # Under 15 minutes on two idle cores, which is why scripts with many cases get some of them.
+    # Under 15 minutes on two idle cores, which is why scripts with many cases, images or seeds get some of them.
     "quantization": (
         ("simulated_forward",),
-        ("integer_engine",),
-        ("mobilenet", "rtn", "gptq"),
-        ("deit", "rtn:W8A8", "ptq4vit:W6A6", "repq_vit:W6A6"),
-        ("brecq", "--methods", "brecq", "--seeds", "0", "--pairs", "1"),
+        ("brecq", "--bits", "W4A4", "--methods", "brecq", "--seeds", "0", "--pairs", "1"),
+        ("brecq", "--bits", "W2A4", "--seeds", "0", "--pairs", "0"),
+        ("mobilenet", "brecq", "--calibration", "64", "--iterations", "40"),
+        ("deit", "ptq4vit:W8A8", "ptq4vit:W6A6", "--images", "400"),
+        ("integer_engine", "--images", "200"),
     ),
     "shifts": (("corruptions",), ("streams",), ("stream_images",)),
+    "evidence": (("evidence",), ("report_size",)),
 }
 
 

@@ -1,11 +1,12 @@
 """BRECQ on ResNet-20: accuracy, and time against a plain PyTorch loop of the same arithmetic.
 
-python benchmarks/brecq.py [--data-root ../shared/data] [--seeds 0 1 2] [--bits W4A4 W2A4] [--methods brecq qdrop]
-                           [--iterations 500] [--step-iterations 125] [--pairs 3] [--threads 2] [--fold-norm]
-                           [--precision float32]
+python benchmarks/brecq.py [--data-root ../shared/data] [--seeds 0 1 2] [--bits W4A4 W2A4]
+                           [--methods brecq qdrop adaround] [--iterations 500] [--step-iterations 125] [--pairs 3]
+                           [--threads 2] [--fold-norm] [--precision float32] [--images 10000]
 
-Accuracies are on all 10,000 test images, after calibration on 1,024 training images. ``--pairs 0`` measures no
-times, ``--seeds`` without a number no accuracies.
+Accuracies are on the test images, after calibration on 1,024 training images: of methods that round weights and
+activations at ``--bits``, of adaround at W2A8, against rounding to nearest. ``--pairs 0`` measures no times, which
+are those of the first of ``--bits``; ``--seeds`` without a number no accuracies.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import os
+import functools
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from report import Figure, main, note
 from torch import Tensor, nn
 
 from evalsuite import quantize
@@ -224,23 +226,29 @@ STEP_RATE = 1e-3
 LEARNING_RATE = 1e-2
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", default=os.environ.get("EVALSUITE_DATA"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--bits", nargs="+", default=["W4A4", "W2A4"])
-    parser.add_argument("--methods", nargs="+", default=["brecq", "qdrop"])
-    parser.add_argument("--iterations", type=int, default=500)
-    parser.add_argument("--step-iterations", type=int, default=125)
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--fold-norm", action="store_true")
-    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+PERCENT_AT_LEAST = {("brecq", "W4A4"): 91.0, ("brecq", "W2A4"): 80.5}
+FASTER_AT_LEAST = 3
+ABOVE_NEAREST_AT_LEAST = 40
+
+
+def measure(
+    data_root: str | None,
+    seeds: Sequence[int] = (0, 1, 2),
+    bits: Sequence[str] = ("W4A4", "W2A4"),
+    methods: Sequence[str] = ("brecq", "qdrop", "adaround"),
+    iterations: int = 500,
+    step_iterations: int = 125,
+    pairs: int = 3,
+    threads: int = 2,
+    fold_norm: bool = False,
+    precision: str = "float32",
+    images: int = 10_000,
+) -> list[Figure]:
+    torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
-    data, model = task_data(TASK, arguments.data_root), task_model(TASK, arguments.data_root)
-    images, labels = normalise(data.test_images, data), torch.from_numpy(data.test_labels.astype(np.int64))
+    data, model = task_data(TASK, data_root), task_model(TASK, data_root)
+    test = normalise(data.test_images[:images], data)
+    labels = torch.from_numpy(data.test_labels[:images].astype(np.int64))
 
     def calibration(seed: int) -> Tensor:
         drawn = numpy_generator(seed, "benchmark").permutation(len(data.pool_images))[:IMAGES]
@@ -248,13 +256,10 @@ def main() -> None:
 
     def own(method: str, bits: str, seed: int) -> nn.Module:
         weight_bits, activation_bits = parse_bits(bits)
-        options: dict[str, Any] = {
-            "iterations": arguments.iterations,
-            "learning_rate": LEARNING_RATE,
-            "precision": arguments.precision,
-        }
+        learning = {"iterations": iterations, "learning_rate": LEARNING_RATE, "precision": precision}
+        options: dict[str, Any] = {} if method == "rtn" else learning
         if method == "brecq":
-            options |= {"step_iterations": arguments.step_iterations, "step_rate": STEP_RATE}
+            options |= {"step_iterations": step_iterations, "step_rate": STEP_RATE}
         return quantize(
             model,
             calibration(seed),
@@ -262,35 +267,71 @@ def main() -> None:
             weight_bits=weight_bits,
             activation_bits=activation_bits,
             seed=seed,
-            fold_norm=arguments.fold_norm,
+            fold_norm=fold_norm,
             **options,
         )
 
-    norms = "folded" if arguments.fold_norm else "unfolded"
-    for method in arguments.methods if arguments.seeds else ():
-        for bits in arguments.bits:
-            found = [accuracy(own(method, bits, seed), images, labels) for seed in arguments.seeds]
-            each = ", ".join(f"{value:.2f}" for value in found)
-            print(f"{method} {bits}, norms {norms}: {statistics.mean(found):.2f} % ({each})", flush=True)
-    for bits in arguments.bits if arguments.pairs else ():
-        pairs = []
-        for pair in range(arguments.pairs):
-            x = calibration(pair)
-            budget = (arguments.iterations, arguments.step_iterations)
-            torch.manual_seed(pair)
-            plain = seconds(lambda x=x, bits=bits, budget=budget: plain_brecq(model, x, *parse_bits(bits), *budget))
-            ours = seconds(lambda pair=pair, bits=bits: own("brecq", bits, pair))
-            pairs.append((plain, ours))
-            print(
-                f"{bits}: plain {plain[0]:.1f} s ({plain[1]:.1f}), {accuracy(plain[2], images, labels):.2f} %; "
-                f"evalsuite {ours[0]:.1f} s ({ours[1]:.1f}), {accuracy(ours[2], images, labels):.2f} %",
-                flush=True,
-            )
-        for kind, index in (("wall", 0), ("processor", 1)):
-            base, fast = (statistics.median(one[side][index] for one in pairs) for side in (0, 1))
-            ratio = statistics.median(a[index] / b[index] for a, b in pairs)
-            print(f"{bits}, {torch.get_num_threads()} threads, {kind}: {base:.1f} s, {fast:.1f} s, ratio {ratio:.2f}")
+    measured: dict[tuple[str, str, int], float] = {}
+
+    def percent(method: str, bits: str) -> float:
+        """Return the mean accuracy over seeds."""
+        for seed in seeds:
+            if (method, bits, seed) not in measured:
+                measured[method, bits, seed] = accuracy(own(method, bits, seed), test, labels)
+        found = [measured[method, bits, seed] for seed in seeds]
+        note(f"{method} {bits}: {statistics.mean(found):.2f} % ({', '.join(f'{value:.2f}' for value in found)})")
+        return statistics.mean(found)
+
+    figures = []
+    times = []
+    for pair in range(pairs):
+        # Seeds of the plain loop's own draws.
+        torch.manual_seed(pair)
+        work = functools.partial(plain_brecq, model, calibration(pair), *parse_bits(bits[0]))
+        plain = seconds(lambda work=work: work(iterations, step_iterations))
+        ours = seconds(lambda pair=pair: own("brecq", bits[0], pair))
+        times.append((plain, ours))
+        measured["brecq", bits[0], pair] = accuracy(ours[2], test, labels)
+        note(
+            f"{bits[0]}: plain {plain[0]:.1f} s ({plain[1]:.1f}), {accuracy(plain[2], test, labels):.2f} %; "
+            f"evalsuite {ours[0]:.1f} s ({ours[1]:.1f}), {measured['brecq', bits[0], pair]:.2f} %"
+        )
+    if times:
+        wall, processor = (statistics.median(plain[i] / ours[i] for plain, ours in times) for i in (0, 1))
+        base, fast = (statistics.median(one[side][0] for one in times) for side in (0, 1))
+        said = f"{base:.1f} s, {fast:.1f} s; of processor time {processor:.2f}"
+        name = f"{TASK} {bits[0]}, {threads} threads: time of a plain loop / brecq"
+        figures.append(Figure(name, wall, at_least=FASTER_AT_LEAST, note=said))
+    setting = f"{TASK}, {len(test)} images, seeds {' '.join(map(str, seeds))}: "
+    reconstructed = [method for method in methods if method != "adaround"] if seeds else []
+    for method in reconstructed:
+        for one in bits:
+            bar = PERCENT_AT_LEAST.get((method, one))
+            figures.append(Figure(f"{setting}{method} {one}", percent(method, one), "%", at_least=bar))
+    if {"brecq", "qdrop"} <= {*reconstructed}:
+        for one in bits:
+            difference = statistics.mean(measured["qdrop", one, seed] - measured["brecq", one, seed] for seed in seeds)
+            bar = 0 if one == "W2A4" else None
+            figures.append(Figure(f"{setting}qdrop {one}, points above brecq", difference, at_least=bar))
+    if "adaround" in methods and seeds:
+        above = percent("adaround", "W2A8") - percent("rtn", "W2A8")
+        name = f"{setting}adaround W2A8, points above rtn"
+        figures.append(Figure(name, above, at_least=ABOVE_NEAREST_AT_LEAST))
+    return figures
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--bits", nargs="+", default=["W4A4", "W2A4"])
+    parser.add_argument("--methods", nargs="+", default=["brecq", "qdrop", "adaround"])
+    parser.add_argument("--iterations", type=int, default=500)
+    parser.add_argument("--step-iterations", type=int, default=125)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--fold-norm", action="store_true")
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--images", type=int, default=10_000, help="test images")
 
 
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__, options)

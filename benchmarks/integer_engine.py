@@ -1,16 +1,18 @@
 """The simulation against an integer engine: W8A8 by rounding to nearest, and by ONNX Runtime.
 
-python benchmarks/integer_engine.py [--data-root DIR]
+python benchmarks/integer_engine.py [--data-root DIR] [--tasks NAME ...] [--images N]
 
-Both take the same calibration images, min-max ranges and symmetric weights per output channel. On the same 1,000
-images (800 of ImageNet's, the others calibrate): how often both name the same class, both accuracies, and the time
+Both take the same calibration images, min-max ranges and symmetric weights per output channel. On the same 1,000 test
+images (of ImageNet's there are 800): how often both name the same class, both accuracies, and the time
 of the integer engine over that of the simulation.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
+from collections.abc import Sequence
 
 import torch
 from report import Figure, main, note
@@ -26,14 +28,14 @@ BATCH = 50
 THREADS = 2
 
 
-def measure(data_root: str | None) -> list[Figure]:
+def measure(data_root: str | None, tasks: Sequence[str] = TASKS, images: int = IMAGES) -> list[Figure]:
     torch.set_num_threads(THREADS)
-    return [figure for task in TASKS for figure in compare(task, data_root)]
+    return [figure for task in tasks for figure in compare(task, data_root, images)]
 
 
-def compare(task: str, data_root: str | None) -> list[Figure]:
+def compare(task: str, data_root: str | None, count: int) -> list[Figure]:
     data, model = task_data(task, data_root), task_model(task, data_root)
-    images = normalise(data.test_images[:IMAGES], data)
+    images = normalise(data.test_images[:count], data)
     labels = torch.from_numpy(data.test_labels[: len(images)])
     calibration = normalise(data.pool_images[:CALIBRATION], data)
     policy = {"weight_bits": 8, "activation_bits": 8, "symmetric": True, "fold_norm": True}
@@ -72,5 +74,10 @@ def side_by_side(models: list[nn.Module], images: Tensor) -> tuple[Tensor, Tenso
     return plain, ours, theirs, statistics.median(ratios[1:])
 
 
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tasks", nargs="+", default=TASKS, metavar="NAME")
+    parser.add_argument("--images", type=int, default=IMAGES)
+
+
 if __name__ == "__main__":
-    main(measure, __doc__)
+    main(measure, __doc__, options)

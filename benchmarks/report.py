@@ -10,7 +10,8 @@ A script NAME.py holds ::
     if __name__ == "__main__":
         main(measure, __doc__)
 
-It runs alone, ``python benchmarks/NAME.py [--data-root DIR]``, and prints a table of its figures. Listed in ``GROUPS``
+It runs alone, ``python benchmarks/NAME.py [--data-root DIR]``, and prints a table of its figures; ``main`` takes a
+function that adds options of its own, which ``measure`` gets by keyword. Listed in ``GROUPS``
 of ``__main__.py`` it is a part of ``python -m benchmarks [GROUP]... [--data-root DIR]``, which prints one table.
 What a script prints besides goes to stderr. A script that cannot measure something (no compiler, no data) gives the
 figure with value None and says why in ``note``.
@@ -86,14 +87,21 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def main(measure: Callable[[str | None], list[Figure]], description: str | None) -> None:
-    """Run a script from the command line."""
+def main(
+    measure: Callable[..., list[Figure]],
+    description: str | None,
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
+    """Run a script from the command line; ``measure`` gets the values of further options by keyword."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", default=os.environ.get("EVALSUITE_DATA"), help="folder with images and weights")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    arguments = parser.parse_args()
-    figures = measure(arguments.data_root)
-    if arguments.json:
+    if add_options is not None:
+        add_options(parser)
+    arguments = vars(parser.parse_args())
+    as_json = arguments.pop("json")
+    figures = measure(arguments.pop("data_root"), **arguments)
+    if as_json:
         print(json.dumps([dataclasses.asdict(figure) for figure in figures]))
     else:
         print(table(figures))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from evalsuite.errors import QuantizationWarning
 from evalsuite.quantization.calibration import batches
 from evalsuite.quantization.modules import QuantLayer, quantized_layers
-from evalsuite.quantization.prefix import batches_of
+from evalsuite.quantization.prefix import walk
 from evalsuite.structure import describe
 
 
@@ -43,9 +43,9 @@ def correct_biases(model: nn.Module, reference: nn.Module, images: Tensor) -> No
     layers = quantized_layers(model)
     reached = [name for name in describe(model, images[:1]).layers if name in layers]
     expected = _means(reference, reached, images)
-    for name in reached:
+    for name, outputs in walk(model, images):
         mean = _Mean(layers[name])
-        for output in batches_of(model, name, images):
+        for output in outputs(name):
             mean.add(output)
         shift = expected[name] - mean.value()
         bias = layers[name].bias

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +16,8 @@ from evalsuite.quantization.calibration import batches, check_images, set_activa
 from evalsuite.quantization.insert import insert_quantizers
 from evalsuite.quantization.modules import QuantConv2d, QuantLayer, quantized_layers
 from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.prefix import batches_of
+from evalsuite.quantization.prefix import walk
 from evalsuite.quantization.ranges import RangeOptions
-from evalsuite.structure import describe
 
 _UNFOLDED = 2**25  # elements of patches that lie in memory at once
 
@@ -54,11 +54,10 @@ class GPTQ(RangeOptions):
         """Round all weights and set all ranges, in place; ``images``: (N, C, H, W) normalised."""
         check_images(images)
         set_weight_ranges(model, self.weight_estimator())
-        layers = quantized_layers(model)
-        reached = [name for name in describe(model, images[:1]).layers if name in layers]
-        for name in reached:
-            layer = layers[name]
-            hessian = hessian_of(model, name, images)
+        left = quantized_layers(model)
+        for name, outputs in walk(model, images):
+            layer = left.pop(name)
+            hessian = hessian_of(layer, outputs(f"{name}.input_quantizer"))
             rounded = second_order_rounding(layer, hessian, self.damping, self.block_columns)
             if rounded is None:
                 message = f"{name}: the Hessian of its inputs is not positive definite, rounded to nearest instead"
@@ -66,24 +65,22 @@ class GPTQ(RangeOptions):
                 layer.round_weight()
             else:
                 layer.set_integers(rounded)
-        for name in layers.keys() - set(reached):
-            layers[name].round_weight()
+        for layer in left.values():
+            layer.round_weight()
         set_activation_ranges(model, images, self.activation_estimator(), bins=self.bins)
 
 
-def hessian_of(model: nn.Module, name: str, images: Tensor) -> Tensor:
-    """Return the Hessian of a layer's squared output error in a row of its weight, for (N, C, H, W) images.
+def hessian_of(layer: QuantLayer, inputs: Iterable[Tensor]) -> Tensor:
+    """Return the Hessian of a layer's squared output error in a row of its weight, for batches of its input.
 
     Twice the mean over images and places of the outer product of the layer's inputs with themselves:
     (groups, n, n) float64, for n weights of an output channel.
     """
-    layer = model.get_submodule(name)
-    assert isinstance(layer, QuantLayer)
     total: Tensor | None = None
     count = 0
-    for inputs in batches_of(model, f"{name}.input_quantizer", images):
-        size = max(1, _UNFOLDED // (inputs[0].numel() * layer.weight[0, 0].numel()))
-        for part in batches(inputs, size):
+    for batch in inputs:
+        size = max(1, _UNFOLDED // (batch[0].numel() * layer.weight[0, 0].numel()))
+        for part in batches(batch, size):
             columns = _columns(layer, part)
             product = (columns.transpose(1, 2) @ columns).double()
             total = product if total is None else total + product

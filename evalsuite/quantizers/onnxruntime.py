@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
 from evalsuite.errors import Refused, RequestError
 from evalsuite.quantization.calibration import batches, check_images
@@ -57,16 +58,27 @@ class ONNXRuntime:
     def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:
         """Quantize on (N, C, H, W) normalised images, in place.
 
-        Raises Refused if the network cannot be exported to ONNX, with torch's reason.
+        Raises
+        ------
+        RequestError
+            For weights that are not finite, with their name.
+        Refused
+            If the network cannot be exported to ONNX or not be quantized, with the reason: torch's, ONNX Runtime's,
+            or the module at which NaN or infinity comes up.
         """
         check_images(images)
         assert isinstance(model, EngineNetwork)
-        images = images.cpu()
+        images, source = images.cpu(), model.source().cpu()
+        _check_weights(source)
         with tempfile.TemporaryDirectory(prefix="evalsuite-") as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # both packages warn of their own internals
             exported, quantized = Path(folder) / "exported.onnx", Path(folder) / "quantized.onnx"
-            _export(model.source().cpu(), images[:1], exported)
-            _quantize(exported, quantized, images, model.per_channel, self.reduce_range)
+            _export(source, images[:1], exported)
+            try:
+                _quantize(exported, quantized, images, model.per_channel, self.reduce_range)
+            except Exception as error:  # most of its checks are bare assertions
+                reason = _where_not_finite(source, images) or f"ONNX Runtime cannot quantize it: {_first_line(error)}"
+                raise Refused(reason) from error
             model.take(quantized.read_bytes())
 
 
@@ -178,8 +190,36 @@ def _export(model: nn.Module, image: Tensor, file: Path) -> None:
             verbose=False,
         )
     except Exception as error:  # whatever the exporter makes of a network that it cannot trace
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise Refused(f"{type(model).__name__} cannot be exported to ONNX: {lines[0]}") from error
+        raise Refused(f"{type(model).__name__} cannot be exported to ONNX: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _check_weights(model: nn.Module) -> None:
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise RequestError(f"{name} holds NaN or infinity: expected finite values")
+
+
+@torch.no_grad()
+def _where_not_finite(model: nn.Module, images: Tensor) -> str | None:
+    """Say at which module NaN or infinity comes up first for any of the images, or return None."""
+    found: list[str] = []
+
+    def look(values: Any, where: str) -> None:
+        leaves = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+        if not all(bool(leaf.isfinite().all()) for leaf in leaves):
+            found.append(f"{where} for some calibration images: expected finite values")
+
+    for name, module in model.named_modules():
+        title = name or type(model).__name__
+        module.register_forward_pre_hook(lambda _, args, title=title: look(args, f"NaN or infinity reaches {title}"))
+        module.register_forward_hook(lambda _, __, out, title=title: look(out, f"{title} gives NaN or infinity"))
+    for batch in batches(images):
+        model(batch)
+    return found[0] if found else None
 
 
 def _quantize(exported: Path, quantized: Path, images: Tensor, per_channel: bool, reduce_range: bool) -> None:

@@ -39,15 +39,16 @@ _SPREAD = 1e-4  # the least scale of a channel, of the mean: a silent one must n
 
 @dataclass(frozen=True)
 class Tails:
-    """All but the rarest values on either side, of which there are 4^-(bits + 1).
+    """All but the rarest values on either side, of which there are 4^-(bits + spare_bits).
 
-    Between the 99.9th percentile at 4 bits and the 99.9996th at 8. Ours: a tail is worth cutting off while rare
-    against the square of the step that it costs the others.
+    Ours: a tail is worth cutting off while rare against the square of the step that it costs the others.
     """
+
+    spare_bits: int = 1
 
     def __call__(self, sample: Sample, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
         """Return the percentiles."""
-        return Percentile(100 * (1 - 4.0 ** -(bits + 1)))(sample, bits, symmetric)
+        return Percentile(100 * (1 - 4.0 ** -(bits + self.spare_bits)))(sample, bits, symmetric)
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ class RepQViT(RangeOptions):
     :func:`evalsuite.quantization.nonuniform.log_sqrt2_quantize`; the greatest is the fraction of the maximum with
     the least squared error (``log_steps`` fractions). All other ranges are estimated as those of
     :class:`evalsuite.quantizers.rtn.RoundToNearest`; of activations by default with ``range`` = ``tails``, see
-    :class:`Tails` (ours): least squared error keeps the rare great values after GELU at the price of all others,
-    which ruins DeiT-Tiny at 4 bits.
+    :class:`Tails`: least squared error keeps the rare great values after GELU at the price of all others. The
+    share was chosen on images that no test shows, by one draw of 100 (``benchmarks/choices/repq_vit_range.csv``): a
+    spare bit more or less is as good.
 
     The order: grids after LayerNorm, on what the full-precision network computes, of at most ``rows`` tokens; rounding
     of all weights; grids after softmax; all others. A network without LayerNorm and softmax is rounded to nearest

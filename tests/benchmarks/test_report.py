@@ -45,6 +45,19 @@ def test_a_script_prints_json_or_a_table(capsys, monkeypatch):
     assert roots == ["somewhere", "somewhere"]
 
 
+def test_options_of_a_script_reach_its_measure(capsys, monkeypatch):
+    def measure(root, methods=("rtn",), images=5):
+        return [Figure(f"{root}: {methods}", images)]
+
+    def options(parser):
+        parser.add_argument("methods", nargs="*")
+        parser.add_argument("--images", type=int, default=7)
+
+    monkeypatch.setattr(sys, "argv", ["script", "gptq", "--json", "--data-root", "somewhere"])
+    main(measure, "What.", options)
+    assert [Figure(**fields) for fields in json.loads(capsys.readouterr().out)] == [Figure("somewhere: ['gptq']", 7)]
+
+
 def test_pairs_run_in_turn_after_one_unmeasured_run():
     calls = []
     times = paired(lambda: calls.append("a"), lambda: calls.append("b"), pairs=3)

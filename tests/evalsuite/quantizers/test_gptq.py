@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 from evalsuite.errors import QuantizationWarning, RequestError
 from evalsuite.materials import own_warnings
 from evalsuite.quantization.calibration import set_weight_ranges
+from evalsuite.quantization.capture import Scratch, outputs_of
 from evalsuite.quantization.insert import insert_quantizers
 from evalsuite.quantization.modules import QuantConv2d, QuantLinear, quantized_layers
 from evalsuite.quantization.policy import BitPolicy
@@ -16,6 +19,7 @@ from evalsuite.quantization.ranges import MinMax
 from evalsuite.quantizers.gptq import GPTQ, hessian_of, second_order_rounding
 from evalsuite.quantizers.rtn import RoundToNearest
 from evalsuite.randomness import torch_generator
+from evalsuite.structure import describe
 
 X = random_images(32)
 
@@ -109,9 +113,8 @@ CONVOLUTIONS = {
 @torch.no_grad()
 def test_a_convolutions_hessian_gives_its_squared_output(name):
     layer = QuantConv2d(CONVOLUTIONS[name], BitPolicy())
-    model = nn.Sequential(layer)
     x = torch.randn(7, 4, 9, 10, generator=torch.Generator().manual_seed(0))
-    h = hessian_of(model, "0", x)
+    h = hessian_of(layer, [x])
     torch.manual_seed(3)
     change = torch.randn_like(layer.weight)
     output = F.conv2d(
@@ -133,11 +136,12 @@ def test_a_convolutions_hessian_gives_its_squared_output(name):
 
 
 def test_parts_of_a_batch_add_up(monkeypatch):
-    model = nn.Sequential(QuantConv2d(CONVOLUTIONS["plain"], BitPolicy()))
+    layer = QuantConv2d(CONVOLUTIONS["plain"], BitPolicy())
     x = torch.randn(9, 4, 8, 8)
-    whole = hessian_of(model, "0", x)
+    whole = hessian_of(layer, [x])
     monkeypatch.setattr("evalsuite.quantizers.gptq._UNFOLDED", 1)
-    torch.testing.assert_close(hessian_of(model, "0", x), whole, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(hessian_of(layer, [x]), whole, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(hessian_of(layer, x.split(4)), whole, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
@@ -153,6 +157,23 @@ def test_a_network_comes_nearer_than_by_rounding_to_nearest(build, fold_norm):
             torch.testing.assert_close(real(layer, layer.integer_weight()), layer.weight)
     # The transformer's random weights see inputs that are hardly correlated.
     assert errors[GPTQ] < (0.8 if build is tiny_resnet else 1.2) * errors[RoundToNearest]
+
+
+@pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
+@torch.no_grad()
+def test_weights_are_those_that_running_the_whole_network_for_each_layer_gives(build):
+    model = build()
+    twin = GPTQ().insert(model, BitPolicy(3, 8), X[:1])
+    whole = copy.deepcopy(twin)
+    GPTQ().calibrate(twin, X, torch_generator(0))
+    set_weight_ranges(whole, GPTQ().weight_estimator())
+    layers = quantized_layers(whole)
+    for name in describe(whole, X).layers:
+        with Scratch(1e9) as scratch:
+            inputs = outputs_of(whole, f"{name}.input_quantizer", X, scratch)
+            layers[name].set_integers(second_order_rounding(layers[name], hessian_of(layers[name], [inputs])))
+    for name, layer in quantized_layers(twin).items():
+        assert torch.equal(layer.integer_weight(), layers[name].integer_weight())
 
 
 def test_inputs_that_are_not_finite_are_named_and_rounded_to_nearest():

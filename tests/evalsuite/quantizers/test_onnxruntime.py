@@ -148,6 +148,47 @@ def test_what_cannot_be_exported_is_refused():
         quantized(Branching())
 
 
+class Poisoned(Small):
+    """Divides by zero between its convolutions, or multiplies by NaN at the end."""
+
+    def __init__(self, at_the_end: bool) -> None:
+        super().__init__()
+        self.at_the_end = at_the_end
+
+    def forward(self, x):
+        if self.at_the_end:
+            return super().forward(x) * torch.nan
+        x = self.conv1(x)
+        return self.fc(self.conv2(x / (0 * x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("at_the_end", "where"), [(False, "NaN or infinity reaches conv2"), (True, "Poisoned gives NaN or infinity")]
+)
+def test_activations_that_are_not_finite_are_refused(at_the_end, where):
+    with pytest.raises(Refused, match=f"^{where} for some calibration images: expected finite values$"):
+        quantized(Poisoned(at_the_end).eval())
+
+
+@pytest.mark.parametrize(("layer", "bad"), [("conv1", torch.nan), ("bn", torch.inf), ("fc", torch.inf)])
+def test_weights_that_are_not_finite_are_named(layer, bad):
+    model = small()
+    with torch.no_grad():
+        getattr(model, layer).weight.view(-1)[0] = bad
+    named = "conv1" if layer == "bn" else layer  # the norm is folded
+    with pytest.raises(RequestError, match=rf"^{named}\.weight holds NaN or infinity: expected finite values$"):
+        quantized(model)
+
+
+def test_what_onnxruntime_cannot_quantize_is_refused(monkeypatch):
+    def fail(*args, **kwargs):
+        assert args is None, "scale issue"
+
+    monkeypatch.setattr("onnxruntime.quantization.quantize_static", fail)
+    with pytest.raises(Refused, match=r"^ONNX Runtime cannot quantize it: scale issue$"):
+        quantized(small())
+
+
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(RequestError, match=r"pip install evalsuite\[onnx\]"):
