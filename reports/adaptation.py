@@ -28,7 +28,7 @@ _TESTED = ["difference", "low", "high", "p", "n", "note"]
 _COUNTS = [f"{name}_{within}" for within in WITHIN for name in ("hits", "changes", "alarms", "others")]
 _COLUMNS = [
     *(*KEYS, "network", *ORDER, "error", "unadapted_error", *_TESTED),
-    *(*_COSTS, "seconds_ratio", "trials", "collapsed", *_COUNTS, "hit_rate", "false_alarm_rate"),
+    *(*_COSTS, "seconds_ratio", "trials", "collapsed", "moved", *_COUNTS, "hit_rate", "false_alarm_rate"),
 ]
 _COLLAPSE = "collapse:"  # how the warning of the harness begins
 
@@ -42,9 +42,10 @@ def adaptation(run: Run) -> pd.DataFrame:
     ``difference`` (adapted minus unadapted error), ``low``, ``high``, ``p``, ``n`` and ``note`` are those of
     ``comparisons.csv``, ``p`` being corrected over the adapters of one network and stream (``p_holm_context``).
     ``seconds_ratio`` is the time an image over that without adaptation. ``collapsed`` counts the ``trials`` with that
-    warning. ``hits_K``, ``changes_K``, ``alarms_K`` and ``others_K`` are summed over seeds, for reports within K
-    batches (:func:`evalsuite.metrics.change_detection`), missing where the adapter says nothing of domains or the
-    stream has no stretches of one domain; ``hit_rate`` and ``false_alarm_rate`` are those within one batch.
+    warning; ``moved`` says whose parameters the adapter changed. ``hits_K``, ``changes_K``, ``alarms_K`` and
+    ``others_K`` are summed over seeds, for reports within K batches (:func:`evalsuite.metrics.change_detection`),
+    missing where the adapter says nothing of domains or the stream has no stretches of one domain; ``hit_rate`` and
+    ``false_alarm_rate`` are those within one batch.
     """
     found = evidence(run)
     methods = found.methods
@@ -62,7 +63,7 @@ def adaptation(run: Run) -> pd.DataFrame:
         own["seconds_ratio"] = row.seconds_per_image / base["seconds_per_image"] if base["seconds_per_image"] else None
         rows.append(own | facts[tuple(getattr(row, name) for name in KEYS)])
     frame = pd.DataFrame(rows, columns=_COLUMNS[:-2])
-    numbers = [name for name in _COLUMNS[:-2] if name not in (*KEYS, "network", "note")]
+    numbers = [name for name in _COLUMNS[:-2] if name not in (*KEYS, "network", "note", "moved")]
     frame = frame.astype(dict.fromkeys(numbers, float))
     return frame.assign(
         hit_rate=frame["hits_1"] / frame["changes_1"].where(frame["changes_1"] > 0),
@@ -79,6 +80,7 @@ def _by_combination(run: Run) -> dict[tuple[str, ...], dict[str, Any]]:
         counts: dict[str, Any] = {
             "trials": len(own),
             "collapsed": sum(_collapsed(warnings) for warnings in own["warnings"]),
+            "moved": _moved(own["adapter_facts"].iloc[0]),
         }
         for place, within in enumerate(WITHIN):
             known = [seen[trial][place] for trial in own["trial"] if trial in seen]
@@ -86,6 +88,14 @@ def _by_combination(run: Run) -> dict[tuple[str, ...], dict[str, Any]]:
                 counts[f"{name}_{within}"] = sum(getattr(each, name) for each in known)
         found[tuple(map(str, key))] = counts
     return found
+
+
+def _moved(told: Any) -> str:
+    """Say which modules an adapter changed the parameters of: their number, the first and the last."""
+    modules = json.loads(told).get("adapted_modules", []) if isinstance(told, str) else []
+    if len(modules) < 3:
+        return ", ".join(modules)
+    return f"{len(modules)}: {modules[0]} to {modules[-1]}"
 
 
 def _collapsed(warnings: Any) -> bool:

@@ -165,8 +165,9 @@ def _adaptation(adapted: pd.DataFrame) -> Table:
         "adaptation",
         "Adaptation against none",
         "Error of each adapter against the same network without adaptation, in points with a 95 % interval; p by Holm "
-        "over the adapters of one network on one stream; trials that collapsed; and, of adapters that look for changes "
-        "of domain, the share that they saw at once and the share of other batches with a false alarm.",
+        "over the adapters of one network on one stream; trials that collapsed; modules whose parameters it changed; "
+        "and, of adapters that look for changes of domain, the share that they saw at once and the share of other "
+        "batches with a false alarm.",
         [
             *_method(adapted),
             _number("Without (%)", "unadapted_error", scale=100),
@@ -175,6 +176,7 @@ def _adaptation(adapted: pd.DataFrame) -> Table:
             _p("p (Holm)", "p"),
             _number("Time, none = 1", "seconds_ratio"),
             _of("Collapsed", "collapsed", "trials"),
+            *([_text("Parameters moved", "moved")] if adapted["moved"].astype(bool).any() else []),
             *(changes if adapted["hit_rate"].notna().any() else []),
         ],
         adapted,

@@ -43,6 +43,16 @@ def folder(tmp_path: Path) -> Path:
 TOLD = json.dumps({"domain_changes": [2, 5, 6, 7], "unjudged": 0, "skipped": 0})
 
 
+@pytest.mark.parametrize(
+    ("modules", "expected"),
+    [([], ""), (["bn1", "bn2"], "bn1, bn2"), (["bn1", "layer1.bn", "bn2"], "3: bn1 to bn2")],
+)
+def test_what_an_adapter_moved_is_named(folder: Path, modules: list[str], expected: str) -> None:
+    table = adaptation(changed(folder, adapter_facts=json.dumps({"adapted_modules": modules})))
+    assert set(table.loc[table["adapter_label"] == "zoa", "moved"]) == {expected}
+    assert set(table.loc[table["adapter_label"] == "tent", "moved"]) == {""}
+
+
 def test_every_adapter_is_held_against_none(folder: Path) -> None:
     run = store.load(folder)
     table, comparisons = adaptation(run), evidence(run).comparisons
