@@ -123,6 +123,9 @@ def summary(kind: Kind, name: str) -> str:
     return lines[0] if lines else ""
 
 
+_OPTIONS = TypeAdapter(dict[str, Any])
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """A plugin with all its options filled in: hashable, comparable, serialisable.
@@ -139,7 +142,7 @@ class Setting:
 
     def values(self) -> dict[str, Any]:
         """Return the resolved options."""
-        return dict(TypeAdapter(dict[str, Any]).validate_json(self.options))
+        return _OPTIONS.validate_json(self.options)
 
     def build(self) -> Any:
         """Return the plugin itself."""

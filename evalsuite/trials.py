@@ -36,14 +36,14 @@ class Trial:
     source_images: int
     corruption: Corruption
 
-    @property
+    @functools.cached_property
     def quantization(self) -> str:
         """Hash of what the quantized model depends on."""
         draw = self.seed if self.quantizer.bits is not None else None
         task = self.task.as_dict()
         return digest([SCHEMA, task, self.digests, self.calibration.as_dict(), self.quantizer.as_dict(), draw])
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
         """Hash of the resolved settings, 16 hex digits."""
         # An adapter that never changes the model reads no source images, so their number is not its identity.

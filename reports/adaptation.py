@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ _COLUMNS = [
     *(*_COSTS, "seconds_ratio", "trials", "collapsed", "moved", *_COUNTS, "hit_rate", "false_alarm_rate"),
 ]
 _COLLAPSE = "collapse:"  # how the warning of the harness begins
+_MODULES, _ROOT = "adapted_modules", "(root)"  # the network's own parameters have no module's name
 
 
 @once
@@ -42,7 +43,7 @@ def adaptation(run: Run) -> pd.DataFrame:
     ``difference`` (adapted minus unadapted error), ``low``, ``high``, ``p``, ``n`` and ``note`` are those of
     ``comparisons.csv``, ``p`` being corrected over the adapters of one network and stream (``p_holm_context``).
     ``seconds_ratio`` is the time an image over that without adaptation. ``collapsed`` counts the ``trials`` with that
-    warning; ``moved`` says whose parameters the adapter changed. ``hits_K``, ``changes_K``, ``alarms_K`` and
+    warning; ``moved`` says which modules' parameters the adapter changed. ``hits_K``, ``changes_K``, ``alarms_K`` and
     ``others_K`` are summed over seeds, for reports within K batches (:func:`evalsuite.metrics.change_detection`),
     missing where the adapter says nothing of domains or the stream has no stretches of one domain; ``hit_rate`` and
     ``false_alarm_rate`` are those within one batch.
@@ -80,7 +81,7 @@ def _by_combination(run: Run) -> dict[tuple[str, ...], dict[str, Any]]:
         counts: dict[str, Any] = {
             "trials": len(own),
             "collapsed": sum(_collapsed(warnings) for warnings in own["warnings"]),
-            "moved": _moved(own["adapter_facts"].iloc[0]),
+            "moved": _moved(own["adapter_facts"].dropna()),
         }
         for place, within in enumerate(WITHIN):
             known = [seen[trial][place] for trial in own["trial"] if trial in seen]
@@ -90,9 +91,9 @@ def _by_combination(run: Run) -> dict[tuple[str, ...], dict[str, Any]]:
     return found
 
 
-def _moved(told: Any) -> str:
-    """Say which modules an adapter changed the parameters of: their number, the first and the last."""
-    modules = json.loads(told).get("adapted_modules", []) if isinstance(told, str) else []
+def _moved(told: Iterable[str]) -> str:
+    """Say which modules an adapter changed the parameters of in any trial: their number, the first and the last."""
+    modules = list(dict.fromkeys(name or _ROOT for facts in told for name in json.loads(facts).get(_MODULES, ())))
     if len(modules) < 3:
         return ", ".join(modules)
     return f"{len(modules)}: {modules[0]} to {modules[-1]}"

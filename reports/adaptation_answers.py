@@ -11,7 +11,7 @@ from evalsuite.collapse import SHARE, WINDOW
 from reports.adaptation import WITHIN
 from reports.evidence import LEVEL, Comparison
 from reports.methods import each_row
-from reports.verdict import change
+from reports.verdict import change, sentence
 from reports.wording import count, interval, is_missing, listed, number, p_value, percent, points
 
 QUESTION = "Does adaptation lower the error on the stream?"
@@ -43,7 +43,7 @@ def _effect(own: pd.DataFrame, streams: bool) -> str:
             change(name if place == 0 else "it", f"the error of {_where(row, streams)}", _comparison(row), _rates(row))
             for place, row in enumerate(each_row(known))
         ]
-        return _capital("; ".join(clauses)) + "."
+        return sentence("; ".join(clauses))
     shown = known[(known["p"] < LEVEL) & (known["low"] * known["high"] > 0)]
     better, worse = shown[shown["difference"] < 0], shown[shown["difference"] > 0]
     text = (
@@ -127,7 +127,3 @@ def _changes(own: pd.DataFrame) -> Iterator[str]:
         others = count(total["others_1"], "other batch", "other batches")
         text += f"; in {total['alarms_1']} of {others} ({share}) it reported a change that was none"
     yield text + "."
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:] if text.startswith("there is ") else text

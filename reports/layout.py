@@ -108,8 +108,8 @@ def legend_below(axes: Axes, width: float = style.COLUMN, handles: Sequence[Any]
     figure = axes.get_figure(root=True)
     assert figure is not None
     below = axes.transAxes + ScaledTranslation(-0.1, -0.34, figure.dpi_scale_trans)
-    style: dict[str, Any] = {"loc": "upper left", "columnspacing": 1.0, "ncols": columns}
-    axes.legend(handles=found, bbox_to_anchor=(0, 0), bbox_transform=below, **style)
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, 0), "bbox_transform": below}
+    axes.legend(handles=found, columnspacing=1.0, ncols=columns, **place)
 
 
 def _across(widths: list[float], columns: int) -> float:

@@ -176,7 +176,7 @@ def _adaptation(adapted: pd.DataFrame) -> Table:
             _p("p (Holm)", "p"),
             _number("Time, none = 1", "seconds_ratio"),
             _of("Collapsed", "collapsed", "trials"),
-            *([_text("Parameters moved", "moved")] if adapted["moved"].astype(bool).any() else []),
+            *([_text("Modules changed", "moved")] if adapted["moved"].astype(bool).any() else []),
             *(changes if adapted["hit_rate"].notna().any() else []),
         ],
         adapted,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +127,9 @@ def worst_group_tex(table: pd.DataFrame) -> str:
     """Return the LaTeX of :func:`worst_group`: two blocks of columns, worst class and worst domain."""
     blocks = []
     for (task, stream), own in table.groupby(["task", "stream_label"], sort=False):
-        first = own["network"] != own["network"].shift()
         rows = [
-            [escape(row.network) if named else "", escape(row.adapter_label)]
-            + [cell for group in ("class", "domain") for cell in _group_cells(row, group)]
-            for row, named in zip(each_row(own), first, strict=True)
+            [name, escape(row.adapter_label), *_group_cells(row, "class"), *_group_cells(row, "domain")]
+            for name, row in _named(own)
         ]
         blocks.append((f"{escape(str(task))}, stream {escape(str(stream))}", rows))
     caption = (
@@ -175,11 +173,7 @@ def adaptation_tex(table: pd.DataFrame) -> str:
     """Return the LaTeX of :func:`reports.adaptation.adaptation`: a block per task and stream, a row per method."""
     blocks = []
     for (task, stream), own in table.groupby(["task", "stream_label"], sort=False):
-        first = own["network"] != own["network"].shift()
-        rows = [
-            [escape(row.network) if named else "", *_adaptation_cells(row)]
-            for row, named in zip(each_row(own), first, strict=True)
-        ]
+        rows = [[name, *_adaptation_cells(row)] for name, row in _named(own)]
         blocks.append((f"{escape(str(task))}, stream {escape(str(stream))}", rows))
     caption = (
         r"Adaptation against none. Error in \% without and with the adapter; change in points with its 95\,\% "
@@ -210,6 +204,13 @@ def _adaptation_cells(row: Any) -> list[str]:
         rate(row.hit_rate),
         rate(row.false_alarm_rate),
     ]
+
+
+def _named(table: pd.DataFrame) -> Iterator[tuple[str, Any]]:
+    """Yield each row with its network's name, which is empty below a row of the same network."""
+    first = table["network"] != table["network"].shift()
+    for row, new in zip(each_row(table), first, strict=True):
+        yield escape(row.network) if new else "", row
 
 
 def _signed(text: str) -> str:

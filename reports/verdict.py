@@ -81,7 +81,7 @@ def mean_sentence(method: Any, reference_error: float, found: Comparison | None)
     """Say how a quantized network's mean error compares with full precision."""
     rates = f", from {percent(reference_error)} at full precision to {percent(method.error)}"
     if found is not None:
-        return _sentence(change(_name(method), "the mean error", found, rates))
+        return sentence(change(_name(method), "the mean error", found, rates))
     size = f"{interval(method.drop_low, method.drop_high)}, not tested"
     return f"The drop of {_name(method)} is {points(method.drop)} on average{rates} ({size})."
 
@@ -236,7 +236,7 @@ def _of_rivals(evidence: Evidence, ranked: pd.DataFrame) -> Iterator[str]:
         best, last = (next(each_row(part)) for part in (by_error.iloc[:1], by_error.iloc[-1:]))
         found = evidence.against_quantizer(best, str(last.quantizer_label))
         if found is not None:
-            yield _sentence(change(f"{_name(best)} instead of {_name(last)}", "the mean error", found))
+            yield sentence(change(f"{_name(best)} instead of {_name(last)}", "the mean error", found))
 
 
 def _of_adapters(evidence: Evidence, worst: Any) -> Iterator[str]:
@@ -250,7 +250,7 @@ def _of_adapters(evidence: Evidence, worst: Any) -> Iterator[str]:
         text = where + change(best.adapter_label, f"the mean error of {worst.network}", found)
         if len(own) > 1:
             text += "; " + "; ".join(_briefly(own[1:]))
-        yield _sentence(text)
+        yield sentence(text)
     if len(streams) > _MOST_STREAMS:
         yield f"{count(len(streams) - _MOST_STREAMS, 'further stream')} of this task: see the answers."
     if not adapted:
@@ -309,6 +309,6 @@ def _shortened(names: Sequence[str], last: str = "and") -> str:
     return listed([*kept, f"{len(names) - _MOST} more"] if len(names) > _MOST else kept, last)
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """End a clause with a full stop; only words of ours get a capital, never a method's name."""
     return (text[0].upper() + text[1:] if text.startswith("there is ") else text) + "."

@@ -93,18 +93,14 @@ class _Plan:
 
     @classmethod
     def of(cls, data: pd.DataFrame) -> _Plan:
-        panels, streams, rows = (
-            list(data.groupby(_PANEL, sort=False)),
-            data["stream_label"].nunique(),
-            Rows.of(data, _ROW),
-        )
+        panels, rows = list(data.groupby(_PANEL, sort=False)), Rows.of(data, _ROW)
+        streams = data["stream_label"].nunique()
         across = min(len(panels), _ACROSS, streams if streams > 1 else _ACROSS)
         left = rows.label_width
         width = style.COLUMN if across == 1 and left < style.COLUMN / 2 else style.PAGE
         width = max(width, left + across * (_LEAST + _GAP))
         inner = (width - left - _GAP * across) / across
-        several = data["stream_label"].nunique() > 1
-        names = [f"{task}\n{stream}" if several else str(task) for (task, stream), _ in panels]
+        names = [f"{task}\n{stream}" if streams > 1 else str(task) for (task, stream), _ in panels]
         titled = [(title(name, inner), own) for name, (_, own) in zip(names, panels, strict=True)]
         return cls(titled, rows, across, width, left, inner)
 

@@ -8,13 +8,14 @@ import pytest
 from evalsuite.environment import available_cores, hardware, keep_freed_memory
 
 GIVEN_BACK = """
+import resource
 import sys
 from pathlib import Path
 import torch
 from evalsuite.environment import keep_freed_memory
 assert sys.argv[1] != "keep" or keep_freed_memory()
 def resident():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 tensor = torch.ones(25_000_000)
 before = resident()
 del tensor

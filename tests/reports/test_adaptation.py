@@ -45,7 +45,12 @@ TOLD = json.dumps({"domain_changes": [2, 5, 6, 7], "unjudged": 0, "skipped": 0})
 
 @pytest.mark.parametrize(
     ("modules", "expected"),
-    [([], ""), (["bn1", "bn2"], "bn1, bn2"), (["bn1", "layer1.bn", "bn2"], "3: bn1 to bn2")],
+    [
+        ([], ""),
+        (["bn1", "bn2"], "bn1, bn2"),
+        (["bn1", "layer1.bn", "bn2"], "3: bn1 to bn2"),
+        (["", "patch_embed", "head"], "3: (root) to head"),
+    ],
 )
 def test_what_an_adapter_moved_is_named(folder: Path, modules: list[str], expected: str) -> None:
     table = adaptation(changed(folder, adapter_facts=json.dumps({"adapted_modules": modules})))

@@ -95,6 +95,8 @@ def test_links_lead_somewhere(index: Path, page: Page) -> None:
     for link in page.all("a"):
         target = link["href"] or ""
         assert target[1:] in ids if target.startswith("#") else (index.parent / target).is_file()
+    linked = {link["href"] for link in page.all("a")}
+    assert {f"tables/{file.name}" for file in (index.parent / "tables").glob("*.tex")} <= linked
 
 
 def test_the_page_is_well_formed_and_accessible(page: Page) -> None:

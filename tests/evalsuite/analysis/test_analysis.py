@@ -168,6 +168,19 @@ def test_comparison_agrees_with_scipy(comparisons, rows):
     assert row["note"] == ""
 
 
+def test_worst_classes_are_those_of_the_summary(comparisons, summary):
+    worst = summary.set_index(LABELS)["worst_class_error"]
+    own = comparisons[
+        (comparisons["factor"] == "adapter") & comparisons["context"].str.startswith("quantizer rtn W4A4")
+    ]
+    assert len(own)
+    for _, row in own.iterrows():
+        a, b = (worst[row["task"], "size 64", "rtn W4A4", row[side], "usual"] for side in ("a", "b"))
+        assert row["worst_class_difference"] == pytest.approx(a - b)
+        assert row["worst_class_low"] <= row["worst_class_high"]
+        assert 0 < row["worst_class_p"] <= 1
+
+
 def test_images_shown_once_are_compared_by_mcnemar(tmp_path):
     run = store.load(make_run(tmp_path, tasks=("digits/vit",), streams=("usual",), domains=USUAL_ORDER[:1], images=90))
     found = analysis.compare(run)
