@@ -45,7 +45,7 @@ def _of(task: str, pairs: int, data_root: str | None) -> list[Figure]:
     return [
         Figure(name, times.ratio, at_most=2.1, note=f"{1000 * times.first:.0f} and {1000 * times.second:.0f} ms"),
         Figure(f"{task}: forwards a batch", costs["forwards"] / costs["batches"], at_most=2, at_least=2),
-        Figure(f"{task}: backwards a batch", costs["backwards"], at_most=0),
+        Figure(f"{task}: backwards a batch", costs["backwards"] / costs["batches"], at_most=0),
         Figure(f"{task}: adapted parameters", costs["adapted_parameters"]),
         *(_bank(quantized, source, data_root, task) if pairs > 10 else []),
     ]

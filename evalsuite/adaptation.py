@@ -107,16 +107,15 @@ class AdaptedModel:
 
     @property
     def totals(self) -> dict[str, float]:
-        """The same over all resets: sums, and of parameters and bytes the most that were met at one."""
+        """The same over all resets: sums, and the most of each parameter and of bytes that were met at one."""
         return _summary(self._meter.spent, *self._most())
 
     @property
     def adapted_modules(self) -> list[str]:
-        """Names of the modules whose parameters have been moved, in the network's order, over all resets."""
+        """Names of the modules whose parameters have been moved, of parameters that are in none, over all resets."""
         changed, _ = self._most()
-        return list(
-            dict.fromkeys(name.rpartition(".")[0] for name, _ in self._model.named_parameters() if name in changed)
-        )
+        ordered = [name for name, _ in self._model.named_parameters() if name in changed]
+        return list(dict.fromkeys(name.rpartition(".")[0] or name for name in [*ordered, *changed]))
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 # Of <malloc.h>: M_TRIM_THRESHOLD (never), M_MMAP_MAX (no mapping of its own for a large block).
-_KEEP_FREED = ((-1, 2**31 - 1), (-4, 0))
+_KEEP_FREED = ((-1, -1), (-4, 0))
 
 
 def versions() -> dict[str, str]:
@@ -85,9 +85,9 @@ def keep_freed_memory() -> bool:
 
     A network's activations are megabytes each and live for a moment. Given back to the system, every page of them is
     faulted in anew, which is more than half of the processor time of a small CNN's forward. Left as they are: other C
-    libraries, and an allocator that the user has set by an environment variable MALLOC_....
+    libraries, and an allocator that the user has set by an environment variable MALLOC_... or GLIBC_TUNABLES.
     """
-    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False
     allocator = ctypes.CDLL(None)
     return all(allocator.mallopt(option, value) for option, value in _KEEP_FREED)

@@ -74,6 +74,9 @@ def run(
 ) -> Path:
     """Run a study and return the run's folder; a run that is there already is resumed.
 
+    Its processes, this one where it is the only worker, tell glibc's allocator to keep freed memory, which it goes on
+    doing (:func:`evalsuite.environment.keep_freed_memory`).
+
     Parameters
     ----------
     study : a registered study's name, a TOML file or a checked study.

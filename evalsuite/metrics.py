@@ -159,6 +159,9 @@ def change_detection(
             f"{len(first)} batches of {len(shown)} images, within {within}: expected starts that rise from 0 within "
             "the stream, and within 1 or more"
         )
+    told_of = np.asarray(reported, np.int64)
+    if len(told_of) and not 0 <= told_of.min() <= told_of.max() < len(first):
+        raise RequestError(f"reported {told_of.tolist()}: expected numbers of batches, 0 to {len(first) - 1}")
     looked = np.ones(len(first), np.bool_) if judged is None else np.array(judged, np.bool_)
     if looked.shape != first.shape:
         raise RequestError(f"judged {looked.shape}: expected {first.shape}, a flag for each batch")
@@ -166,7 +169,7 @@ def change_detection(
     batches = [set(batch.tolist()) for batch in np.split(shown, first[1:])]
     begins = [number for number in range(1, len(batches)) if batches[number] - batches[number - 1]]
     told = np.zeros(len(first), np.bool_)
-    told[np.asarray(reported, np.int64)] = True
+    told[told_of] = True
     in_time, hits = np.zeros(len(first), np.bool_), 0
     for number, following in zip(begins, [*begins[1:], len(first)], strict=True):
         window = slice(number, min(number + within, following))

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from evalsuite.analysis._settings import Settings, Values, differences
-from evalsuite.errors import RequestError
 from evalsuite.metrics import group_means
 from evalsuite.outcomes import Combination, Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.statistics import PairedTest, holm, mcnemar_exact, resampled_worst_groups, wilcoxon_signed_rank
-from evalsuite.statistics.worst_groups import percentiles
+from evalsuite.statistics.worst_groups import reflected
 
 COMPARISON_COLUMNS = (
     *("task", "factor", "context", "a", "b", "test", "unit", "n", "statistic", "p", "p_holm", "p_holm_context"),
@@ -134,7 +133,7 @@ def _tested(rows: Rows, gaps: Int8Array, settings: Settings) -> list[Values]:
 
 
 def _worst_classes(rows: Rows, pairs: list[list[tuple[Outcome, Outcome]]], settings: Settings) -> list[Values]:
-    """Compare the worst class of a with that of b; empty where some class was not shown with every seed."""
+    """Compare the worst class of a with that of b."""
     column: dict[tuple[int, ...], int] = {}
     values: list[Int8Array] = []
     places: list[int] = []
@@ -147,15 +146,13 @@ def _worst_classes(rows: Rows, pairs: list[list[tuple[Outcome, Outcome]]], setti
             places.append(column[key])
     code, _ = rows.group("class")
     generator = settings.generator("worst classes", rows.task)
-    try:
-        observed, resampled = resampled_worst_groups(
-            np.column_stack(values), code, rows.image, rows.replicate, generator, draws=settings.bootstrap
-        )
-    except RequestError:
-        return [{} for _ in pairs]
+    observed, resampled = resampled_worst_groups(
+        np.column_stack(values), code, rows.image, rows.replicate, generator, draws=settings.bootstrap
+    )
     a, b = places[::2], places[1::2]
+    gap = observed[a] - observed[b]
     names = [f"worst_class_{name}" for name in ("difference", "low", "high", "p")]
-    columns = (observed[a] - observed[b], *percentiles(resampled[:, a] - resampled[:, b]))
+    columns = (gap, *reflected(gap, resampled[:, a] - resampled[:, b]))
     return [dict(zip(names, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
 
 

@@ -64,8 +64,8 @@ class RepQViT(RangeOptions):
     the least squared error (``log_steps`` fractions). All other ranges are estimated as those of
     :class:`evalsuite.quantizers.rtn.RoundToNearest`; of activations by default with ``range`` = ``tails``, see
     :class:`Tails`: least squared error keeps the rare great values after GELU at the price of all others. The
-    share was chosen on images that no test shows, by one draw of 100 (``benchmarks/choices/repq_vit_range.csv``): a
-    spare bit more or less is as good.
+    share was chosen on images that no test shows, by one draw of 100 (``benchmarks/choices/repq_vit_range.csv``):
+    with no spare bit it is as good.
 
     The order: grids after LayerNorm, on what the full-precision network computes, of at most ``rows`` tokens; rounding
     of all weights; grids after softmax; all others. A network without LayerNorm and softmax is rounded to nearest

@@ -139,15 +139,17 @@ def resampled_worst_groups(
     values : (N, M), for example whether a prediction was wrong.
     groups : (N,) group codes; every image is in one group, as with classes.
     images : (N,) test image of the row.
-    replicates : (N,) calibration draw of the row; a group's mean is the mean of its means in the draws.
+    replicates : (N,) calibration draw of the row.
 
     Notes
     -----
     Ours. Images are drawn with replacement within each group, so that a rare class keeps its size, and calibration
-    draws as a whole, where there are several. A maximum over groups is biased upwards in a resample more than in the
-    sample, but much alike for two methods on the same images, of which only the difference is to be used.
+    draws as a whole, where there are several. A group of which a resample has no row keeps its mean. A maximum over
+    groups is biased upwards in a resample as it is in the sample, the more groups are near it: intervals are to be
+    reflected at what was observed, see :func:`reflected`. With a handful of calibration draws that differ much
+    they are too narrow: unlike those of ``two_way_bootstrap`` they are not corrected.
 
-    Raises RequestError if an image is in several groups, or a group lacks a calibration draw.
+    Raises RequestError if an image is in several groups.
     """
     array, _ = columns(values, groups=groups, images=images, replicates=replicates)
     (_, group), (_, image), (draw_names, draw) = codes(groups), codes(images), codes(replicates)
@@ -161,16 +163,18 @@ def resampled_worst_groups(
         names, own = codes(image[inside])
         n = len(names)
         cell = draw[inside] * n + own
-        sums = group_sums(array[inside], cell, d * n).reshape(d, n, -1)
-        rows = np.bincount(cell, minlength=d * n).reshape(d, n).astype(np.float64)
-        if not rows.sum(axis=1).all():
-            raise RequestError("a group lacks a calibration draw: expected every group in every one")
-        observed = np.maximum(observed, (sums.sum(axis=1) / rows.sum(axis=1)[:, None]).mean(axis=0))
+        cells = np.column_stack([group_sums(array[inside], cell, d * n), np.bincount(cell, minlength=d * n)])
+        cells = cells.reshape(d, n, -1)
+        whole = cells.sum(axis=(0, 1))
+        mean = whole[:-1] / whole[-1]
+        observed = np.maximum(observed, mean)
         for part, counts in multinomial_counts(n, draws, generator, np.float64):
-            mean = np.zeros((len(counts), array.shape[1]))
-            for own_sums, own_rows, share in zip(sums, rows, picked[part].T, strict=True):
-                mean += share[:, None] * (counts @ own_sums) / np.maximum(counts @ own_rows, 1)[:, None]
-            np.maximum(worst[part], mean, out=worst[part])
+            totals = np.zeros((len(counts), cells.shape[2]))
+            for own_cells, share in zip(cells, picked[part].T, strict=True):
+                totals += share[:, None] * (counts @ own_cells)
+            rows = totals[:, -1:]
+            means = np.divide(totals[:, :-1], rows, out=np.tile(mean, (len(counts), 1)), where=rows > 0)
+            np.maximum(worst[part], means, out=worst[part])
     return observed, worst
 
 
@@ -185,27 +189,37 @@ def worst_group_difference(
     draws: int = 10_000,
     level: float = 0.95,
 ) -> WorstGroupDifference:
-    """Compare the worst group of two methods on the same rows: percentile interval and p, by bootstrap.
+    """Compare the worst group of two methods on the same rows: interval and p, by bootstrap.
 
     ``a`` and ``b`` are (N,) or (N, M), column against column; other arguments and the resampling are those of
-    :func:`resampled_worst_groups`. p is two-sided: twice the smaller share of resampled differences on either side
-    of 0, the sample itself counted with them. *Ours.*
+    :func:`resampled_worst_groups`, interval and p those of :func:`reflected`. *Ours.*
     """
     (first, single), (second, _) = columns(a), columns(b)
+    if first.shape != second.shape:
+        raise RequestError(f"a of shape {first.shape}, b of shape {second.shape}: expected the same")
     m = first.shape[1]
     both = np.column_stack([first, second])
     observed, worst = resampled_worst_groups(both, groups, images, replicates, generator, draws=draws)
-    results = (observed[:m] - observed[m:], *percentiles(worst[:, :m] - worst[:, m:], level))
+    difference = observed[:m] - observed[m:]
+    results = (difference, *reflected(difference, worst[:, :m] - worst[:, m:], level))
     estimate, low, high, p = (np.asarray(result[0] if single else result) for result in results)
     seeds = len(np.unique(np.asarray(replicates)))
     unit = "image within group" + (f" x {seeds} calibration draws" if seeds > 1 else "")
     return WorstGroupDifference(estimate, low, high, p, level, unit, len(np.unique(np.asarray(images))))
 
 
-def percentiles(resampled: FloatArray, level: float = 0.95) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return low and high ends and two-sided p, each (M,), of (draws, M) resampled differences."""
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    sides = [(1 + np.count_nonzero(side, axis=0)) / (1 + len(resampled)) for side in (resampled <= 0, resampled >= 0)]
+def reflected(
+    observed: FloatArray, resampled: FloatArray, level: float = 0.95
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return low and high ends and two-sided p, each (M,), from (M,) differences and (draws, M) resampled ones.
+
+    The basic bootstrap (Davison and Hinkley 1997, section 5.2): what a resample adds to the sample is what the sample
+    has added to the truth, its bias included. p is twice the smaller share of reflected differences on either side of
+    0, the sample itself counted with them.
+    """
+    mirrored = 2 * observed - resampled
+    low, high = np.quantile(mirrored, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    sides = [(1 + np.count_nonzero(side, axis=0)) / (1 + len(mirrored)) for side in (mirrored <= 0, mirrored >= 0)]
     return low, high, np.minimum(2 * np.minimum(*sides), 1)
 
 

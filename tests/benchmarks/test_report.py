@@ -72,7 +72,7 @@ def test_an_unknown_group_is_refused(capsys, monkeypatch):
     with pytest.raises(SystemExit) as exit_:
         command.main()
     assert exit_.value.code == 2
-    assert "unknown group 'speed': expected quantization, shifts" in capsys.readouterr().err
+    assert "unknown group 'speed': expected quantization, adaptation" in capsys.readouterr().err
 
 
 def test_scripts_run_one_by_one_and_a_failure_is_named(capsys, monkeypatch):

@@ -241,3 +241,9 @@ def test_every_report_after_the_first_batch_is_a_hit_or_an_alarm(seed, size, wit
 def test_batches_must_lie_in_the_stream(arguments):
     with pytest.raises(RequestError, match="expected"):
         metrics.change_detection(*arguments)
+
+
+@pytest.mark.parametrize("reported", [[-1], [2]])
+def test_reports_from_batches_that_are_not_there_are_refused(reported):
+    with pytest.raises(RequestError, match="expected numbers of batches, 0 to 1"):
+        metrics.change_detection([0, 0, 1, 1], [0, 2], reported)
