@@ -28,7 +28,7 @@ GROUPS = {
         ("deit", "ptq4vit:W8A8", "ptq4vit:W6A6", "--images", "400"),
         ("integer_engine", "--images", "200"),
     ),
-    "adaptation": (("adaptation",),),
+    "adaptation": (("adaptation",), ("detector",)),
     "shifts": (("corruptions",), ("streams",), ("stream_images",)),
     "evidence": (("evidence",), ("report_size",)),
 }
