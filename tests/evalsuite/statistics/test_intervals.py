@@ -54,7 +54,7 @@ class TestBootstrap:
     def test_draws_in_several_chunks(self, monkeypatch):
         values, units = generator().integers(0, 2, 50), np.arange(50)
         whole = statistics.paired_bootstrap(values, units, generator(1), draws=333)
-        monkeypatch.setattr("evalsuite.statistics.intervals.ELEMENTS", 50 * 10)
+        monkeypatch.setattr("evalsuite.statistics._units.ELEMENTS", 50 * 10)
         assert statistics.paired_bootstrap(values, units, generator(1), draws=333).low == whole.low
 
     @pytest.mark.parametrize(("values", "units"), [(np.zeros((2, 2, 2)), [0, 1]), ([], []), ([1, 2], [1])])
