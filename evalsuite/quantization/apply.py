@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from evalsuite.errors import unknown_name
 from evalsuite.plugins import Quantizer
 from evalsuite.quantization.calibration import batches, check_images
+from evalsuite.quantization.capture import first_calls
 from evalsuite.quantization.insert import prepare
 from evalsuite.quantization.modules import quantized_layers
 from evalsuite.quantization.policy import BitPolicy
@@ -108,8 +109,8 @@ def layer_report(model: nn.Module, quantized: nn.Module, images: Tensor) -> pd.D
     outputs = {name: _Ratio() for name in layers}
     order: dict[str, None] = {}
     for batch in batches(images, 16):
-        expected = _calls(reference, list(layers), batch)
-        actual = _calls(quantized, [*layers, *(f"{name}.input_quantizer" for name in layers)], batch)
+        expected = first_calls(reference, list(layers), batch)
+        actual = first_calls(quantized, [*layers, *(f"{name}.input_quantizer" for name in layers)], batch)
         for name in expected:
             outputs[name].add(expected[name][1], actual[name][1])
             activations[name].add(*actual[f"{name}.input_quantizer"])
@@ -154,23 +155,3 @@ def _is_folded(model: nn.Module, quantized: nn.Module) -> bool:
         isinstance(module, _BatchNorm) and isinstance(kept.get(name), nn.Identity)
         for name, module in model.named_modules()
     )
-
-
-def _calls(model: nn.Module, names: list[str], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return what each module got and gave when it first ran."""
-    found: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            if name not in found:
-                found[name] = (args[0].clone(), output.clone())  # what runs later may overwrite them
-
-        return hook
-
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
-    try:
-        model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found

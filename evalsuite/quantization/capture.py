@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -166,3 +166,23 @@ def stand_ins(model: nn.Module, forwards: Mapping[str, Callable[..., Any]]) -> I
                 del module.__dict__["forward"]
             else:
                 module.__dict__["forward"] = forward
+
+
+def first_calls(model: nn.Module, names: Iterable[str], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return what each module got and gave when it first ran."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            if name not in found:
+                found[name] = (args[0].clone(), output.clone())  # what runs later may overwrite them
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    try:
+        model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

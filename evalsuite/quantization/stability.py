@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evalsuite.quantization.calibration import batches
-from evalsuite.quantization.capture import Kept, not_reached
+from evalsuite.quantization.capture import Kept, first_calls, not_reached
 from evalsuite.quantization.lessons import Situation, Step, squared_error
 from evalsuite.quantization.modules import QuantLayer, quantized_layers
 from evalsuite.quantization.perturbations import perturb
@@ -92,31 +92,12 @@ def moments_of_change(model: nn.Module, images: Tensor, changed: Tensor, covaria
     sums: dict[str, Tensor] = {}
     counts = dict.fromkeys(layers, 0)
     for before, after in zip(batches(images), batches(changed), strict=True):
-        first, second = _inputs(model, layers, before), _inputs(model, layers, after)
+        first, second = (first_calls(model, layers, shown) for shown in (before, after))
         for name in first.keys() & second.keys():
-            total, count = _moment(layers[name], second[name] - first[name], covariance)
+            total, count = _moment(layers[name], second[name][0] - first[name][0], covariance)
             sums[name] = sums[name] + total if name in sums else total
             counts[name] += count
     return {name: total / counts[name] for name, total in sums.items()}
-
-
-def _inputs(model: nn.Module, layers: dict[str, QuantLayer], images: Tensor) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            if name not in found:  # a copy, because a later operation may overwrite it
-                found[name] = args[0].clone()
-
-        return hook
-
-    handles = [layer.register_forward_pre_hook(keep(name)) for name, layer in layers.items()]
-    try:
-        model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
 
 
 def _moment(layer: QuantLayer, change: Tensor, covariance: Covariance) -> tuple[Tensor, int]:
