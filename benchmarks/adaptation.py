@@ -25,7 +25,7 @@ def measure(data_root: str | None) -> list[Figure]:
     torch.set_num_threads(2)
     warnings.simplefilter("ignore")
     figures = []
-    for task, pairs in (("cifar10/resnet20", 25), ("imagenet/deit_tiny", 5)):
+    for task, pairs in (("cifar10/resnet20", 25), ("imagenet/deit_tiny", 7)):
         figures += _of(task, pairs, data_root)
     return figures
 

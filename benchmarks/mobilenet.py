@@ -1,12 +1,12 @@
 """MobileNetV2 on the ImageNet sample: what quantization methods cost it, against full precision.
 
-python benchmarks/mobilenet.py [METHOD ...] [--data-root DIR] [--images N] [--calibration N] [--iterations N]
+python benchmarks/mobilenet.py [METHOD:W4A8 ...] [--data-root DIR] [--images N] [--calibration N] [--iterations N]
     [--showcase]
 
 The network has its BatchNorms folded away. Calibration images are the 200 of the pool, none of them a test image.
-First W8A8 by rounding to nearest with ranges of least error, which must lie within a point of full precision; then
-each METHOD (default: gptq) at W4A8, against rounding to nearest. With --showcase, what equalisation and bias
-correction do for weights that share one range per tensor.
+Methods take their default options, rounding to nearest ranges of least error; where it is asked for at the same bits,
+before others, these are held against it. With --showcase, what equalisation and bias correction do for weights that
+share one range per tensor.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from torch import Tensor, nn
 
 from evalsuite import quantize, registry
 from evalsuite.materials import normalise, task_data, task_model
+from evalsuite.quantization.policy import parse_bits
 
 TASK = "imagenet/mobilenet_v2"
 BATCH = 50
-POINTS_ABOVE_NEAREST = {"brecq": 10.0}
+CASES = ("rtn:W8A8", "rtn:W4A8", "gptq:W4A8")
+POINTS_LOST_AT_MOST = {"rtn:W8A8": 1.0}
+POINTS_ABOVE_NEAREST = {"brecq:W4A8": 10.0}
 SHOWCASE: tuple[dict[str, Any], ...] = (
     {},
     {"equalisation": True},
@@ -44,7 +47,7 @@ def right(model: nn.Module, images: Tensor, labels: Tensor) -> int:
 
 def measure(
     data_root: str | None,
-    methods: Sequence[str] = ("gptq",),
+    cases: Sequence[str] = CASES,
     images: int = 800,
     calibration: int = 200,
     iterations: int | None = None,
@@ -56,9 +59,10 @@ def measure(
     shown = normalise(data.pool_images[:calibration], data)
     start = f"{TASK}, {len(test)} images: "
 
-    def count(text: str, **options: Any) -> int:
+    def count(text: str, bits: str, **options: Any) -> int:
+        weight_bits, activation_bits = parse_bits(bits)
         began = time.perf_counter()
-        twin = quantize(model, shown, **options)
+        twin = quantize(model, shown, weight_bits=weight_bits, activation_bits=activation_bits, **options)
         seconds = time.perf_counter() - began
         found = right(twin, test, labels)
         note(f"{text}: {percent(found):.2f} %, calibrated in {seconds:.0f} s")
@@ -68,31 +72,33 @@ def measure(
         return 100 * found / len(test)
 
     full = right(model, test, labels)
-    eight = count("W8A8 rtn", method="rtn", weight_bits=8, activation_bits=8)
-    nearest = count("W4A8 rtn", method="rtn", weight_bits=4, activation_bits=8)
-    figures = [
-        Figure(f"{start}full precision", percent(full), "%"),
-        Figure(f"{start}rtn W8A8, points lost", percent(full - eight), at_most=1),
-        Figure(f"{start}rtn W4A8", percent(nearest), "%"),
-    ]
-    for method in methods:
-        own = {"iterations": iterations} if iterations else {}
-        own = own if "iterations" in registry.option_names("quantizers", method) else {}
-        found = count(f"W4A8 {method}", method=method, weight_bits=4, activation_bits=8, **own)
-        above, bar = percent(found - nearest), POINTS_ABOVE_NEAREST.get(method)
+    figures = [Figure(f"{start}full precision", percent(full), "%")]
+    nearest: dict[str, int] = {}
+    for case in cases:
+        method, bits = case.split(":")
+        iterates = iterations and "iterations" in registry.option_names("quantizers", method)
+        own = {"iterations": iterations} if iterates else {}
+        found = count(case, bits, method=method, **own)
         said = ", ".join([f"{percent(found):.2f} %", *(f"{value} {name}" for name, value in own.items())])
-        figures.append(Figure(f"{start}{method} W4A8, points above rtn", above, at_least=bar, note=said))
+        lost = percent(full - found)
+        name = f"{start}{method} {bits}, points"
+        figures.append(Figure(f"{name} lost", lost, at_most=POINTS_LOST_AT_MOST.get(case), note=said))
+        if method == "rtn":
+            nearest[bits] = found
+        elif bits in nearest:
+            bar = POINTS_ABOVE_NEAREST.get(case)
+            figures.append(Figure(f"{name} above rtn", percent(found - nearest[bits]), at_least=bar))
     if showcase:
-        for bits in (8, 4):
+        for bits in ("W8A8", "W4A8"):
             for options in SHOWCASE:
-                text = f"rtn W{bits}A8, weights per tensor{''.join(f', {name}' for name in options)}"
-                found = count(text, method="rtn", weight_bits=bits, activation_bits=8, per_channel=False, **options)
+                text = f"rtn {bits}, weights per tensor{''.join(f', {name}' for name in options)}"
+                found = count(text, bits, method="rtn", per_channel=False, **options)
                 figures.append(Figure(f"{start}{text}", percent(found), "%"))
     return figures
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("methods", nargs="*", default=["gptq"], metavar="METHOD")
+    parser.add_argument("cases", nargs="*", default=CASES, help="method:bits, for example brecq:W4A8")
     parser.add_argument("--images", type=int, default=800, help="test images, 800 at the most")
     parser.add_argument("--calibration", type=int, default=200, help="calibration images, 200 at the most")
     parser.add_argument("--iterations", type=int, help="of methods that iterate, instead of their own default")

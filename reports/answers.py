@@ -317,6 +317,7 @@ def _note(evidence: Evidence, sets: bool, quantizers: bool, adapters: bool) -> s
     parts = [
         "A change is called one where p < 0.05 and its 95 % interval excludes 0; intervals are paired bootstrap over "
         f"{covers}.",
+        "A mean error counts all images that a stream shows, clean ones too.",
         f"p is corrected by Holm over {listed([name for name, asked in families.items() if asked])} (p_holm_context)"
         + ("; for worst classes, over the combinations that the sentence counts." if sets or quantizers else "."),
     ]

@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from evalsuite.structure import NORM_LAYERS, Structure
 
+_LARGE = 100.0  # a squared mean, in variances
+
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     """Return a model's BatchNorm layers."""
@@ -42,6 +44,28 @@ def before_tail(structure: Structure) -> tuple[str, ...]:
     return structure.norms[:first]
 
 
+@torch.no_grad()
+def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of each of C channels, (C,) each, of (N, C, ...) values.
+
+    On a processor from sums of values and of squares, many times as fast as ``torch.var_mean``; from centred ones
+    where a mean is so large that the difference would lose digits.
+    """
+    if x.device.type != "cpu":
+        variance, mean = torch.var_mean(x, dim=[dim for dim in range(x.ndim) if dim != 1], correction=0)
+        return mean, variance
+    rows = x.flatten(2) if x.ndim > 2 else x[:, :, None]
+    mean = rows.mean(dim=2).mean(dim=0)
+    variance = _mean_square(rows) - mean.square()
+    if bool((mean.square() > _LARGE * variance).any()):
+        variance = _mean_square(rows - mean[:, None])
+    return mean, variance
+
+
+def _mean_square(rows: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(rows, dim=2).square().mean(dim=0) / rows.shape[2]
+
+
 def use_batch_statistics(model: nn.Module) -> None:
     """Make every BatchNorm layer normalise with the statistics of its current batch.
 
@@ -50,11 +74,35 @@ def use_batch_statistics(model: nn.Module) -> None:
     """
     for norm in batch_norms(model):
         norm.track_running_stats = False
-        norm.register_forward_pre_hook(_choose_statistics)
+        lent = _LentStatistics()
+        norm.register_forward_pre_hook(lent.lend)
+        norm.register_forward_hook(lent.give_back, always_call=True)
 
 
-def _choose_statistics(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-    module.training = args[0].numel() > args[0].shape[1]
+@dataclass
+class _LentStatistics:
+    """Lends a BatchNorm layer the statistics of its batch, as if they were its running ones, while it runs.
+
+    Without gradients only, where this is several times as fast as the layer's own way.
+    """
+
+    kept: tuple[Tensor | None, Tensor | None] | None = None
+
+    def lend(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        """Forward pre-hook."""
+        x = args[0]
+        several = x.numel() > x.shape[1]
+        module.training = several and torch.is_grad_enabled()
+        if several and not module.training:
+            buffers = module._buffers
+            self.kept = (buffers["running_mean"], buffers["running_var"])
+            buffers["running_mean"], buffers["running_var"] = channel_moments(x)
+
+    def give_back(self, module: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
+        """Forward hook, after an error as well."""
+        if self.kept is not None:
+            module._buffers["running_mean"], module._buffers["running_var"] = self.kept
+            self.kept = None
 
 
 @dataclass
@@ -74,10 +122,8 @@ class MixedStatistics:
         assert isinstance(module, _BatchNorm)
         assert module.running_mean is not None
         assert module.running_var is not None
-        x = args[0].detach()
-        dims = [dim for dim in range(x.ndim) if dim != 1]
-        variance, mean = torch.var_mean(x, dim=dims, correction=0)
-        share = self.prior / (self.prior + len(x))
+        mean, variance = channel_moments(args[0])
+        share = self.prior / (self.prior + len(args[0]))
         module.running_mean.copy_(torch.lerp(mean, self.mean, share))
         module.running_var.copy_(torch.lerp(variance, self.variance, share))
 

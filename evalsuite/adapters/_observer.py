@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from evalsuite.adapters._norms import channel_moments
 from evalsuite.structure import Structure
 
 _SOURCE_BATCH = 64
@@ -92,7 +93,7 @@ class Observer:
         else:
             reduce = _pooled
             ends = [stage[-1] for stage in structure.stages]
-            self._stem = Tap(_channel_moments)
+            self._stem = Tap(_moments)
             model.get_submodule(structure.stem).register_forward_hook(self._stem.output)
         self._features = [Tap(reduce) for _ in ends]
         for tap, name in zip(self._features, ends, strict=True):
@@ -162,10 +163,8 @@ def _token_feature(x: Tensor, prefix: int) -> Tensor:
 
 def _token_moments(x: Tensor, prefix: int) -> Moments:
     patches = x[:, prefix:] if x.ndim == 3 else x
-    return _channel_moments(patches.movedim(-1, 1))
+    return _moments(patches.movedim(-1, 1))
 
 
-def _channel_moments(x: Tensor) -> Moments:
-    dims = [dim for dim in range(x.ndim) if dim != 1]
-    variance, mean = torch.var_mean(x, dim=dims, correction=0)
-    return Moments(mean, variance)
+def _moments(x: Tensor) -> Moments:
+    return Moments(*channel_moments(x))

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from evalsuite.adapters._augmentation import Jitter, PixelScale
 from evalsuite.adapters._gradient import Adjustment, descend, follow, unadjusted
 from evalsuite.adapters._losses import cross_entropy_between, softmax_entropy
-from evalsuite.adapters._norms import affine_parameters, batch_norms
+from evalsuite.adapters._norms import affine_parameters, batch_norms, channel_moments
 from evalsuite.errors import Refused, RequestError
 
 
@@ -157,8 +157,7 @@ class _Gate:
         assert isinstance(module, _BatchNorm)
         assert module.running_mean is not None
         assert module.running_var is not None
-        x = args[0].detach()
-        variance, mean = torch.var_mean(x, dim=[dim for dim in range(x.ndim) if dim != 1], correction=0)
+        mean, variance = channel_moments(args[0])
         module.running_mean.lerp_(mean, self.share)
         module.running_var.lerp_(variance, self.share)
 

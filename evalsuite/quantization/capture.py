@@ -118,33 +118,6 @@ class Reached(Exception):
     """The module whose input or output is wanted has run."""
 
 
-@torch.no_grad()
-def outputs_of(model: nn.Module, name: str, images: Tensor, scratch: Scratch) -> Tensor:
-    """Return what module ``name`` returns for (N, C, H, W) images: (N, ...).
-
-    The network runs only as far as that module, so that one which runs several times is seen the first time.
-    Raises Refused if some images do not reach it.
-    """
-    found: list[Tensor] = []
-
-    def stop(module: nn.Module, args: Any, output: Tensor) -> None:
-        found.append(output)
-        raise Reached
-
-    kept = Kept(len(images), scratch)
-    handle = model.get_submodule(name).register_forward_hook(stop)
-    try:
-        for batch in batches(images):
-            with contextlib.suppress(Reached):
-                model(batch)
-            if not found:
-                raise not_reached(name)
-            kept.add(found.pop())
-    finally:
-        handle.remove()
-    return kept.rows
-
-
 def not_reached(name: str) -> Refused:
     """Build the error for a module that some images pass by."""
     return Refused(f"{name} is not reached by every calibration image; expected the same path for all")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from evalsuite.metrics import group_means, group_sums
@@ -93,7 +94,7 @@ class ClassDrops:
             x, y = left + (place % across) * (inner + gap), _HEAD + (place // across) * (height + _HEAD + _FOOT)
             axes = panel(figure, x, y, inner, height)
             axes.set(title=task, xlim=(low - margin, high + margin), ylim=(len(rows), 0))
-            _panel(axes, data[data["task"] == task], rows)
+            _panel(axes, data[data["task"] == task], rows, inner)
             axes.set_xlabel("drop of a class (points)")
             axes.set_yticks(list(rows.values()), [wrapped(name, _ROW) for name in rows] if place % across == 0 else [])
         return figure
@@ -165,7 +166,7 @@ def chance_band(
     return np.quantile(smallest, 0.025, axis=0), np.quantile(largest, 0.975, axis=0)
 
 
-def _panel(axes: Axes, data: pd.DataFrame, rows: dict[str, float]) -> None:
+def _panel(axes: Axes, data: pd.DataFrame, rows: dict[str, float], inches: float) -> None:
     axes.axvline(0, color=style.MUTED, lw=0.6)
     for network, own in data.groupby("network", sort=False):
         y, percent = rows[str(network)], own[["drop", "mean_drop", "low", "high"]] * 100
@@ -180,9 +181,11 @@ def _panel(axes: Axes, data: pd.DataFrame, rows: dict[str, float]) -> None:
         worst = int(percent["drop"].to_numpy().argmax())
         if beyond.iloc[worst]:
             place = (percent["drop"].iloc[worst], aside.iloc[worst])
-            right = place[0] > np.dot(axes.get_xlim(), (0.35, 0.65))  # no room on its right
-            away, side = (-4, "right") if right else (4, "left")
             name = str(own["class"].iloc[worst])
-            axes.annotate(name, place, (away, 0), textcoords="offset points", va="center", ha=side)
+            left, right = axes.get_xlim()
+            room = (right - place[0]) / (right - left) * inches
+            away, side = (4, "left") if text_width([name]) + 4 / 72 < room else (-4, "right")
+            halo = [withStroke(linewidth=1.5, foreground="white")]
+            axes.annotate(name, place, (away, 0), textcoords="offset points", va="center", ha=side, path_effects=halo)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from evalsuite.store import Run
 
-MEAN = "mean"
+MEAN = "mean of corruptions"
 _GAP = 0.3  # between families, in columns
 _ROW, _COLUMN = 0.165, 0.33  # a cell, inches
 _NARROW, _LEAST = 0.26, 0.18  # inches in which a decimal, and any number, does not fit
@@ -46,7 +46,7 @@ class ErrorHeatmap:
         """Return a row per (task, network, adapter, domain), and one for the mean over the corruptions.
 
         ``error`` is a fraction: the mean over the images of a trial, then over seeds and streams. The domain
-        ``mean`` weighs every corruption alike and leaves ``clean`` out.
+        ``mean of corruptions`` weighs all alike and leaves ``clean`` out.
         """
         trials = with_room(labelled(run))
         records = run.records

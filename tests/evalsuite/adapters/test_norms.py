@@ -3,9 +3,11 @@ import copy
 import pytest
 import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from evalsuite.adapters._norms import FlatParameters, affine_norms, finite, use_batch_statistics
+from evalsuite.adapters._norms import FlatParameters, affine_norms, channel_moments, finite, use_batch_statistics
 
 
 @pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
@@ -26,14 +28,42 @@ def test_norms_without_bias_or_without_any_parameter():
     assert FlatParameters(affine_norms(model)).sizes == [6, 5]
 
 
-def test_batch_statistics_survive_a_copy_and_leave_the_running_ones_alone():
+@pytest.mark.parametrize("gradients", [True, False])
+def test_batch_statistics_survive_a_copy_and_leave_the_running_ones_alone(gradients):
     model = tiny_resnet()
     before = copy.deepcopy(model.state_dict())
     use_batch_statistics(model)
     copied = copy.deepcopy(model).eval()
     expected = tiny_resnet().train()(3 * random_images(8))
-    assert torch.equal(copied(3 * random_images(8)), expected)
+    with torch.set_grad_enabled(gradients):
+        found = copied(3 * random_images(8))
+    torch.testing.assert_close(found, expected)
     assert all(torch.equal(value, before[name]) for name, value in copied.state_dict().items())
+
+
+@given(
+    shape=st.sampled_from([(5, 3), (4, 2, 7), (2, 3, 4, 5), (1, 2, 3, 2, 2)]),
+    offset=st.sampled_from([0.0, 1.0, -30.0, 1e4]),
+    spread=st.floats(0.1, 10),
+    seed=st.integers(0, 99),
+)
+def test_channel_moments_are_those_of_double_precision(shape, offset, spread, seed):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * spread + offset
+    rows = x.double().transpose(0, 1).flatten(1)
+    mean, variance = channel_moments(x)
+    torch.testing.assert_close(mean.double(), rows.mean(dim=1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(variance.double(), rows.var(dim=1, correction=0), rtol=1e-2, atol=1e-5)
+
+
+def test_running_statistics_come_back_after_an_error():
+    norm = nn.BatchNorm2d(3).eval()
+    before = copy.deepcopy(norm.state_dict())
+    use_batch_statistics(norm)
+    norm.bias.data = torch.zeros(2)
+    with torch.no_grad(), pytest.raises(RuntimeError):
+        norm(random_images(4))
+    assert torch.equal(norm.running_mean, before["running_mean"])
+    assert torch.equal(norm.running_var, before["running_var"])
 
 
 def test_finite():

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from _dummies.capture import outputs_of
 from _dummies.models import TinyBlock, random_images, tiny_resnet, tiny_transformer
 from torch import nn
 from torch.nn import functional as F
 
 from evalsuite.errors import Refused
-from evalsuite.quantization.capture import Scratch, outputs_of
+from evalsuite.quantization.capture import Scratch
 from evalsuite.quantization.insert import insert_quantizers
 from evalsuite.quantization.policy import BitPolicy
 from evalsuite.quantization.units import Chain, Tail, find_units
@@ -111,7 +112,7 @@ def test_a_chain_sees_what_a_full_run_does(build, limit):
             inputs = chain.inputs(unit)
             outputs = chain.advance(unit, inputs)
             inputs.release()
-            torch.testing.assert_close(outputs.rows, outputs_of(model, unit.name, X, scratch))
+            torch.testing.assert_close(outputs.rows, outputs_of(model, unit.name, X))
             torch.testing.assert_close(chain.rest(unit, outputs.rows, X), expected)
         assert len(runs) == len(chain.units)  # only rest() goes to the end
     torch.testing.assert_close(outputs.rows, expected)

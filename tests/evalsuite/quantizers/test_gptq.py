@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from _dummies.capture import outputs_of
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from torch import nn
 from torch.nn import functional as F
@@ -11,7 +12,6 @@ from torch.nn import functional as F
 from evalsuite.errors import QuantizationWarning, RequestError
 from evalsuite.materials import own_warnings
 from evalsuite.quantization.calibration import set_weight_ranges
-from evalsuite.quantization.capture import Scratch, outputs_of
 from evalsuite.quantization.insert import insert_quantizers
 from evalsuite.quantization.modules import QuantConv2d, QuantLinear, quantized_layers
 from evalsuite.quantization.policy import BitPolicy
@@ -169,9 +169,8 @@ def test_weights_are_those_that_running_the_whole_network_for_each_layer_gives(b
     set_weight_ranges(whole, GPTQ().weight_estimator())
     layers = quantized_layers(whole)
     for name in describe(whole, X).layers:
-        with Scratch(1e9) as scratch:
-            inputs = outputs_of(whole, f"{name}.input_quantizer", X, scratch)
-            layers[name].set_integers(second_order_rounding(layers[name], hessian_of(layers[name], [inputs])))
+        inputs = outputs_of(whole, f"{name}.input_quantizer", X)
+        layers[name].set_integers(second_order_rounding(layers[name], hessian_of(layers[name], [inputs])))
     for name, layer in quantized_layers(twin).items():
         assert torch.equal(layer.integer_weight(), layers[name].integer_weight())
 
