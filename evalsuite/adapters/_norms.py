@@ -63,7 +63,8 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean_square(rows: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(rows, dim=2).square().mean(dim=0) / rows.shape[2]
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=2)
+    return norms.square().mean(dim=0) / rows.shape[2]
 
 
 def use_batch_statistics(model: nn.Module) -> None:
