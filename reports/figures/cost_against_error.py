@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from reports import style
 from reports.evidence import evidence
@@ -25,6 +25,7 @@ _COSTS = {
     "seconds_per_image": "time an image (ms, simulated)",
 }
 _HEIGHT = 2.3  # inches of a panel
+_MANY_DECADES = 300  # a span whose ticks are powers of ten only
 _NUMBERS = ["error", "error_low", "error_high", *_COSTS, "backwards_per_batch", "unit"]
 
 
@@ -93,8 +94,15 @@ def _panel(axes: Axes, data: pd.DataFrame, cost: str) -> None:
             mark |= {"mfc": "none"}
         axes.plot(x, error, label=row.line, **mark)
     if data[cost].max() > 8 * data[cost].min() > 0:
-        axes.set_xscale("log")
+        _logarithmic(axes, data[cost].max() / data[cost].min())
     elif cost == "forwards_per_batch":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.08)
     axes.grid()
+
+
+def _logarithmic(axes: Axes, span: float) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < _MANY_DECADES else (1.0,)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
