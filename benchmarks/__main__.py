@@ -22,8 +22,8 @@ GROUPS = {
     # Under 15 minutes on two idle cores, which is why scripts with many cases, images or seeds get some of them.
     "quantization": (
         ("simulated_forward",),
-        ("brecq", "--bits", "W4A4", "--methods", "brecq", "--seeds", "0", "--pairs", "1", "--images", "5000"),
-        ("brecq", "--bits", "W2A4", "--seeds", "0", "--pairs", "0", "--images", "5000"),
+        ("brecq", "--bits", "W4A4", "--methods", "brecq", "--seeds", "0", "--pairs", "1"),
+        ("brecq", "--bits", "W2A4", "--seeds", "0", "--pairs", "0"),
         ("mobilenet", "rtn:W8A8"),
         ("mobilenet", "rtn:W4A8", "brecq:W4A8", "--images", "200", "--calibration", "64", "--iterations", "20"),
         ("deit", "ptq4vit:W8A8", "ptq4vit:W6A6", "--images", "400"),
