@@ -25,7 +25,7 @@ _COSTS = {
     "seconds_per_image": "time an image (ms, simulated)",
 }
 _HEIGHT = 2.3  # inches of a panel
-_MANY_DECADES = 300  # a span whose ticks are powers of ten only
+_WIDE = 300  # from this ratio of an axis' ends on, ticks are powers of ten only
 _NUMBERS = ["error", "error_low", "error_high", *_COSTS, "backwards_per_batch", "unit"]
 
 
@@ -103,6 +103,6 @@ def _panel(axes: Axes, data: pd.DataFrame, cost: str) -> None:
 
 def _logarithmic(axes: Axes, span: float) -> None:
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < _MANY_DECADES else (1.0,)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < _WIDE else (1.0,)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

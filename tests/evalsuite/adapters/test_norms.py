@@ -37,7 +37,8 @@ def test_batch_statistics_survive_a_copy_and_leave_the_running_ones_alone(gradie
     expected = tiny_resnet().train()(3 * random_images(8))
     with torch.set_grad_enabled(gradients):
         found = copied(3 * random_images(8))
-    torch.testing.assert_close(found, expected)
+    # Without gradients the statistics are added up in another order.
+    assert torch.equal(found, expected) if gradients else torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in copied.state_dict().items())
 
 
