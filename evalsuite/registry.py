@@ -221,10 +221,14 @@ def list_options(kind: Kind, name: str) -> set[str]:
 def _construct(kind: Kind, name: str, options: dict[str, Any]) -> Any:
     cls = load(kind, name)
     known = [field.name for field in _fields(cls)]
-    for key in options:
-        if key not in known:
-            raise unknown_name(f"option of {kind[:-1]} {name!r}", key, known)
     what = f"{kind[:-1]} {name!r}"
+    for key, value in options.items():
+        if key not in known:
+            raise unknown_name(f"option of {what}", key, known)
+        try:
+            canonical_json(value)
+        except ValueError as error:
+            raise RequestError(f"{what}, {key} = {value!r}: expected finite numbers") from error
     if not isinstance(cls, type):
         raise RequestError(f"{what} is a {type(cls).__name__}: expected a class")
     try:

@@ -130,3 +130,9 @@ def test_targets_that_are_no_plugin(tmp_path, code, message):
 def test_import_paths_that_are_no_plugin(name):
     with pytest.raises(RequestError):
         registry.configure("quantizers", name)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"lr": float("nan")}, [1.0, float("-inf")]])
+def test_an_option_that_is_not_finite_is_named(value):
+    with pytest.raises(RequestError, match=r"^adapter 'zoa', lr = .*(nan|inf).*: expected finite numbers$"):
+        registry.configure("adapters", "zoa", {"lr": value})
