@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evalsuite import __version__, registry
+from evalsuite.environment import wait_briefly
 from evalsuite.errors import RequestError
 
 app = typer.Typer(
@@ -53,6 +54,7 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the status that the contract names."""
+    wait_briefly()  # before anything imports torch
     sys.exit(call(sys.argv[1:] if arguments is None else arguments))
 
 

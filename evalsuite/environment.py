@@ -9,11 +9,13 @@ import platform
 import re
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 # Of <malloc.h>: M_TRIM_THRESHOLD (never), M_MMAP_MAX (no mapping of its own for a large block).
 _KEEP_FREED = ((-1, -1), (-4, 0))
+_SPINS = 10_000  # some ten microseconds
 
 
 def versions() -> dict[str, str]:
@@ -76,8 +78,63 @@ def device_name(device: str) -> str:
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use: a cluster's job often gets a part of the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use: a cluster's job or a container often gets a part of the machine's.
+
+    Affinity, the CPU quota of the control group and ``LOKY_MAX_CPU_COUNT`` are respected.
+    """
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
+def threads_per_worker(workers: int) -> int:
+    """Return how many threads each of so many worker processes should compute with, at least 1.
+
+    The user's ``OMP_NUM_THREADS`` is taken as it is. Otherwise the available cores that nobody else holds are shared
+    out: a parallel loop waits for its slowest thread, so that one core held by somebody else costs more than it adds.
+    """
+    chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if chosen.isdecimal() and int(chosen) > 0:
+        return int(chosen)
+    cores = available_cores()
+    if workers >= cores:
+        return 1
+    return max(1, (cores - busy_cores()) // workers)
+
+
+def busy_cores(seconds: float = 0.25) -> int:
+    """Return how many of this process's cores others hold now: more than half of the time for so many seconds.
+
+    Where the system does not say (``/proc/stat`` of Linux does), 0.
+    """
+    before = _idle_time()
+    time.sleep(seconds)
+    after = _idle_time()
+    return sum(core in before and idle - before[core] < seconds / 2 for core, idle in after.items())
+
+
+def _idle_time() -> dict[int, float]:
+    """Return the seconds for which each core that this process may use has been idle since the machine started."""
+    try:
+        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    allowed, tick = os.sched_getaffinity(0), os.sysconf("SC_CLK_TCK")
+    cores = [line.split() for line in lines if re.match(r"cpu\d", line)]
+    idle = {int(name[3:]): (int(fields[3]) + int(fields[4])) / tick for name, *fields in cores}
+    return {core: seconds for core, seconds in idle.items() if core in allowed}
+
+
+def wait_briefly() -> None:
+    """Tell OpenMP, which reads it when torch is imported, that a thread with nothing to do soon sleeps.
+
+    By default idle threads spin for milliseconds on cores that others may need. Sleeping at once, on the other hand,
+    makes every small operation wait for a thread to wake up: half as slow again on a small CNN, alone on the machine.
+    Left as it is where the user has set ``OMP_WAIT_POLICY`` or ``GOMP_SPINCOUNT``; read by GNU's OpenMP, torch's on
+    Linux, only.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(_SPINS))
 
 
 def keep_freed_memory() -> bool:

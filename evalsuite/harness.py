@@ -15,7 +15,14 @@ from rich.console import Console
 from evalsuite import gate, store
 from evalsuite.corruptions.constants import choose
 from evalsuite.domain_images import DomainImages, domain_images, trim
-from evalsuite.environment import available_cores, hardware, resolve_device, versions
+from evalsuite.environment import (
+    available_cores,
+    hardware,
+    resolve_device,
+    threads_per_worker,
+    versions,
+    wait_briefly,
+)
 from evalsuite.errors import Refused, RequestError
 from evalsuite.evaluation import Evaluator
 from evalsuite.examples import keep_examples
@@ -75,13 +82,14 @@ def run(
     """Run a study and return the run's folder; a run that is there already is resumed.
 
     Its processes, this one where it is the only worker, tell glibc's allocator to keep freed memory, which it goes on
-    doing (:func:`evalsuite.environment.keep_freed_memory`).
+    doing (:func:`evalsuite.environment.keep_freed_memory`), and OpenMP to wait for work only briefly
+    (:func:`evalsuite.environment.wait_briefly`).
 
     Parameters
     ----------
     study : a registered study's name, a TOML file or a checked study.
     out : the run's folder, by default ``runs/NAME``.
-    workers : processes; each gets an equal share of the cores.
+    workers : processes; each gets an equal share of the cores that are free, or ``OMP_NUM_THREADS`` threads.
     data_root : folder with images and weights, by default ``EVALSUITE_DATA``.
     device : ``auto``, ``cpu`` or ``cuda``.
     overrides : ``KEY=VALUE`` changes to the study.
@@ -126,9 +134,9 @@ def execute(
     checked = study if isinstance(study, Study) else read(study, overrides)
     if workers < 0:
         raise RequestError(f"workers = {workers}: expected at least 1, or 0 for one a core")
-    cores = available_cores()
-    workers = workers or cores
-    threads = max(1, cores // workers)
+    workers = workers or available_cores()
+    wait_briefly()
+    threads = threads_per_worker(workers)
     root = data_root or os.environ.get("EVALSUITE_DATA")
     folder = Path(out) if out is not None else Path("runs") / checked.name
     if not cache_gigabytes >= 0:

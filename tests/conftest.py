@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # and none in runs depends on what else the machine is doing
+
 import torch
 from hypothesis import settings
 
