@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.errors import QuantizationWarning, RequestError
+from evalsuite.networks import HALF
 from evalsuite.quantization.modules import ActivationQuantizer, activation_quantizers, quantized_layers
 from evalsuite.quantization.ranges import FAR, RARE, RangeEstimator, Sample, bulk
 
@@ -24,6 +25,11 @@ def check_images(images: Tensor) -> None:
         raise RequestError(
             f"calibration images are {images.dtype} of shape {tuple(images.shape)}: "
             "expected at least one normalised float image, (N, C, H, W)"
+        )
+    if images.dtype in HALF:
+        raise RequestError(
+            f"calibration images are {images.dtype}: expected float32 where a plugin is called by itself "
+            "(evalsuite.quantize takes half precision and computes in float32)"
         )
     broken = (~images.isfinite().flatten(1).all(dim=1)).nonzero()
     if len(broken):
@@ -139,6 +145,7 @@ class _Extremes:
         self.dropped = 0
 
     def add(self, x: Tensor) -> None:
+        x = x.detach()
         low, high = torch.aminmax(x)
         if not (low.isfinite() and high.isfinite()):  # NaN shows in both
             finite = x[x.isfinite()]
