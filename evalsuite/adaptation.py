@@ -10,14 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite import registry
+from evalsuite.arguments import image_tensor
 from evalsuite.costs import Meter, Spent, changed_parameters, kept_bytes
 from evalsuite.errors import RequestError
+from evalsuite.networks import HALF, floating_type, outside_inference, plain_copy
 from evalsuite.plugins import Adapter
 from evalsuite.randomness import torch_generator
 
 
 class AdaptedModel:
     """A network that adapts to every batch it is called on: (N, C, H, W) normalised images -> (N, classes) logits.
+
+    Batches are tensors, arrays or lists of images. A network in half precision is adapted in float32, its moments and
+    optimiser with it, and gives logits of the type of its images.
 
     Parameters
     ----------
@@ -35,14 +40,16 @@ class AdaptedModel:
     """
 
     def __init__(self, adapter: Adapter, model: nn.Module, source: Tensor, generator: torch.Generator) -> None:
-        _check(source, "the source images")
+        private = plain_copy(model).eval()
+        self._type = floating_type(private)
         self._adapter = adapter
-        private = copy.deepcopy(model).eval()
-        self._own_names = set(_tensors(private))
-        self._meter = Meter()
-        self._meter.attach(private)
-        state = adapter.prepare(private, source, generator)
-        self._fresh = copy.deepcopy((private, state))
+        with outside_inference():
+            source = _checked(source, "the source images", self._type)
+            self._own_names = set(_tensors(private))
+            self._meter = Meter()
+            self._meter.attach(private)
+            state = adapter.prepare(private, source, generator)
+            self._fresh = copy.deepcopy((private, state))
         self._model, self._state = private, state
         self._at_reset = Spent()
         self._changed: dict[str, int] = {}
@@ -72,9 +79,11 @@ class AdaptedModel:
             If a logit is NaN or infinite.
         """
         batches = (self._meter.spent - self._at_reset).batches
-        _check(images, f"batch {batches + 1}")
-        with self._meter.batch(images):
-            logits = self._adapter.step(self._state, images).detach()
+        given = images.dtype if isinstance(images, Tensor) else self._type[0]
+        with outside_inference():
+            images = _checked(images, f"batch {batches + 1}", self._type)
+            with self._meter.batch(images):
+                logits = self._adapter.step(self._state, images).detach()
         if logits.ndim != 2 or len(logits) != len(images):
             raise RequestError(
                 f"{type(self._adapter).__name__} gave logits of shape {tuple(logits.shape)}; "
@@ -86,13 +95,14 @@ class AdaptedModel:
                 f"{type(self._adapter).__name__} on {type(self._model).__name__}, batch {batches + 1}: "
                 f"{broken} of {logits.numel()} logits are not finite"
             )
-        return logits
+        return logits.to(given) if given in HALF else logits
 
     def reset(self) -> None:
         """Forget everything learnt since ``prepare``, random draws included, and begin ``costs`` anew."""
         self._changed, self._kept = self._most()
         self._facts = self.facts
-        self._model, self._state = copy.deepcopy(self._fresh)
+        with outside_inference():
+            self._model, self._state = copy.deepcopy(self._fresh)
         self._at_reset = self._meter.spent
 
     @property
@@ -158,27 +168,28 @@ def _summary(spent: Spent, changed: Mapping[str, int], kept: int) -> dict[str, f
     }
 
 
-def _check(images: Tensor, what: str) -> None:
-    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0:
-        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise RequestError(f"{what}: got {shape}; expected at least one image, a tensor (N, C, H, W)")
-    if not images.is_floating_point():
-        raise RequestError(f"{what}: got {images.dtype}; expected normalised floating-point images")
+def _checked(given: Any, what: str, kind: tuple[torch.dtype, torch.device]) -> Tensor:
+    images = image_tensor(given, what, *kind)
     broken = images.numel() - int(torch.isfinite(images).sum())
     if broken:
         raise RequestError(f"{what} has {broken} values that are not finite; expected finite images")
+    return images
 
 
-def adapt(model: nn.Module, method: str, source_images: Tensor, *, seed: int = 0, **options: Any) -> AdaptedModel:
+def adapt(
+    model: nn.Module, method: str | type | Adapter, source_images: Tensor, *, seed: int = 0, **options: Any
+) -> AdaptedModel:
     """Adapt a network at test time.
 
     Parameters
     ----------
     model : the network as deployed, quantized or not; it stays untouched.
-    method : an adapter's name (``evalsuite list adapters``), ``package.module:Class`` or ``path.py:Class``.
-    source_images : (N, C, H, W) unlabelled clean images, normalised as the network expects them.
+    method : an adapter's name (``evalsuite list adapters``), ``package.module:Class`` or ``path.py:Class``; or an
+        adapter's class that can be imported, or an instance of one.
+    source_images : (N, C, H, W) unlabelled clean images, normalised as the network expects them; an array or a list of
+        images will do.
     seed : seed of the adapter's random draws.
-    options : the method's options.
+    options : the method's options; none beside an instance, which has its own.
 
     Returns
     -------
@@ -192,5 +203,6 @@ def adapt(model: nn.Module, method: str, source_images: Tensor, *, seed: int = 0
     Refused
         If the method does not apply to the model.
     """
-    setting = registry.configure("adapters", method, options)
-    return AdaptedModel.from_setting(setting, model, source_images, torch_generator(seed, "adapt", method))
+    name, options = registry.named("adapters", method, options)
+    setting = registry.configure("adapters", name, options)
+    return AdaptedModel.from_setting(setting, model, source_images, torch_generator(seed, "adapt", name))

@@ -21,9 +21,11 @@ from evalsuite import registry
 from evalsuite.errors import QuantizationWarning, RequestError
 from evalsuite.features import kept, look
 from evalsuite.hashing import canonical_json, digest, digest_arrays, digest_tensors
+from evalsuite.networks import plain
 from evalsuite.plugins import IntArray, Pool, PoolOutputs, Task, TaskData, UInt8Array
+from evalsuite.quantization.plain_state import lost_attributes, plain_attributes
 from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.saving import DamagedFile, read_facts, read_state, write_state
+from evalsuite.quantization.saving import DamagedFile, check_kept, read_facts, read_state, write_state
 from evalsuite.randomness import numpy_generator, torch_generator
 from evalsuite.registry import Setting
 from evalsuite.store import RECORD_SCHEMA
@@ -94,8 +96,8 @@ def task_data(task: Setting | str, root: str | None) -> TaskData:
 
 
 def task_model(task: Setting | str, root: str | None) -> nn.Module:
-    """Build a task's network with its trained weights, in eval mode."""
-    return _task(task).model(root).eval()
+    """Build a task's network with its trained weights, in eval mode; in float32 if it comes in half precision."""
+    return plain(_task(task).model(root)).eval()
 
 
 @functools.lru_cache(maxsize=2)
@@ -255,11 +257,13 @@ def quantize_model(trial: Trial, workspace: Workspace) -> None:
     start = time.perf_counter()
     with own_warnings(QuantizationWarning) as caught:
         quantized = build_quantized(trial, workspace, model, data)
+        before = plain_attributes(quantized)
         if trial.quantizer.bits is not None:
             pool = calibration_pool(trial.task, workspace, trial.seed)
             images = normalise(calibration_images(trial.calibration, pool), data).to(workspace.device)
             generator = torch_generator(trial.seed, "quantize", trial.quantization)
             trial.quantizer.method.build().calibrate(quantized, images, generator)
+            check_kept(lost_attributes(quantized, before, images[:1]))
     facts = {
         "seconds": f"{time.perf_counter() - start:.6f}",
         "warnings": json.dumps(caught),

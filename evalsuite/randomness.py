@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evalsuite.arguments import whole_number
+
 if TYPE_CHECKING:
     import torch
 
@@ -14,12 +16,12 @@ Key = str | int
 
 
 def _entropy(seed: int, keys: tuple[Key, ...]) -> int:
-    text = "\x1f".join([str(seed), *(str(key) for key in keys)])
+    text = "\x1f".join([str(whole_number("seed", seed)), *(str(key) for key in keys)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
 
 
 def numpy_generator(seed: int, *keys: Key) -> np.random.Generator:
-    """Return the generator of (seed, keys): independent of order, process and machine."""
+    """Return the generator of (seed, keys): independent of order, process and machine; 7.0 is 7 (RequestError: 7.5)."""
     return np.random.Generator(np.random.PCG64(_entropy(seed, keys)))
 
 

@@ -186,6 +186,40 @@ def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
     return tuple(field for field in dataclasses.fields(cls) if field.init)
 
 
+_METHODS = {"quantizers": ("insert", "calibrate"), "adapters": ("prepare", "step")}
+
+
+def named(
+    kind: Literal["quantizers", "adapters"], method: Any, options: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Return name and options of a method that is given by its name, as a class or as an instance.
+
+    Raises
+    ------
+    RequestError
+        For a class that cannot be imported by its name or is no plugin of this kind, for options beside an instance,
+        and for anything else.
+    """
+    if isinstance(method, str):
+        return method, dict(options)
+    what = kind[:-1]
+    cls = method if isinstance(method, type) else type(method)
+    if not all(callable(getattr(cls, function, None)) for function in _METHODS[kind]):
+        expected = " and ".join(_METHODS[kind])
+        raise RequestError(
+            f"method = {method!r}: expected the name of a {what}, or a class or instance with {expected}"
+        )
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    name = next((point.name for point in _entry_points(kind).values() if point.value == path), path)
+    if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls:
+        raise RequestError(f"method = {method!r}: {path} cannot be imported; expected a class at the top of a module")
+    if cls is method:
+        return name, dict(options)
+    if options:
+        raise RequestError(f"options {', '.join(options)} beside an instance of {cls.__name__}: expected them in it")
+    return name, _resolved(method)
+
+
 def option_names(kind: Kind, name: str) -> list[str]:
     """Return the names of a plugin's options."""
     return [field.name for field in _fields(load(kind, name))]

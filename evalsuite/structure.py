@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -16,8 +17,7 @@ from evalsuite.errors import Refused, RequestError
 
 WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
 NORM_LAYERS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
+    _BatchNorm,
     nn.LayerNorm,
     nn.GroupNorm,
     nn.InstanceNorm1d,

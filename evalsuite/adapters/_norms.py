@@ -48,9 +48,11 @@ def before_tail(structure: Structure) -> tuple[str, ...]:
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance of each of C channels, (C,) each, of (N, C, ...) values.
 
-    On a processor from sums of values and of squares, many times as fast as ``torch.var_mean``; from centred ones
-    where a mean is so large that the difference would lose digits.
+    In float32 if these come in half precision, in which sums of squares overflow. On a processor from sums of values
+    and of squares, many times as fast as ``torch.var_mean``; from centred ones where a mean is so large that the
+    difference would lose digits.
     """
+    x = x if x.dtype == torch.float64 else x.float()
     if x.device.type != "cpu":
         variance, mean = torch.var_mean(x, dim=[dim for dim in range(x.ndim) if dim != 1], correction=0)
         return mean, variance
@@ -97,7 +99,11 @@ class _LentStatistics:
         if several and not module.training:
             buffers = module._buffers
             self.kept = (buffers["running_mean"], buffers["running_var"])
-            buffers["running_mean"], buffers["running_var"] = channel_moments(x)
+            weight = module._parameters.get("weight")
+            moments = channel_moments(x)  # all of a norm's values must be of one type
+            buffers["running_mean"], buffers["running_var"] = (
+                one if weight is None else one.to(weight.dtype) for one in moments
+            )
 
     def give_back(self, module: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
         """Forward hook, after an error as well."""

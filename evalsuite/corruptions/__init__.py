@@ -6,10 +6,11 @@ The list and its order are those of Hendrycks & Dietterich 2019 (arXiv 1903.1226
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evalsuite.arguments import whole_number
 from evalsuite.corruptions.constants import choose
 from evalsuite.errors import RequestError, unknown_name
 from evalsuite.randomness import numpy_generator
@@ -40,10 +41,17 @@ def family(name: str) -> str:
 
 def check(name: str, severity: int) -> None:
     """Raise RequestError unless there is such a corruption and severity."""
-    if name not in _FAMILY:
-        raise unknown_name("corruption", name, _FAMILY)
-    if severity not in (1, 2, 3, 4, 5):
+    if not isinstance(name, str) or name not in _FAMILY:
+        raise unknown_name("corruption", str(name), _FAMILY)
+    if isinstance(severity, bool) or severity not in (1, 2, 3, 4, 5):
         raise RequestError(f"severity {severity!r} of {name}: expected 1, 2, 3, 4 or 5")
+
+
+def _array(images: Any) -> UInt8Array:
+    try:
+        return np.asarray(images)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise RequestError(f"images: {error}; expected (N, H, W, 3) uint8, all of one size") from error
 
 
 def corrupt(
@@ -62,8 +70,8 @@ def corrupt(
 
     Parameters
     ----------
-    images : (N, H, W, 3) uint8, RGB, at least 32 pixels high and wide.
-    name, severity : one of the 19 corruptions; 1..5.
+    images : (N, H, W, 3) uint8, RGB, at least 32 pixels high and wide; a list of N such (H, W, 3) will do.
+    name, severity : one of the 19 corruptions; 1..5. Floats without a fraction count as integers, here and as a seed.
     seed, first_index, data_set : image i uses the generator of (seed, data_set, name, severity, ``first_index + i``).
     indices : (N,) the images' own indices, where they are not consecutive; overrides ``first_index``.
     constants : ``cifar`` or ``imagenet``; by default ``cifar`` for images whose shorter side is below 64 pixels.
@@ -82,6 +90,8 @@ def corrupt(
     check(name, severity)
     if engine not in ENGINES:
         raise unknown_name("corruption engine", engine, ENGINES)
+    severity, seed, first_index = int(severity), whole_number("seed", seed), whole_number("first_index", first_index)
+    images = _array(images)
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or min(images.shape[1:3]) < 32:
         raise RequestError(
             f"images of shape {images.shape}, {images.dtype}: expected (N, H, W, 3) uint8 of at least 32 x 32 pixels"
@@ -89,6 +99,7 @@ def corrupt(
     own = np.arange(first_index, first_index + len(images)) if indices is None else np.asarray(indices)
     if own.shape != (len(images),):
         raise RequestError(f"indices of shape {own.shape}: expected one for each of {len(images)} images")
+    own = np.array([whole_number("index", index) for index in own.tolist()], dtype=np.int64)
     chosen = choose("imagenet" if engine == "reference" and constants is None else constants, *images.shape[1:3])
     if engine == "fast":
         from evalsuite.corruptions.fast import corrupt_images

@@ -12,23 +12,26 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from evalsuite.arguments import image_tensor
 from evalsuite.errors import unknown_name
+from evalsuite.networks import floating_type, narrowed, outside_inference, plain
 from evalsuite.plugins import Quantizer
 from evalsuite.quantization.calibration import batches, check_images
 from evalsuite.quantization.capture import first_calls
 from evalsuite.quantization.insert import prepare
 from evalsuite.quantization.modules import quantized_layers
+from evalsuite.quantization.plain_state import lost_attributes, plain_attributes
 from evalsuite.quantization.policy import BitPolicy
 from evalsuite.quantization.saving import mark, recipe_of
 from evalsuite.randomness import torch_generator
-from evalsuite.registry import configure, option_names, validation_error
+from evalsuite.registry import Setting, configure, named, option_names, validation_error
 
 
 def quantize(
     model: nn.Module,
     images: Tensor,
     *,
-    method: str = "brecq",
+    method: str | type | Quantizer = "brecq",
     weight_bits: int = 4,
     activation_bits: int = 4,
     seed: int = 0,
@@ -38,12 +41,15 @@ def quantize(
 
     Parameters
     ----------
-    model : any vision classifier; its blocks are found by structure.
-    images : (N, C, H, W) normalised calibration images, on the model's device.
-    method : a PTQ method by name, ``package.module:Class`` or ``path.py:Class``.
+    model : any vision classifier; its blocks are found by structure. One in half precision is quantized in float32, and
+        the result gets its precision, except for the scales of grids.
+    images : (N, C, H, W) normalised calibration images, on the model's device; an array or a list of images will do.
+    method : a PTQ method by name, ``package.module:Class`` or ``path.py:Class``; or its class, if that can be imported,
+        or an instance.
     weight_bits, activation_bits : 2..8.
     seed : of every random draw.
-    options : further fields of :class:`evalsuite.quantization.policy.BitPolicy`, and the method's own options.
+    options : further fields of :class:`evalsuite.quantization.policy.BitPolicy`, and the method's own options; these
+        are not taken beside an instance.
 
     Raises
     ------
@@ -52,23 +58,32 @@ def quantize(
     Refused
         If the network holds an operation that cannot be quantized, with the module's name.
     """
-    check_images(images)
+    with outside_inference():
+        network = plain(model)
+        images = image_tensor(images, "calibration images", *floating_type(network))
+        check_images(images)
+        bits, setting, name = _request(
+            method, {"weight_bits": weight_bits, "activation_bits": activation_bits} | options
+        )
+        quantizer: Quantizer = setting.build()
+        quantized = quantizer.insert(network, bits, images[:1])
+        before = plain_attributes(quantized)
+        quantizer.calibrate(quantized, images, torch_generator(seed, "quantize", name))
+        quantized.eval()
+        mark(quantized, recipe_of(setting.name, setting.values(), bits), lost_attributes(quantized, before, images[:1]))
+        return narrowed(quantized, model)
+
+
+def _request(method: Any, options: dict[str, Any]) -> tuple[BitPolicy, Setting, str]:
+    """Return the bits, the method with its options, and the method's name."""
     policy_fields = [field.name for field in dataclasses.fields(BitPolicy)]
-    method_options = option_names("quantizers", method)
-    for name in options:
-        if name not in (*policy_fields, *method_options):
-            raise unknown_name(f"option of quantize with {method!r}", name, (*policy_fields, *method_options))
-    bits = _policy(
-        {"weight_bits": weight_bits, "activation_bits": activation_bits}
-        | {name: value for name, value in options.items() if name in policy_fields}
-    )
-    own = {name: value for name, value in options.items() if name not in policy_fields}
-    setting = configure("quantizers", method, own)
-    quantizer: Quantizer = setting.build()
-    quantized = quantizer.insert(model, bits, images[:1])
-    quantizer.calibrate(quantized, images, torch_generator(seed, "quantize", method))
-    mark(quantized, recipe_of(setting.name, setting.values(), bits))
-    return quantized.eval()
+    mine = {name: value for name, value in options.items() if name in policy_fields}
+    name, own = named("quantizers", method, {key: value for key, value in options.items() if key not in mine})
+    method_options = option_names("quantizers", name)
+    for option in own:
+        if option not in method_options:
+            raise unknown_name(f"option of quantize with {name!r}", option, (*policy_fields, *method_options))
+    return _policy(mine), configure("quantizers", name, own), name
 
 
 def _policy(fields: dict[str, Any]) -> BitPolicy:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from evalsuite.errors import QuantizationWarning, RequestError
+from evalsuite.networks import HALF
 from evalsuite.quantization.modules import ActivationQuantizer, activation_quantizers, quantized_layers
-from evalsuite.quantization.ranges import RangeEstimator, Sample
+from evalsuite.quantization.ranges import FAR, RARE, RangeEstimator, Sample, bulk
 
 _BATCH = 64  # images at a time; no part of any result but for rounding in the last digit
+_COARSE = 120  # bins on either side of zero: what all lies within is not resolved
+_LEVELS = 6  # of finer bins that are added at once: to run the network again costs more
 
 
 def check_images(images: Tensor) -> None:
@@ -21,6 +25,11 @@ def check_images(images: Tensor) -> None:
         raise RequestError(
             f"calibration images are {images.dtype} of shape {tuple(images.shape)}: "
             "expected at least one normalised float image, (N, C, H, W)"
+        )
+    if images.dtype in HALF:
+        raise RequestError(
+            f"calibration images are {images.dtype}: expected float32 where a plugin is called by itself "
+            "(evalsuite.quantize takes half precision and computes in float32)"
         )
     broken = (~images.isfinite().flatten(1).all(dim=1)).nonzero()
     if len(broken):
@@ -68,8 +77,9 @@ def set_activation_ranges(
 ) -> None:
     """Choose the range of every activation quantizer, from what reaches it while none of them rounds.
 
-    Runs the images twice: for the exact extremes, then for a histogram between them. Memory does not grow with
-    the number of images. An activation that is constant, or not finite, or not reached is named in a
+    Runs the images twice: for the exact extremes, then for a histogram between them; and again for a finer one where
+    few values lie far beyond all others. Memory does not grow with the number of images. An activation that is
+    constant, or not finite, or not reached, or of which hardly anything but zeros would remain, is named in a
     QuantizationWarning; one that has no finite value at all stays unquantized.
 
     Parameters
@@ -92,10 +102,20 @@ def set_activation_ranges(
         if one.count and one.low == one.high:
             _warn(f"{title}: constant, always {one.low:.6g}")
     histograms = {name: Histogram(one.low, one.high, bins) for name, one in extremes.items() if one.count}
-    _observe(model, images, {chosen[name]: one.add for name, one in histograms.items()})
+    waiting = histograms
+    while waiting:
+        _observe(model, images, {chosen[name]: one.add for name, one in waiting.items()})
+        finer = {name: one.finer(*extremes[name].wanted(estimator)) for name, one in waiting.items()}
+        waiting = {name: one for name, one in finer.items() if one is not None}
+        histograms |= waiting
     for name, histogram in histograms.items():
-        low, high = estimator(histogram.sample(), chosen[name].bits, chosen[name].symmetric)
-        chosen[name].set_range(low[0], high[0])
+        sample, quantizer = histogram.sample(), chosen[name]
+        low, high = estimator(sample, quantizer.bits, quantizer.symmetric)
+        quantizer.set_range(low[0], high[0])
+        if type(quantizer) is ActivationQuantizer and 0 < float(bulk(sample)) < float(quantizer.scale) / 2:
+            title = f"{within}.{name}" if within else name
+            span = f"{float(low):.6g} to {float(high):.6g}"
+            _warn(f"{title}: of {quantizer.bits} bits over {span} all but the largest 1 % of its values become 0")
 
 
 def _warn(message: str) -> None:
@@ -121,9 +141,11 @@ class _Extremes:
         self.low = float("inf")
         self.high = float("-inf")
         self.count = 0
+        self.nonzero = 0
         self.dropped = 0
 
     def add(self, x: Tensor) -> None:
+        x = x.detach()
         low, high = torch.aminmax(x)
         if not (low.isfinite() and high.isfinite()):  # NaN shows in both
             finite = x[x.isfinite()]
@@ -135,10 +157,62 @@ class _Extremes:
         self.low = min(self.low, float(low))
         self.high = max(self.high, float(high))
         self.count += x.numel()
+        self.nonzero += int(x.count_nonzero())
+
+    def wanted(self, estimator: RangeEstimator) -> tuple[int, float]:
+        """Return how many values are not zero, and which part of these may lie beyond what an estimator looks at."""
+        rare = getattr(estimator, "beyond", 0.0) * self.count / max(self.nonzero, 1)
+        return self.nonzero, rare if RARE < rare < 1 else RARE
+
+
+@dataclass(eq=False)
+class _Bins:
+    """Counts in bins that are centred on multiples of a width, the first on ``first`` times it."""
+
+    width: float
+    first: int
+    counts: Tensor
+
+    @classmethod
+    def between(cls, first: int, last: int, width: float) -> _Bins:
+        return cls(width, first, torch.zeros(last - first + 1, dtype=torch.int64))
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.counts) - 1
+
+    def nested(self) -> _Bins:
+        """Return finer bins, ``FAR`` in the place of each of those around zero."""
+        reach, width = FAR * self.around + FAR // 2, self.width / FAR
+        return _Bins.between(max(FAR * self.first - FAR // 2, -reach), min(FAR * self.last + FAR // 2, reach), width)
+
+    @property
+    def around(self) -> int:
+        """The number of bins beside that of zero which finer ones may replace."""
+        return min(max(-self.first, self.last) // FAR, _COARSE)
+
+    def add(self, index: Tensor) -> None:
+        index = index.sub_(self.first)
+        index = index[index.isfinite()] if not index.sum().isfinite() else index
+        index = index.clamp_(0, len(self.counts) - 1).to(torch.int64)
+        self.counts += torch.bincount(index, minlength=len(self.counts)).cpu()
+
+    def inner(self) -> int:
+        """Return the number of values around zero."""
+        return int(self.counts[max(-self.around - self.first, 0) : self.around - self.first + 1].sum())
+
+    def take(self, nested: _Bins) -> None:
+        """Add what finer bins count."""
+        index = torch.arange(nested.first, nested.last + 1).add_(FAR // 2).div_(FAR, rounding_mode="floor")
+        self.counts.index_add_(0, index.sub_(self.first).clamp_(0, len(self.counts) - 1), nested.counts)
 
 
 class Histogram:
     """Counts of values in bins that are centred on multiples of their width, so that zeros are kept exactly.
+
+    Where all but a hundredth of the values (or all up to the percentile that is wanted) would share the few bins around
+    zero, because some lie far out, finer bins take the place of these, and still finer ones the place of their middle:
+    ``levels`` times (ours). So bins are small beside what they count at any quantile above.
 
     Parameters
     ----------
@@ -146,27 +220,57 @@ class Histogram:
     bins : number of bins between them; zero is between them or an end.
     """
 
-    def __init__(self, low: float, high: float, bins: int) -> None:
+    def __init__(self, low: float, high: float, bins: int, levels: int = 0) -> None:
         self.low = low
         self.high = high
+        self.bins = bins
         low, high = min(low, 0.0), max(high, 0.0)
         self.width = max(high / bins - low / bins, torch.finfo(torch.float32).tiny)
-        self.first = round(low / self.width)
-        self.counts = torch.zeros(round(high / self.width) - self.first + 1, dtype=torch.int64)
+        self._levels = [_Bins.between(round(low / self.width), round(high / self.width), self.width)]
+        for _ in range(levels):
+            self._levels.append(self._levels[-1].nested())
 
     def add(self, x: Tensor) -> None:
         """Count the finite values of a tensor of any shape."""
-        index = x.detach().flatten().div(self.width).round_().sub_(self.first)
-        index = index[index.isfinite()] if not index.sum().isfinite() else index
-        index = index.clamp_(0, len(self.counts) - 1).to(torch.int64)
-        self.counts += torch.bincount(index, minlength=len(self.counts)).cpu()
+        x = x.detach().flatten().float()
+        for level in self._levels[:-1]:
+            index = x.div(level.width).round_()
+            outside = index.abs() > level.around
+            level.add(index[outside])
+            x = x[~outside]
+        self._levels[-1].add(x.div(self._levels[-1].width).round_())
+
+    def finer(self, nonzero: int, rare: float = RARE) -> Histogram | None:
+        """Return an empty histogram of more levels if this one's do not suffice; else give up those that need not be.
+
+        ``nonzero`` values are not zero of those that were added; more than a ``rare`` part of them should lie outside
+        of the finest bins' middle.
+        """
+        *_, last = self._levels
+        if self._coarse(nonzero, rare) and last.width / FAR**_LEVELS >= torch.finfo(torch.float32).tiny:
+            return Histogram(self.low, self.high, self.bins, len(self._levels) - 1 + _LEVELS)
+        while len(self._levels) > 1:
+            nested = self._levels.pop()
+            before = self._levels[-1].counts.clone()
+            self._levels[-1].take(nested)
+            if self._coarse(nonzero, rare):
+                self._levels[-1].counts = before
+                self._levels.append(nested)
+                break
+        return None
+
+    def _coarse(self, nonzero: int, rare: float) -> bool:
+        """Whether all values but a few lie in the middle of the finest bins."""
+        total = sum(int(level.counts.sum()) for level in self._levels)
+        beyond = total - self._levels[-1].inner()
+        return beyond < nonzero and beyond <= rare * nonzero
 
     def sample(self) -> Sample:
-        """Return the bins' centres with their counts, as one channel."""
-        centres = (torch.arange(len(self.counts)) + self.first).double() * self.width
-        return Sample(
-            centres.float()[None],
-            self.counts.double()[None],
-            torch.tensor([self.low]),
-            torch.tensor([self.high]),
-        )
+        """Return the bins' centres with their counts, as one channel; of several levels those that hold anything."""
+        centres = torch.cat([(torch.arange(len(one.counts)) + one.first).double() * one.width for one in self._levels])
+        counts = torch.cat([one.counts for one in self._levels]).double()
+        ends = torch.tensor([self.low]), torch.tensor([self.high])
+        if len(self._levels) == 1:
+            return Sample(centres.float()[None], counts[None], *ends)
+        held = counts > 0
+        return Sample(centres[held].float()[None], counts[held][None], *ends, self._levels[-1].width)

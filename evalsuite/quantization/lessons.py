@@ -17,13 +17,16 @@ from evalsuite.quantization.capture import Kept, Scratch
 from evalsuite.quantization.ranges import RangeOptions
 from evalsuite.quantization.units import Tail, Unit
 
+_GREATEST_GAIN = 10.0
+
 
 def scaled_rate(rate: float, published: int, iterations: int) -> float:
     """Return the learning rate for some iterations where a paper gives one for ``published``.
 
-    It grows as the root of their ratio: ours; with some hundred iterations the papers' rates hardly move anything.
+    It grows as the root of their ratio, tenfold at the most: ours. With some hundred iterations the papers' rates
+    hardly move anything; with a handful, one step of a rate without a bound would throw a scale far off.
     """
-    return rate * math.sqrt(published / iterations)
+    return rate * min(math.sqrt(published / iterations), _GREATEST_GAIN)
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,10 @@ class ReconstructionOptions(RangeOptions):
     """The options that methods share which learn by reconstruction.
 
     ``learning_rate`` is Adam's; None takes AdaRound's 1e-3 at its 20,000 iterations, and more for fewer, by the
-    square root of their ratio (ours). The error is squared, summed over output channels and averaged over images
-    and places; ``regulariser`` weighs the sum of 1 - abs(2h - 1)^b over the weights, absent during the first
-    ``warmup`` of the iterations, then with b falling from ``b_start`` to ``b_end`` along half a cosine. Where what
-    is kept exceeds ``cache_gigabytes`` it lies in temporary files. ``precision`` is that of convolutions and
+    square root of their ratio, tenfold at the most (ours). The error is squared, summed over output channels and
+    averaged over images and places; ``regulariser`` weighs the sum of 1 - abs(2h - 1)^b over the weights, absent during
+    the first ``warmup`` of the iterations, then with b falling from ``b_start`` to ``b_end`` along half a cosine. Where
+    what is kept exceeds ``cache_gigabytes`` it lies in temporary files. ``precision`` is that of convolutions and
     products while rounding alone is learnt: ``bfloat16`` is faster on processors that have it, and its noise is far
     below that of few bits; first layer and classifier, and everything else, stay in single precision.
     """

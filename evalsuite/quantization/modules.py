@@ -103,9 +103,10 @@ class TokenQuantizer(ActivationQuantizer):
         """Return ``x`` with every token rounded to its grid."""
         if self.observer is not None or not self.ready:
             return super().forward(x)
-        low, high = torch.aminmax(x.detach(), dim=-1, keepdim=True)
+        wide = x if x.dtype == torch.float64 else x.float()  # half precision has no room for a small token's scale
+        low, high = torch.aminmax(wide.detach(), dim=-1, keepdim=True)
         scale, zero_point = affine_parameters(low, high, self.bits, self.symmetric)
-        return fake_quantize(x, scale, zero_point, integer_range(self.bits, self.symmetric))
+        return fake_quantize(wide, scale, zero_point, integer_range(self.bits, self.symmetric)).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Show the bits."""

@@ -6,7 +6,7 @@ the histogram of an activation. So each method is written once, for both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,6 +15,9 @@ from torch import Tensor
 
 from evalsuite.errors import RequestError
 from evalsuite.quantization.affine import affine_parameters, fake_quantize, integer_range, quantize
+
+RARE = 0.01  # of the values that are not zero: so many may lie beyond the bulk
+FAR = 17  # times as far as the bulk lies what is beyond it; odd, so that bins centred on zero divide evenly
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +29,49 @@ class Sample:
     values : (C, n) finite.
     counts : (C, n), or (1, n) for all channels alike.
     low, high : (C,) the exact extremes, where ``values`` may be the centres of bins.
+    spacing : of the bulk of the values where other bins than theirs would leave gaps; 0 where they would not.
     """
 
     values: Tensor
     counts: Tensor
     low: Tensor
     high: Tensor
+    spacing: float = 0.0
 
     @classmethod
     def of(cls, values: Tensor) -> Sample:
         """Return the sample in which each of the (C, n) values occurs once."""
         low, high = torch.aminmax(values, dim=1)
         return cls(values, torch.ones_like(values[:1]), low, high)
+
+
+def bulk(sample: Sample) -> Tensor:
+    """Return the magnitude that 99 % of each channel's values that are not zero do not exceed, (C,); 0 without any."""
+    magnitudes, order = sample.values.abs().sort(dim=1)
+    counts = sample.counts.expand_as(magnitudes).gather(1, order).double() * (magnitudes > 0)
+    cumulative = counts.cumsum(dim=1)
+    total = cumulative[:, -1:]
+    needed = total - (RARE * total).floor()
+    return magnitudes.gather(1, torch.searchsorted(cumulative, needed).clamp(max=magnitudes.shape[1] - 1)).squeeze(1)
+
+
+def _clipped(sample: Sample) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the extremes, then those up to 1/17, 1/17² ... of the largest magnitude while the bulk is inside.
+
+    (C,) each; a channel whose bulk would not be inside keeps the ends that it had.
+    """
+    low, high = sample.low, sample.high
+    yield low, high
+    limit, inside = torch.maximum(high, -low), bulk(sample)
+    while True:
+        far = (inside > 0) & (inside <= limit / FAR)
+        if not far.any():
+            return
+        limit = torch.where(far, limit / FAR, limit)
+        within = (sample.values.abs() <= limit.unsqueeze(1)) & (sample.counts > 0)
+        low = torch.where(far, sample.values.where(within, torch.inf).amin(dim=1), low)
+        high = torch.where(far, sample.values.where(within, -torch.inf).amax(dim=1), high)
+        yield low, high
 
 
 class RangeEstimator(Protocol):
@@ -70,6 +104,11 @@ class Percentile:
         if not 50 < self.percentile <= 100:
             raise RequestError(f"percentile = {self.percentile}: expected above 50, at most 100")
 
+    @property
+    def beyond(self) -> float:
+        """The part of all values that lies above, 0..0.5."""
+        return 1 - self.percentile / 100
+
     def __call__(self, sample: Sample, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
         """Return the percentiles 100 - p and p."""
         values, order = sample.values.sort(dim=1)
@@ -92,7 +131,8 @@ class _Shrinking:
     """Picks the fraction of the full range that loses least.
 
     Both ends shrink together, to 1/steps, 2/steps ... 1 of the extremes, as in BRECQ (Li et al. 2021,
-    arXiv 2102.05426); of equally good ranges the widest is chosen.
+    arXiv 2102.05426); of equally good ranges the widest is chosen. Ours: where a hundredth of the values or less lies
+    17 times as far out as all others, fractions of these others' range are tried as well.
     """
 
     steps: int
@@ -102,12 +142,13 @@ class _Shrinking:
         best_low, best_high = sample.low, sample.high
         loss = self.losses(sample, bits, symmetric)
         best = loss(best_low, best_high)
-        for step in range(self.steps - 1, 0, -1):
-            low, high = sample.low * (step / self.steps), sample.high * (step / self.steps)
-            error = loss(low, high)
-            better = error < best
-            best = torch.where(better, error, best)
-            best_low, best_high = torch.where(better, low, best_low), torch.where(better, high, best_high)
+        for number, (lowest, highest) in enumerate(_clipped(sample)):
+            for step in range(self.steps if number else self.steps - 1, 0, -1):
+                low, high = lowest * (step / self.steps), highest * (step / self.steps)
+                error = loss(low, high)
+                better = error < best
+                best = torch.where(better, error, best)
+                best_low, best_high = torch.where(better, low, best_low), torch.where(better, high, best_high)
         return best_low, best_high
 
     def losses(self, sample: Sample, bits: int, symmetric: bool) -> Callable[[Tensor, Tensor], Tensor]:
@@ -188,7 +229,8 @@ class Divergence(_Shrinking):
     Ours: both ends of an asymmetric range shrink together; bins belong to the level they round to; zero, which
     every grid holds exactly, counts as much as its neighbouring bins on average, so that the zeros after a ReLU
     do not decide; values seen one by one (weights) are put into as many bins as there are values, ``bins`` at the
-    most, so that a channel with fewer values than levels keeps its full range.
+    most, so that a channel with fewer values than levels keeps its full range; where a hundredth of the values or
+    less lies far beyond all others, the bins cover these others alone, and no wider range is tried.
     """
 
     steps: int = 100
@@ -199,10 +241,10 @@ class Divergence(_Shrinking):
 
     def losses(self, sample: Sample, bits: int, symmetric: bool) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the divergence in nats; infinite where the candidate calls impossible what occurs."""
-        width, first, last, mass = _histogram(sample, self.bins)
+        width, first, last, mass, outside = _histogram(sample, self.bins)
         index = first + torch.arange(mass.shape[1], device=mass.device)
         centres = index * width
-        total = mass.sum(dim=1, keepdim=True)
+        total = mass.sum(dim=1, keepdim=True) + outside[0] + outside[1]
         integers = integer_range(bits, symmetric)
 
         def divergence(low: Tensor, high: Tensor) -> Tensor:
@@ -210,7 +252,8 @@ class Divergence(_Shrinking):
             stop = (high.unsqueeze(1).clamp(min=0) / width).round()
             inside = (index >= start) & (index <= stop)
             held = mass * inside
-            below, above = (mass * (index < start)).sum(1, True), (mass * (index > stop)).sum(1, True)
+            below = (mass * (index < start)).sum(1, True) + outside[0]
+            above = (mass * (index > stop)).sum(1, True) + outside[1]
             reference = (held + below * (index == start) + above * (index == stop)) / total
             scale, zero_point = affine_parameters(low, high, bits, symmetric)
             level = quantize(centres, scale.unsqueeze(1), zero_point.unsqueeze(1), integers).long() - integers.low
@@ -220,33 +263,42 @@ class Divergence(_Shrinking):
             candidate = share.gather(1, level) * occupied / held.sum(dim=1, keepdim=True)
             result = torch.where(occupied > 0, reference * (reference / candidate).log(), 0).sum(dim=1)
             eligible = (stop - start + 1 >= empty.shape[1]) | ((start <= first) & (stop >= last))
+            eligible &= (start >= first) & (stop <= last)
             return torch.where(eligible.squeeze(1) & result.isfinite(), result, torch.inf)
 
         return divergence
 
 
-def _histogram(sample: Sample, bins: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return bins centred on multiples of a width, which hold zero and the extremes.
+def _histogram(sample: Sample, bins: int) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Return bins centred on multiples of a width, which hold zero and the extremes, or the bulk where it lies far in.
 
     Returns
     -------
     width, first, last : (C, 1) the bins' width, the numbers of the outermost ones; bin k is centred on k * width.
     mass : (C, m) what is in the bins, that of zero replaced by its neighbours' mean.
+    outside : (C, 1) each, what is below and above them.
     """
     bins = min(bins, sample.values.shape[1])
-    low, high = (end.double().unsqueeze(1) for end in (sample.low.clamp(max=0), sample.high.clamp(min=0)))
+    *_, (lowest, highest) = _clipped(sample)
+    low, high = (end.double().unsqueeze(1) for end in (lowest.clamp(max=0), highest.clamp(min=0)))
     width = (high / bins - low / bins).clamp(min=torch.finfo(torch.float32).tiny)
+    if sample.spacing:
+        width = (width / sample.spacing).ceil() * sample.spacing
     first, last = (low / width).round(), (high / width).round()
     count = int((last - first).max()) + 1
+    below = (sample.values < lowest.unsqueeze(1)) & (lowest > sample.low).unsqueeze(1)
+    above = (sample.values > highest.unsqueeze(1)) & (highest < sample.high).unsqueeze(1)
     index = ((sample.values.double() / width).round() - first).clamp(0, count - 1).long()
+    counts = sample.counts.double().expand_as(index)
     mass = torch.zeros(len(index), count, dtype=torch.float64, device=index.device)
-    mass.scatter_add_(1, index, sample.counts.double().expand_as(index))
+    mass.scatter_add_(1, index, counts * ~(below | above))
     # Zero's neighbours, where there are any.
     around = torch.cat([-first - 1, 1 - first], dim=1)
     held = ((around >= 0) & (around <= last - first)).double()
     beside = mass.gather(1, around.clamp(0, count - 1).long()) * held
     mean = beside.sum(dim=1, keepdim=True) / held.sum(dim=1, keepdim=True).clamp(min=1)
-    return width, first, last, mass.scatter(1, -first.long(), mean)
+    outside = (counts * below).sum(dim=1, keepdim=True), (counts * above).sum(dim=1, keepdim=True)
+    return width, first, last, mass.scatter(1, -first.long(), mean), outside
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from evalsuite.arguments import image_tensor
 from evalsuite.errors import QuantizationWarning, RequestError
 from evalsuite.files import replacing
 from evalsuite.hashing import canonical_json
+from evalsuite.networks import floating_type, narrowed, outside_inference, plain
 from evalsuite.plugins import Quantizer
 from evalsuite.quantization.affine import dequantize
 from evalsuite.quantization.modules import QuantLayer, quantized_layers
@@ -25,6 +27,7 @@ from evalsuite.registry import configure
 
 _PACKED = ".packed"  # follows a weight's name where the file holds its integers
 _RECIPE = "recipe"
+_LOST = "lost_attributes"  # learnt, but no part of the state
 
 
 class DamagedFile(RequestError):
@@ -40,12 +43,13 @@ def save(quantized: nn.Module, path: str | Path) -> None:
     Raises
     ------
     RequestError
-        If the network does not say how it was made, holds values that are not finite, or the file cannot be
-        written.
+        If the network does not say how it was made, holds values that are not finite, has learnt something that is
+        neither parameter nor buffer (with its name), or the file cannot be written.
     """
     recipe = getattr(quantized, _RECIPE, None)
     if not isinstance(recipe, str):
         raise RequestError(f"{type(quantized).__name__} has no recipe: expected what evalsuite.quantize returned")
+    check_kept(getattr(quantized, _LOST, ()))
     try:
         write_state(Path(path), quantized, {_RECIPE: recipe})
     except OSError as error:
@@ -77,8 +81,11 @@ def load(path: str | Path, model: nn.Module, example: Tensor) -> nn.Module:
         raise DamagedFile(f"{file} holds no recipe that can be read: expected a file that evalsuite saved") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", QuantizationWarning)  # said when it was quantized
-        quantized = quantizer.insert(model, bits, example)
-    read_state(file, quantized)
+        with outside_inference():
+            network = plain(model)
+            images = image_tensor(example, "the example", *floating_type(network))
+            quantized = narrowed(quantizer.insert(network, bits, images), model)
+            read_state(file, quantized)
     mark(quantized, recipe)
     return quantized.eval()
 
@@ -88,9 +95,17 @@ def recipe_of(method: str, options: Mapping[str, Any], bits: BitPolicy) -> str:
     return canonical_json({"name": method, "options": dict(options), "bits": bits.as_dict()})
 
 
-def mark(quantized: nn.Module, recipe: str) -> None:
-    """Note on a network how it was made."""
+def mark(quantized: nn.Module, recipe: str, lost: Sequence[str] = ()) -> None:
+    """Note on a network how it was made, and which attributes of what it learnt no file would hold."""
     setattr(quantized, _RECIPE, recipe)
+    setattr(quantized, _LOST, tuple(lost))
+
+
+def check_kept(lost: Sequence[str]) -> None:
+    """Raise RequestError if there is anything that was learnt and would be lost in a file."""
+    if lost:
+        names = ", ".join(lost)
+        raise RequestError(f"{names} would be lost in a file: expected all that is learnt in parameters or buffers")
 
 
 def write_state(file: Path, quantized: nn.Module, facts: Mapping[str, str]) -> None:
@@ -105,7 +120,7 @@ def write_state(file: Path, quantized: nn.Module, facts: Mapping[str, str]) -> N
     for name, layer in quantized_layers(quantized).items():
         key = f"{name}.weight" if name else "weight"
         integers = layer.integer_weight().cpu()
-        if _same_bits(_real(integers, layer), state[key]):  # else it was never rounded
+        if _same_bits(_real(integers, layer).to(state[key].dtype), state[key]):  # else it was never rounded
             del state[key]
             state[key + _PACKED] = pack(integers - layer.integers.low, layer.weight_bits)
     with replacing(file) as temporary:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from evalsuite.errors import QuantizationWarning, RequestError
@@ -15,9 +19,10 @@ from evalsuite.quantization.calibration import (
     set_weight_ranges,
 )
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.modules import activation_quantizers, quantized_layers
+from evalsuite.quantization.modules import QuantLinear, activation_quantizers, quantized_layers
 from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.ranges import MinMax, Percentile, PowerError, Sample
+from evalsuite.quantization.ranges import CosineSimilarity, Divergence, MinMax, Percentile, PowerError, Sample
+from evalsuite.quantizers.repq_vit import Tails
 
 X = random_images(80)
 
@@ -219,3 +224,106 @@ def test_a_histogram_of_any_width(low, high):
     assert int(sample.counts.sum()) == 2
     assert sample.values.isfinite().all()
     assert len(sample.values[0]) <= 66
+
+
+def through_a_histogram(x: torch.Tensor, estimator, bits: int = 8) -> tuple[float, float]:
+    """Return the range of an input that is ``x``, by way of calibration."""
+    layer = QuantLinear(nn.Linear(x.shape[1], 1), BitPolicy(bits, bits))
+    ranges = []
+    layer.input_quantizer.set_range = lambda low, high: ranges.append((float(low), float(high)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuantizationWarning)
+        set_activation_ranges(layer, x, estimator)
+    return ranges[0]
+
+
+@pytest.mark.parametrize("outlier", [20.0, 700.0, 5000.0, 1e7, 3e37])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("estimator", [Percentile(99.99), Percentile(70.0), Tails()])
+def test_percentiles_are_numpys_however_far_out_one_value_lies(estimator, sign, outlier):
+    x = torch.rand(64, 3072, generator=torch.Generator().manual_seed(0))
+    x[5, 7] = sign * outlier
+    low, high = through_a_histogram(x, estimator)
+    p = estimator.percentile if isinstance(estimator, Percentile) else 100 * (1 - 4.0**-9)
+    expected = np.percentile(x.double().numpy(), [100 - p, p])
+    np.testing.assert_allclose([low, high], expected, rtol=1e-3, atol=0.005)
+
+
+@settings(max_examples=30)
+@given(st.floats(0.1, 3.0), st.integers(0, 3), st.sampled_from([60.0, 90.0, 99.0, 99.9]))
+def test_a_quantile_of_a_skewed_activation_is_numpys_within_a_hundredth(sigma, zeros, p):
+    x = np.random.default_rng(3).lognormal(0, sigma, 20_000).astype(np.float32)
+    x = torch.from_numpy(np.concatenate([x, np.zeros(zeros * 5_000, np.float32)]))[None]
+    expected = np.percentile(x.double().numpy(), p)
+    # Where the quantile lies above a 17th of the maximum, one histogram of 2048 bins is enough.
+    tolerance = max(0.01 * expected, float(x.max()) / 2048 if expected > float(x.max()) / 18 else 0.0)
+    assert through_a_histogram(x, Percentile(p))[1] == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("estimator", [PowerError(), PowerError(norm=1.0), CosineSimilarity(), Divergence()])
+@pytest.mark.parametrize("outlier", [30.0, 5000.0])
+def test_a_search_over_a_histogram_is_one_over_the_values(estimator, outlier):
+    x = torch.randn(64, 512, generator=torch.Generator().manual_seed(1))
+    x[3, 100] = outlier
+    found = torch.tensor(through_a_histogram(x, estimator, bits=4))
+    sample = Sample.of(x.reshape(1, -1))
+    exact = torch.stack(estimator(sample, 4, False))
+    loss = estimator.losses(sample, 4, False)
+    least = float(loss(*exact))
+    assert float(loss(*found[:, None])) == pytest.approx(least, rel=0.02, abs=1e-9)
+    brute = [float(loss(*(exact * factor))) for factor in (0.8, 0.9, 1.1, 1.25)]
+    assert least <= min(one for one in brute) * 1.05 + 1e-9
+
+
+def test_the_divergence_looks_at_the_bulk_whatever_lies_beyond():
+    x = torch.randn(64, 512, generator=torch.Generator().manual_seed(1))
+    plain_low, plain_high = through_a_histogram(x, Divergence(), bits=4)
+    x[3, 100] = 5000.0
+    low, high = through_a_histogram(x, Divergence(), bits=4)
+    assert (low, high) == pytest.approx((plain_low, plain_high), rel=0.15)
+
+
+def test_an_outlier_in_a_large_bulk_does_not_end_the_search_above_it():
+    """A hundredth of the maximum is ten times the bulk; by least absolute error nothing above the bulk is worth it."""
+    x = torch.rand(16, 40_000, generator=torch.Generator().manual_seed(2))
+    x[0, 0] = 1000.0
+    _, high = through_a_histogram(x, PowerError(norm=1.0), bits=4)
+    assert 0.9 < high < 1.2
+
+
+def test_ordinary_activations_take_one_histogram():
+    x = torch.randn(64, 512, generator=torch.Generator().manual_seed(4))
+    for values in (x, x.relu(), nn.functional.gelu(x), x * 0, (x * 20 - 60).relu()):
+        histogram = Histogram(float(values.min()), float(values.max()), 2048)
+        histogram.add(values)
+        assert histogram.finer(int(values.count_nonzero())) is None
+        assert int(histogram.sample().counts.sum()) == values.numel()
+
+
+@settings(max_examples=25)
+@given(st.floats(1e-3, 1e30), st.sampled_from([2, 64, 2048, 65536]), st.booleans())
+def test_finer_bins_count_everything_once(outlier, bins, negative):
+    x = torch.randn(3000, generator=torch.Generator().manual_seed(5))
+    x[:500] = 0
+    x[700] = -outlier if negative else outlier
+    histogram = Histogram(float(x.min()), float(x.max()), bins)
+    histogram.add(x)
+    while (finer := histogram.finer(int(x.count_nonzero()))) is not None:
+        histogram = finer
+        for part in x.split(999):
+            histogram.add(part)
+    sample = histogram.sample()
+    assert int(sample.counts.sum()) == len(x)
+    assert int(sample.counts[sample.values == 0]) >= 500
+    repeated = sample.values[0].repeat_interleave(sample.counts[0].long()).sort().values
+    gap = (repeated - x.sort().values).abs()
+    assert (gap <= x.abs().max() / bins + 1e-6 if bins < 2048 else gap <= x.sort().values.abs() / 120 + 0.07).all()
+
+
+def test_a_range_that_leaves_nothing_but_zeros_is_named():
+    set_activation_ranges(inserted(network(Break(1e6))), X, MinMax())  # one column of 14 is more than a hundredth
+    layer = QuantLinear(nn.Linear(512, 1), BitPolicy(8, 8))
+    x = torch.rand(64, 512, generator=torch.Generator().manual_seed(1))
+    x[0, 0] = 5000.0
+    with pytest.warns(QuantizationWarning, match=r"^input_quantizer: of 8 bits over .* to 5000 all but the largest 1"):
+        set_activation_ranges(layer, x, MinMax())
