@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -188,8 +188,8 @@ def read_outcomes(run: Run, layouts: dict[str, Layout] | None = None) -> Outcome
         confidence, loss, brier = (np.concatenate([part[name] for part in parts]) for name in _SURENESS)
         right = pooled(own.values()) == 0
         facts = _facts(rows) | {
-            "ece": ece(confidence, right),
-            "ece_mass": ece(confidence, right, binning="mass"),
+            "ece": _ece(confidence, right, "width"),
+            "ece_mass": _ece(confidence, right, "mass"),
             "nll": negative_log_likelihood(loss),
             "brier": float(np.mean(brier, dtype=np.float64)),
         }
@@ -197,6 +197,11 @@ def read_outcomes(run: Run, layouts: dict[str, Layout] | None = None) -> Outcome
         task, calibration, quantizer, adapter, stream = names
         found.append(Combination(task, calibration, quantizer, adapter, stream, own, references, facts))
     return Outcomes(found, by_trial, {task: facts["classes"] for task, facts in run.study["tasks"].items()})
+
+
+def _ece(confidence: NDArray[np.float32], right: NDArray[np.bool_], binning: Literal["width", "mass"]) -> float:
+    """Return the calibration error, NaN where a network has put out NaN."""
+    return ece(confidence, right, binning=binning) if np.isfinite(confidence).all() else np.nan
 
 
 def _facts(rows: pd.DataFrame) -> dict[str, Any]:
