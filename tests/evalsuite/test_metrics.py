@@ -150,7 +150,9 @@ def test_a_confidence_on_an_edge_is_in_the_bin_below_it_in_every_precision(bins)
     for kind in (np.float16, np.float32, np.float64):
         assert metrics.ece(sure.astype(kind), right, bins=bins) == pytest.approx(1 / bins, abs=1e-3)
         assert metrics.ece(sure.astype(kind).astype(np.float64), right, bins=bins) == pytest.approx(1 / bins, abs=1e-3)
-        assert metrics.ece(nominal.astype(kind), np.ones(bins), bins=bins) == pytest.approx((1 - 1 / bins) / 2, abs=1e-3)
+        assert metrics.ece(nominal.astype(kind), np.ones(bins), bins=bins) == pytest.approx(
+            (1 - 1 / bins) / 2, abs=1e-3
+        )
         # Alternating signs part the bins: two neighbours in one bin would cancel.
         signs = np.arange(bins) % 2
         expected = np.abs(signs - nominal).mean()
