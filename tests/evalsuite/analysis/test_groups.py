@@ -153,3 +153,20 @@ def test_a_factor_tells_what_holm_tells(seed):
     generator = np.random.default_rng(seed)
     p = np.append(np.round(generator.uniform(0, 0.1, generator.integers(1, 9)) ** 1.5, 3), np.nan)
     np.testing.assert_array_equal(holm_factors(p) * p < 0.05, holm(p) < 0.05)
+
+
+def test_another_stream_or_adapter_asks_another_question(tmp_path):
+    """What is said of a network must not depend on how many orders of the images the study shows beside it."""
+    few = {"tasks": ("a",), "images": 60, "domains": ("fog", "snow"), "permutations": 200, "bootstrap": 5}
+    alone = store.load(make_run(tmp_path / "alone", **few, streams=("usual",), adapters=("none",)))
+    beside = store.load(make_run(tmp_path / "beside", **few, streams=("usual", "b", "c"), adapters=("none", "tent")))
+    labels = list(analysis.COMBINATION)
+    first, second = (analysis.summarise(run).set_index(labels) for run in (alone, beside))
+    columns = ["worst_drop_class_p_holm", "worst_drop_domain_p_holm", "family"]
+    assert first.loc[first["bits"] != "FP32", "family"].unique().tolist() == [
+        "networks without adaptation, calibration size 64, stream usual"
+    ]
+    assert first.loc[first["worst_drop_class_p"].notna(), "worst_drop_class_p_holm"].min() < 0.05
+    assert first[columns].equals(second.loc[first.index, columns])
+    first, second = (analysis.compare(run).set_index(["factor", "context", "a", "b"]) for run in (alone, beside))
+    assert first[["p_holm", "family"]].equals(second.loc[first.index, ["p_holm", "family"]])
