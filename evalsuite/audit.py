@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from evalsuite.errors import RequestError
 from evalsuite.registry import configure, option_names
+from evalsuite.statistics import holm
 from evalsuite.store import Run
 from evalsuite.study import Study, parse
 
@@ -71,8 +73,9 @@ def _affordable(name: str) -> dict[str, Any]:
 def findings(run: Run, target: str) -> list[str]:
     """Say how the target compares with each of the others at each bit width, in sentences.
 
-    A difference is claimed only where the Holm-corrected test over domains and the interval over images agree:
-    all domains show the same images, so a test over domains alone would take one image for many.
+    A difference is claimed only where the test over domains, Holm-corrected over the comparisons of the target that
+    are asked for, and the interval over images agree: all domains show the same images, so a test over domains alone
+    would take one image for many.
     """
     from evalsuite.analysis import analyse
 
@@ -86,11 +89,13 @@ def findings(run: Run, target: str) -> list[str]:
     comparisons = analysis.comparisons.to_dict("records")
     alike = [row for row in comparisons if row["factor"] == "quantizer" and (row["a"] in own) != (row["b"] in own)]
     contests = [row for row in alike if _bits(row["a"]) == _bits(row["b"])]
+    corrected = holm([row["p"] for row in contests])
+    asked = int(np.count_nonzero(~np.isnan(corrected)))
     return [
         *lost,
         *(_harm(row) for row in summary if row["quantizer_label"] in own),
-        *(_contest(row, own) for row in contests),
-        *([_resampled(summary, own)] if any(pd.notna(row["p_holm"]) for row in contests) else []),
+        *(_contest(row, own, float(p), asked) for row, p in zip(contests, corrected, strict=True)),
+        *([_resampled(summary, own)] if asked else []),
     ]
 
 
@@ -124,17 +129,19 @@ def _harm(row: Mapping[Hashable, Any]) -> str:
     return f"{drop}, {worst}; no evidence that it harms one class more than another ({chance})."
 
 
-def _contest(row: Mapping[Hashable, Any], own: set[str]) -> str:
+def _contest(row: Mapping[Hashable, Any], own: set[str], p: float, asked: int) -> str:
+    """Say how the target compares; ``p``: corrected over the ``asked`` comparisons of the audit."""
     mine, other, sign = (row["a"], row["b"], 1) if row["a"] in own else (row["b"], row["a"], -1)
     gap = 100 * sign * row["difference"] + 0.0  # no "-0.0"
-    if pd.isna(row["p_holm"]):
+    if np.isnan(p):
         return f"{mine} against {other}: {gap:+.1f} points of mean error; no test ({row['note']})."
     low, high = sorted(100 * sign * row[edge] + 0.0 for edge in ("low", "high"))
-    distinct = row["p_holm"] < ALPHA and (low > 0 or high < 0)
+    distinct = p < ALPHA and (low > 0 or high < 0)
     verdict = ("worse than" if low > 0 else "better than") if distinct else "not distinguishable from"
     return (
         f"{mine} is {verdict} {other}: {gap:+.1f} points of mean error "
-        f"(95 % interval {low:+.1f} to {high:+.1f}; p = {row['p_holm']:.2g} after Holm, {row['n']} domains)."
+        f"(95 % interval {low:+.1f} to {high:+.1f}; p = {p:.2g} after Holm over {asked} comparison{'s' * (asked > 1)}, "
+        f"{row['n']} domains)."
     )
 
 

@@ -27,6 +27,7 @@ from evalsuite.errors import Refused, RequestError
 from evalsuite.evaluation import Evaluator
 from evalsuite.examples import keep_examples
 from evalsuite.files import write_json
+from evalsuite.groups import chosen_groups
 from evalsuite.hashing import digest
 from evalsuite.materials import (
     Workspace,
@@ -154,6 +155,7 @@ def _execute(
 
     folder, root = workspace.folder, workspace.root
     tasks = {task: describe_task(task, root) for task in checked.tasks}
+    chosen_groups(checked.analysis.groups, [facts["groups"] for facts in tasks.values()])
     digests = {
         task: digest([facts["source_digest"], facts["data_digest"], facts["weights_digest"]])
         for task, facts in tasks.items()

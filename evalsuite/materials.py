@@ -126,6 +126,7 @@ def describe_task(task: Setting, root: str | None) -> dict[str, Any]:
         "image_size": source.image_size,
         "test_images": len(data.test_images),
         "pool_images": len(data.pool_images),
+        "groups": sorted(data.groups),
         "source_digest": digest([registry.source_digest(name) for name in (task.name, *_sources(task))]),
         "data_digest": data_digest(task, root),
         "weights_digest": digest_tensors(model.state_dict()),

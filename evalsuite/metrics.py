@@ -18,6 +18,7 @@ FloatArray = NDArray[np.float64]
 
 COLUMNS = 64  # of a matrix product at a time: as many fit the processor's cache
 _FLOAT32_EXACT = 2**24
+_ROUNDING = 1e-3  # by how much probabilities in half precision may leave 0..1, or miss a sum of 1
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ def _rows(**arrays: ArrayLike) -> tuple[NDArray[Any], ...]:
     return found
 
 
+def _whole(name: str, values: ArrayLike) -> NDArray[np.int64]:
+    """Return whole numbers; nothing is rounded to one."""
+    numbers = np.asarray(values)
+    if numbers.size and numbers.dtype.kind not in "iu":
+        raise RequestError(f"{name} of type {numbers.dtype}: expected whole numbers")
+    return numbers.astype(np.int64)
+
+
 def error(labels: ArrayLike, predictions: ArrayLike) -> float:
     """Share of (N,) predictions that are not the label."""
     truth, predicted = _rows(labels=labels, predictions=predictions)
@@ -78,13 +87,13 @@ def negative_log_likelihood(loss: ArrayLike) -> float:
 def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Return the Brier score of (N, C) class probabilities: mean squared distance from the label's unit vector, 0..2.
 
-    Brier 1950, summed over classes. Raises RequestError unless there is a label 0..C-1 for each row.
+    Brier 1950, summed over classes. Raises RequestError unless there is a label 0..C-1 for each row, and all
+    probabilities are within 0..1.
     """
-    shares, truth = np.asarray(probabilities, np.float64), np.asarray(labels)
-    if shares.ndim != 2 or len(shares) == 0 or truth.shape != (len(shares),):
-        raise RequestError(
-            f"probabilities {shares.shape}, labels {truth.shape}: expected (N, C) and (N,), N at least 1"
-        )
+    given, truth = np.asarray(probabilities), _whole("labels", labels)
+    if given.ndim != 2 or len(given) == 0 or truth.shape != (len(given),):
+        raise RequestError(f"probabilities {given.shape}, labels {truth.shape}: expected (N, C) and (N,), N at least 1")
+    shares = _shares("probability", given)
     if truth.min() < 0 or truth.max() >= shares.shape[1]:
         raise RequestError(f"labels from {truth.min()} to {truth.max()}: expected 0 to {shares.shape[1] - 1}")
     own = shares[np.arange(len(truth)), truth]
@@ -153,13 +162,13 @@ def change_detection(
     RequestError
         If ``starts`` do not rise from 0 within the stream, ``judged`` has another length, or ``within`` is below 1.
     """
-    shown, first = np.asarray(domain), np.asarray(starts, np.int64)
+    shown, first = np.asarray(domain), _whole("starts", starts)
     if len(first) == 0 or first[0] != 0 or (np.diff(first) <= 0).any() or first[-1] >= len(shown) or within < 1:
         raise RequestError(
             f"{len(first)} batches of {len(shown)} images, within {within}: expected starts that rise from 0 within "
             "the stream, and within 1 or more"
         )
-    told_of = np.asarray(reported, np.int64)
+    told_of = _whole("reported", reported)
     if len(told_of) and not 0 <= told_of.min() <= told_of.max() < len(first):
         raise RequestError(f"reported {told_of.tolist()}: expected numbers of batches, 0 to {len(first) - 1}")
     looked = np.ones(len(first), np.bool_) if judged is None else np.array(judged, np.bool_)
@@ -216,7 +225,7 @@ def group_means(values: ArrayLike, groups: ArrayLike, n_groups: int) -> tuple[Fl
     -------
     Means (n_groups,) or (n_groups, M), NaN for a group without rows, and sizes (n_groups,).
     """
-    numbers, codes = np.asarray(values), np.asarray(groups)
+    numbers, codes = np.asarray(values), _whole("groups", groups)
     if len(codes) != len(numbers) or (codes.size and not 0 <= codes.min() <= codes.max() < n_groups):
         raise RequestError(f"groups: expected {len(numbers)} integers from 0 to {n_groups - 1}")
     sizes = np.bincount(codes, minlength=n_groups)
@@ -228,6 +237,8 @@ def group_means(values: ArrayLike, groups: ArrayLike, n_groups: int) -> tuple[Fl
 def worst_group(means: ArrayLike, sizes: ArrayLike) -> WorstGroup:
     """Return the group with the highest of (G,) mean errors or drops; the first of equals, never an empty one."""
     values, counts = _rows(means=means, sizes=sizes)
+    if np.isnan(values[counts > 0]).any():
+        raise RequestError("the mean of a group that has rows is NaN: expected a number")
     candidates = np.where(counts > 0, values, -np.inf)
     index = int(np.argmax(candidates))
     if counts[index] == 0:
@@ -273,15 +284,62 @@ def ece(
 
     Parameters
     ----------
-    confidence : (N,) probability of the predicted class.
+    confidence : (N,) probability of the predicted class, 0..1.
     correct : (N,) whether the prediction is the label.
     bins : number of bins; a bin contains its upper edge.
     binning : bins of equal width over 0..1 (Guo et al., arXiv 1706.04599), or of equal numbers of rows
         (Nixon et al., arXiv 1904.01685; equal confidences stay together).
+
+    Notes
+    -----
+    Edges are rounded as the confidences are: 0.1 as float32 is above 0.1 as float64, and lies on the edge all the same.
+
+    Raises
+    ------
+    RequestError
+        If a confidence is not within 0..1 (a percentage, NaN), ``correct`` is not true or false, ``bins`` is no whole
+        number from 1, or ``binning`` is another.
     """
     sure, right = _rows(confidence=confidence, correct=correct)
-    inner = np.linspace(0, 1, bins + 1)[1:-1]
-    edges = inner if binning == "width" else np.quantile(sure, inner)
+    _refuse_other_bins(bins, binning)
+    sure = _shares("confidence", sure)
+    if not np.isin(right, (0, 1)).all():
+        raise RequestError("correct: expected true or false (1 or 0) for every row")
+    edges = _edges_of_width(sure, bins) if binning == "width" else _edges_of_mass(sure, bins)
     bin_of_row = np.searchsorted(edges, sure, side="left")
     gaps = np.bincount(bin_of_row, weights=right.astype(np.float64) - sure, minlength=bins)
     return float(np.abs(gaps).sum() / len(sure))
+
+
+def _refuse_other_bins(bins: int, binning: str) -> None:
+    if isinstance(bins, bool) or not isinstance(bins, (int, np.integer)) or bins < 1:
+        raise RequestError(f"bins = {bins!r}: expected a whole number from 1")
+    if binning not in ("width", "mass"):
+        raise RequestError(f"binning = {binning!r}: expected 'width' or 'mass'")
+
+
+def _shares(name: str, values: NDArray[Any]) -> FloatArray:
+    """Return probabilities as float64; RequestError for what is none, a rounding error beyond 0..1 apart."""
+    try:
+        numbers: FloatArray = values.astype(np.float64)
+    except (TypeError, ValueError) as wrong:
+        raise RequestError(f"{name} of type {values.dtype}: expected numbers from 0 to 1") from wrong
+    outside = ~((numbers >= -_ROUNDING) & (numbers <= 1 + _ROUNDING))
+    if outside.any():
+        raise RequestError(f"{name} {numbers[outside].flat[0]:.6g}: expected numbers from 0 to 1")
+    return numbers
+
+
+def _edges_of_width(sure: FloatArray, bins: int) -> FloatArray:
+    """Inner edges k / bins, as precise as the coarsest type that holds all confidences."""
+    edges: FloatArray = np.arange(1, bins) / bins
+    for kind in (np.float16, np.float32):
+        if np.array_equal(sure, sure.astype(kind)):
+            return edges.astype(kind).astype(np.float64)
+    return edges
+
+
+def _edges_of_mass(sure: FloatArray, bins: int) -> FloatArray:
+    """Inner edges: the rows that the quantiles k / bins fall on or above, found without rounding."""
+    edges: FloatArray = np.sort(sure)[np.arange(1, bins) * (len(sure) - 1) // bins]
+    return edges

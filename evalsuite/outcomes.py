@@ -5,28 +5,48 @@ Trials are read one after the other, and of the records only the predictions, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from evalsuite.errors import RequestError
+from evalsuite.groups import ALWAYS, OF_RECORDS, PRODUCT, parts
 from evalsuite.hashing import digest, digest_arrays
 from evalsuite.metrics import ece, negative_log_likelihood
-from evalsuite.store import Run
+from evalsuite.store import RECORD_SCHEMA, Run
 
 COMBINATION = ("task", "calibration_label", "quantizer_label", "adapter_label", "stream_label")
-GROUPS = ("class", "domain")
+GROUPS = ALWAYS
+NO_VALUE = "no value"
+"""The group of the rows whose cell is empty."""
 
 _SURENESS = ("confidence", "loss", "brier")
 _MOST_COLUMNS = 256
 _MOST_ELEMENTS = 2**26
 
 Int8Array = NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A column that divides rows into groups."""
+
+    names: tuple[str, ...]
+    code: NDArray[np.int32]
+    """(N,) index into ``names``."""
+
+    @classmethod
+    def joined(cls, columns: Sequence[Column]) -> Column:
+        """Put the rows of several columns end to end."""
+        names = tuple(dict.fromkeys(name for each in columns for name in each.names))
+        place = {name: index for index, name in enumerate(names)}
+        codes = [np.array([place[name] for name in each.names], np.int32)[each.code] for each in columns]
+        return cls(names, np.concatenate(codes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +61,8 @@ class Layout:
     domain: NDArray[np.int16]
     image: NDArray[np.int32]
     label: NDArray[np.int32]
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    """The family of the domain, and the task's own group columns."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,14 +132,35 @@ class Rows:
         code = {domain: index for index, domain in enumerate(self.domains)}
         return np.concatenate([np.array([code[d] for d in part.domains])[part.domain] for part in self.layouts])
 
+    def has(self, group: str) -> bool:
+        """Tell whether the rows have all columns of a grouping."""
+        return all(part in OF_RECORDS or part in self._columns for part in parts(group, self._columns))
+
     def group(self, name: str) -> tuple[NDArray[np.int64], list[str]]:
-        """Return each row's group (N,), for one of ``GROUPS``, and the groups' names."""
+        """Return each row's group (N,) and the names of the groups that have rows.
+
+        ``name``: one of ``OF_RECORDS``, a column of the task's own, or a product of them such as ``class x site``.
+        """
+        columns = [self._column(part) for part in parts(name, self._columns)]
+        sizes = [len(column.names) for column in columns]
+        codes = np.ravel_multi_index([column.code for column in columns], sizes)
+        present, inverse = np.unique(codes, return_inverse=True)
+        cells = zip(*np.unravel_index(present, sizes), strict=True)
+        named = [PRODUCT.join(each.names[code] for each, code in zip(columns, cell, strict=True)) for cell in cells]
+        return inverse, named
+
+    @property
+    def _columns(self) -> Mapping[str, Column]:
+        return self.layouts[0].columns
+
+    def _column(self, name: str) -> Column:
         if name == "class":
-            labels = np.concatenate([layout.label for layout in self.layouts])
-            present, codes = np.unique(labels, return_inverse=True)
-            return codes, [self.classes[label] for label in present]
-        names, codes = np.unique([name for name, _ in self.domains], return_inverse=True)
-        return codes[self.domain], names.tolist()
+            return Column(tuple(self.classes), np.concatenate([layout.label for layout in self.layouts]))
+        if name in ("domain", "severity"):
+            values = [each[0] if name == "domain" else str(each[1]) for each in self.domains]
+            names, codes = np.unique(values, return_inverse=True)
+            return Column(tuple(names.tolist()), codes[self.domain].astype(np.int32))
+        return Column.joined([layout.columns[name] for layout in self.layouts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +171,19 @@ class Outcomes:
     by_trial: dict[str, Outcome]
     classes: dict[str, list[str]]
     """By task, the names of its classes."""
+
+    @cached_property
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """By task, its own group columns in which a value repeats: where all differ, a group is an image."""
+        layouts = {each.task: outcome.layout for each in self.combinations for outcome in each.outcomes.values()}
+        return {
+            task: tuple(
+                name
+                for name, column in layout.columns.items()
+                if name not in OF_RECORDS and len(column.names) < len(np.unique(layout.image))
+            )
+            for task, layout in layouts.items()
+        }
 
     def paired_with_reference(self, combination: Combination) -> list[tuple[Outcome, Outcome]]:
         """Return (own, reference) of each seed whose reference is done.
@@ -182,14 +238,14 @@ def read_outcomes(run: Run, layouts: dict[str, Layout] | None = None) -> Outcome
         rows = rows.sort_values("seed")
         parts = []
         for trial in rows["trial"]:
-            by_trial[trial], part = _read(run, trial, layouts)
+            by_trial[trial], part = _read(run, trial, names[0], layouts)
             parts.append(part)
         own = {seed: by_trial[trial] for seed, trial in zip(rows["seed"], rows["trial"], strict=True)}
         confidence, loss, brier = (np.concatenate([part[name] for part in parts]) for name in _SURENESS)
         right = pooled(own.values()) == 0
         facts = _facts(rows) | {
-            "ece": ece(confidence, right),
-            "ece_mass": ece(confidence, right, binning="mass"),
+            "ece": _ece(confidence, right, "width"),
+            "ece_mass": _ece(confidence, right, "mass"),
             "nll": negative_log_likelihood(loss),
             "brier": float(np.mean(brier, dtype=np.float64)),
         }
@@ -197,6 +253,11 @@ def read_outcomes(run: Run, layouts: dict[str, Layout] | None = None) -> Outcome
         task, calibration, quantizer, adapter, stream = names
         found.append(Combination(task, calibration, quantizer, adapter, stream, own, references, facts))
     return Outcomes(found, by_trial, {task: facts["classes"] for task, facts in run.study["tasks"].items()})
+
+
+def _ece(confidence: NDArray[np.float32], right: NDArray[np.bool_], binning: Literal["width", "mass"]) -> float:
+    """Return the calibration error, NaN where a network has put out NaN."""
+    return ece(confidence, right, binning=binning) if np.isfinite(confidence).all() else np.nan
 
 
 def _facts(rows: pd.DataFrame) -> dict[str, Any]:
@@ -212,7 +273,9 @@ def _facts(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _read(run: Run, trial: str, layouts: dict[str, Layout]) -> tuple[Outcome, dict[str, NDArray[np.float32]]]:
+def _read(
+    run: Run, trial: str, task: str, layouts: dict[str, Layout]
+) -> tuple[Outcome, dict[str, NDArray[np.float32]]]:
     """Read a trial's outcome, and confidence, loss and Brier score of its rows."""
     numbers = ["severity", "image", "position", "label", "prediction", *_SURENESS]
     table = run.records_of(trial, ["domain", *numbers]).unify_dictionaries().combine_chunks()
@@ -227,7 +290,30 @@ def _read(run: Run, trial: str, layouts: dict[str, Layout]) -> tuple[Outcome, di
     rank[present] = [domains.index(pair) for pair in pairs]
     order = np.lexsort((column["position"], column["image"], rank[shown]))
     arrays = rank[shown][order], column["image"][order], column["label"][order]
-    layout = layouts.setdefault(digest([domains, digest_arrays(*arrays)]), Layout(tuple(domains), *arrays))
+    key = digest([task, domains, digest_arrays(*arrays)])
+    if key not in layouts:
+        layouts[key] = Layout(tuple(domains), *arrays, _group_columns(run, trial, order))
     wrong = (column["prediction"] != column["label"])[order].astype(np.int8)
-    outcome = Outcome(trial, layout, wrong, column["prediction"][order])
+    outcome = Outcome(trial, layouts[key], wrong, column["prediction"][order])
     return outcome, {name: column[name][order] for name in _SURENESS}
+
+
+def _group_columns(run: Run, trial: str, order: NDArray[np.int64]) -> dict[str, Column]:
+    """Read what divides a trial's rows into groups beside class, domain and severity."""
+    table = run.records_of(trial).to_pandas()
+    own = [name for name in table if name not in RECORD_SCHEMA.names]
+    return {str(name): _coded(table[name].iloc[order]) for name in ["family", *own]}
+
+
+def _coded(values: pd.Series) -> Column:
+    """Give a column's values codes in their order; empty cells are a group of their own, the last."""
+    codes, found = pd.factorize(values.astype(object).where(values.notna(), None), use_na_sentinel=True)
+    names = [str(value) for value in found]
+    try:
+        ranked = sorted(range(len(found)), key=lambda k: found[k])
+    except TypeError:
+        ranked = sorted(range(len(found)), key=lambda k: names[k])
+    place = np.empty(len(found) + 1, np.int32)
+    place[ranked], place[-1] = np.arange(len(found)), len(found)
+    named = tuple(names[k] for k in ranked) + ((NO_VALUE,) if (codes < 0).any() else ())
+    return Column(named, place[codes])

@@ -105,7 +105,7 @@ _FIELDS: dict[str, Any] = {
     "seeds": list[int],
     "source_images": int,
     "corruption": dict[str, Any],
-    "analysis": dict[str, int],
+    "analysis": dict[str, Any],
     "gate": dict[str, Any],
     "exclude": list[dict[str, Any]],
 } | dict.fromkeys(_TABLES, list[dict[str, Any]])

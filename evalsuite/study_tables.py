@@ -8,17 +8,27 @@ from typing import Any, Literal
 from evalsuite.corruptions import ENGINES
 from evalsuite.corruptions.constants import SMALL, choose
 from evalsuite.errors import RequestError, unknown_name
+from evalsuite.groups import check_groups
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """How numbers are drawn from the records; no part of a trial's identity."""
+    """How numbers are drawn from the records; no part of a trial's identity.
+
+    Attributes
+    ----------
+    seed, permutations, bootstrap : of the draws.
+    groups : whose worst group is looked for, beside ``class`` and ``domain``: columns of the records and products of
+        them, ``class x site``; without any, all group columns that the tasks have.
+    """
 
     seed: int = 0
     permutations: int = 2000
     bootstrap: int = 2000
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_groups(self.groups)
         if self.permutations < 1 or self.bootstrap < 1:
             raise RequestError("[analysis] permutations and bootstrap: expected at least 1")
 

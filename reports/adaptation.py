@@ -41,7 +41,7 @@ def adaptation(run: Run) -> pd.DataFrame:
     Returns
     -------
     ``difference`` (adapted minus unadapted error), ``low``, ``high``, ``p``, ``n`` and ``note`` are those of
-    ``comparisons.csv``, ``p`` being corrected over the adapters of one network and stream (``p_holm_context``).
+    ``comparisons.csv``, ``p`` being corrected over the adapters of one network and stream.
     ``seconds_ratio`` is the time an image over that without adaptation. ``collapsed`` counts the ``trials`` with that
     warning; ``moved`` says which modules' parameters the adapter changed. ``hits_K``, ``changes_K``, ``alarms_K`` and
     ``others_K`` are summed over seeds, for reports within K batches (:func:`evalsuite.metrics.change_detection`),

@@ -11,13 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from evalsuite.statistics import holm
 from evalsuite.store import Run
 from reports.adaptation import adaptation
 from reports.adaptation_answers import QUESTION, of_adapters
 from reports.calibration import calibration_sets, effects
 from reports.draws import worst_classes
-from reports.evidence import LEVEL, Evidence
+from reports.evidence import LEVEL, Evidence, family_sizes, least_p
 from reports.methods import KEYS, each_row, readable
 from reports.paradigms import paradigms
 from reports.wording import count, interval, is_missing, listed, number, p_value, percent, points
@@ -54,41 +53,33 @@ def answer(run: Run, evidence: Evidence) -> Answers:
     chosen = changed["factor"].isin(CHOSEN)
     rows = evidence.methods.merge(worst_classes(run).drop(columns="worst_class"), on=KEYS, how="left")
     rows = rows.merge(calibration_sets(run)[["task", "calibration_label", "level"]], on=["task", "calibration_label"])
-    facts = _Facts(evidence, int(run.study["analysis"]["permutations"]))
+    least = pd.Series([least_p(run, int(tests)) for tests in family_sizes(rows)], rows.index, dtype=float)
+    rows = rows.assign(least_p=least)
+    compared = compared.merge(rows[[*KEYS, "least_p"]], on=KEYS)
     found = [
-        _answer("Does the distribution of the calibration set matter?", _of_sets, changed[~chosen], rows, facts),
-        _answer("Does the choice of the calibration paradigm matter?", _of_paradigms, compared, rows, facts),
-        _answer("Do augmentation and sampling of the calibration set help?", _of_sets, changed[chosen], rows, facts),
+        _answer("Does the distribution of the calibration set matter?", _of_sets, changed[~chosen], rows, evidence),
+        _answer("Does the choice of the calibration paradigm matter?", _of_paradigms, compared, rows, evidence),
+        _answer("Do augmentation and sampling of the calibration set help?", _of_sets, changed[chosen], rows, evidence),
     ]
     tasks = [(str(task), tuple(of_adapters(own))) for task, own in adapted.groupby("task", sort=False)]
     answers = tuple(each for each in (*found, Answer(QUESTION, tuple(tasks))) if each.tasks)
     return Answers(answers, _note(evidence, len(changed) > 0, len(compared) > 0, len(adapted) > 0) if answers else "")
 
 
-@dataclass(frozen=True)
-class _Facts:
-    """What all questions need."""
-
-    evidence: Evidence
-    permutations: int
-
-    def floor(self, tests: int) -> float:
-        """Return the smallest p that so many worst-group tests can have after Holm's correction."""
-        return tests / (1 + self.permutations)
+_Sentences = Callable[[pd.DataFrame, pd.DataFrame, Evidence], Iterator[str]]
 
 
-_Sentences = Callable[[pd.DataFrame, pd.DataFrame, _Facts], Iterator[str]]
-
-
-def _answer(question: str, sentences: _Sentences, table: pd.DataFrame, rows: pd.DataFrame, facts: _Facts) -> Answer:
+def _answer(
+    question: str, sentences: _Sentences, table: pd.DataFrame, rows: pd.DataFrame, evidence: Evidence
+) -> Answer:
     tasks = [
-        (str(task), tuple(sentences(own, rows[rows["task"] == task], facts)))
+        (str(task), tuple(sentences(own, rows[rows["task"] == task], evidence)))
         for task, own in table.groupby("task", sort=False)
     ]
     return Answer(question, tuple(tasks))
 
 
-def _of_sets(changed: pd.DataFrame, rows: pd.DataFrame, facts: _Facts) -> Iterator[str]:
+def _of_sets(changed: pd.DataFrame, rows: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
     changed = changed[changed["difference"].notna()]
     if changed.empty:
         yield "No calibration set has a result that can be compared with the first one's."
@@ -110,7 +101,7 @@ def _of_sets(changed: pd.DataFrame, rows: pd.DataFrame, facts: _Facts) -> Iterat
     yield from _worst_change(changed)
     alike = ["task", "quantizer_label", "calibration_label", "adapter_label", "stream_label"]
     own = rows.merge(changed[alike], on=alike)
-    yield from _least_reliable(own, facts)
+    yield from _least_reliable(own)
     yield from _same_class(own)
 
 
@@ -191,25 +182,24 @@ def _worst_change(changed: pd.DataFrame) -> Iterator[str]:
     )
 
 
-def _least_reliable(rows: pd.DataFrame, facts: _Facts) -> Iterator[str]:
+def _least_reliable(rows: pd.DataFrame) -> Iterator[str]:
     """Say of the combination with the largest drop of a class whether that is more than chance."""
     known = rows[rows["worst_drop_class_p"].notna()]
     if known.empty:
         return
-    known = known.assign(corrected=holm(known["worst_drop_class_p"]))
     row = next(each_row(known.loc[[known["worst_drop_class_value"].idxmax()]]))
-    floor = facts.floor(len(known))
-    yield _against_chance(row, f"For {row.quantizer_label} with {row.level}", row.corrected, floor)
-    if floor >= LEVEL:
+    yield _against_chance(row, f"For {row.quantizer_label} with {row.level}")
+    if (known["least_p"] >= LEVEL).all():
         return
-    beyond = int((known["corrected"] < LEVEL).sum())
+    beyond = int((known["worst_drop_class_p_holm"] < LEVEL).sum())
     yield (
         f"The worst class loses more than chance explains in {beyond} of {len(known)} combinations of network and set."
     )
 
 
-def _against_chance(row: Any, who: str, p: float, floor: float) -> str:
-    """Say what the worst class loses; ``floor``: the smallest p that the permutations allow."""
+def _against_chance(row: Any, who: str) -> str:
+    """Say what the worst class loses; ``row.least_p``: the smallest p that the permutations allow."""
+    p = row.worst_drop_class_p_holm
     text = (
         f"{who} the worst class, {readable(str(row.worst_drop_class))}, loses {points(row.worst_drop_class_value)} "
         f"against {number(row.drop * 100)} on average; "
@@ -217,7 +207,7 @@ def _against_chance(row: Any, who: str, p: float, floor: float) -> str:
     )
     if p < LEVEL:
         return f"{text}; {p_value(p)}."
-    if floor >= LEVEL:
+    if row.least_p >= LEVEL:
         return f"{text}; the permutations are too few to tell whether that is chance ({p_value(p)})."
     return f"{text}; no evidence that it is more than chance ({p_value(p)})."
 
@@ -248,12 +238,12 @@ def _range(values: pd.Series) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _of_paradigms(compared: pd.DataFrame, rows: pd.DataFrame, facts: _Facts) -> Iterator[str]:
+def _of_paradigms(compared: pd.DataFrame, rows: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
     for bits, own in compared.groupby("bits", sort=False):
         best = next(each_row(own[own["best"]]))
         worse, unclear = [], []
         for row in each_row(own[~own["best"]]):
-            found = facts.evidence.against_quantizer(row, str(best.quantizer_label), within=True)
+            found = evidence.against_quantizer(row, str(best.quantizer_label))
             if found is not None and found.distinct:
                 size = f"{row.quantizer_label} by {points(found.difference)}"
                 worse.append(f"{size} ({interval(found.low, found.high)}; {p_value(found.p)})")
@@ -268,9 +258,7 @@ def _of_paradigms(compared: pd.DataFrame, rows: pd.DataFrame, facts: _Facts) -> 
         yield text + "."
     ordered = compared.sort_values("worst_drop_class_value", kind="stable")
     for row in each_row(ordered.iloc[[0, -1]]):
-        yield _against_chance(
-            row, f"For {row.quantizer_label}", row.worst_drop_class_p_holm, facts.floor(len(compared))
-        )
+        yield _against_chance(row, f"For {row.quantizer_label}")
     beyond = int((compared["worst_drop_class_p_holm"] < LEVEL).sum())
     yield f"The worst class loses more than chance explains in {beyond} of {count(len(compared), 'network')}."
     yield from _draws(rows.merge(compared[KEYS], on=KEYS))
@@ -311,15 +299,15 @@ def _note(evidence: Evidence, sets: bool, quantizers: bool, adapters: bool) -> s
         )
     families = {
         "the calibration sets of one network": sets,
-        "the quantizers with the same calibration set, adapter and stream": quantizers,
+        "the quantizers of equal bits with the same calibration set, adapter and stream": quantizers,
         "the adapters of one network on one stream": adapters,
     }
     parts = [
         "A change is called one where p < 0.05 and its 95 % interval excludes 0; intervals are paired bootstrap over "
         f"{covers}.",
         "A mean error counts all images that a stream shows, clean ones too.",
-        f"p is corrected by Holm over {listed([name for name, asked in families.items() if asked])} (p_holm_context)"
-        + ("; for worst classes, over the combinations that the sentence counts." if sets or quantizers else "."),
+        f"p is corrected by Holm over {listed([name for name, asked in families.items() if asked])} (p_holm)"
+        + ("; for worst classes, over the networks with the same calibration set." if sets or quantizers else "."),
     ]
     if sets or quantizers:
         parts.append("Calibration sets and quantizers are compared without adaptation, in each task's first stream.")

@@ -91,9 +91,9 @@ def factor(steps: list[dict[str, Any]], first: list[dict[str, Any]]) -> str:
 def effects(run: Run) -> pd.DataFrame:
     """Return what each calibration set changes against the study's first one, a row per network without adaptation.
 
-    For a task's first stream. ``difference``, ``low``, ``high``, ``p_holm`` (Holm over the sets of one network:
-    ``p_holm_context``), ``n``, ``unit`` and ``note`` are of ``comparisons.csv``, for the mean error. ``worst_change``
-    is the largest drop of a class (``worst_class``) minus the largest one with the first set (``first_worst_class``),
+    For a task's first stream. ``difference``, ``low``, ``high``, ``p_holm`` (Holm over the sets of one network),
+    ``n``, ``unit`` and ``note`` are of ``comparisons.csv``, for the mean error. ``worst_change`` is the largest drop
+    of a class (``worst_class``) minus the largest one with the first set (``first_worst_class``),
     over the ``draws`` done for both, with the bootstrap interval of ``summary.csv``; both classes are taken as given,
     and each class mean is linearised (a ratio whose denominator is held at its expectation: ours). Fractions.
     """
@@ -113,7 +113,7 @@ def effects(run: Run) -> pd.DataFrame:
                 | {"quantizer_label": base.quantizer, "quantizer_order": quantizer, "bits": base.facts["bits"]}
                 | {"calibration_label": other.calibration, "first": base.calibration, "sets": len(others)}
                 | {name: own[name] for name in columns}
-                | {"p_holm": own["p_holm_context"]}
+                | {"p_holm": own["p_holm"]}
                 | worst
             )
     if not rows:

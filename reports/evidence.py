@@ -12,7 +12,6 @@ import pandas as pd
 
 from evalsuite.analysis import Analysis, analyse
 from evalsuite.outcomes import Outcomes, read_outcomes
-from evalsuite.statistics import holm
 from evalsuite.store import Run
 from reports import methods
 from reports.methods import KEYS, combinations, each_row
@@ -31,7 +30,7 @@ class Comparison:
     low: float
     high: float
     p: float
-    """Holm-corrected: ``p_holm`` of ``comparisons.csv`` or, for one question alone, ``p_holm_context``."""
+    """Holm-corrected within its question: ``p_holm`` of ``comparisons.csv``."""
     n: int
     """Domains that the test used."""
     note: str = ""
@@ -61,6 +60,11 @@ class Evidence:
     methods: pd.DataFrame
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        """The groupings of ``summary.csv``, class and domain first."""
+        return self.analysis.groups
+
+    @property
     def summary(self) -> pd.DataFrame:
         """``summary.csv``."""
         return self.analysis.summary
@@ -76,27 +80,16 @@ class Evidence:
         return self.analysis.rankings
 
     def against_unadapted(self, method: Any, unadapted: str) -> Comparison | None:
-        """Compare a row of ``methods`` with the same network without adaptation; None if nothing did.
-
-        p is corrected for the adapters of this network on this stream.
-        """
+        """Compare a row of ``methods`` with the same network without adaptation; None if nothing did."""
         context = f"quantizer {method.quantizer_label}, calibration {method.calibration_label}, "
         context += f"stream {method.stream_label}"
-        return self._within_context("adapter", method.task, context, method.adapter_label, unadapted)
+        return self._find("adapter", method.task, context, method.adapter_label, unadapted)
 
-    def against_quantizer(self, method: Any, other: str, *, within: bool = False) -> Comparison | None:
-        """Compare a row of ``methods`` with another quantizer under the same calibration set, adapter and stream.
-
-        ``within``: correct for the comparisons with this calibration set, adapter and stream alone.
-        """
+    def against_quantizer(self, method: Any, other: str) -> Comparison | None:
+        """Compare a row of ``methods`` with another quantizer under the same calibration set, adapter and stream."""
         context = f"calibration {method.calibration_label}, adapter {method.adapter_label}, "
         context += f"stream {method.stream_label}"
-        find = self._within_context if within else self._find
-        return find("quantizer", method.task, context, method.quantizer_label, other)
-
-    def _within_context(self, factor: str, task: str, context: str, a: str, b: str) -> Comparison | None:
-        found = self._find(factor, task, context, a, b)
-        return found and replace(found, p=self._within[(factor, task, context, *sorted((a, b)))])
+        return self._find("quantizer", method.task, context, method.quantizer_label, other)
 
     def _find(self, factor: str, task: str, context: str, a: str, b: str) -> Comparison | None:
         found = self._by_pair.get((factor, task, context, a, b))
@@ -106,13 +99,6 @@ class Evidence:
         if found is None:
             return None
         return Comparison(-found.difference, -found.high, -found.low, found.p, found.n, found.note)
-
-    @functools.cached_property
-    def _within(self) -> dict[tuple[str, ...], float]:
-        return {
-            (row.factor, row.task, row.context, *sorted((row.a, row.b))): row.p_holm_context
-            for row in each_row(self.comparisons)
-        }
 
     @functools.cached_property
     def _by_pair(self) -> dict[tuple[str, ...], Comparison]:
@@ -154,15 +140,12 @@ def evidence(run: Run) -> Evidence:
 def with_room(evidence: Evidence) -> Evidence:
     """Keep the study's first calibration set alone where a task has more networks than words have room for.
 
-    Holm's correction is then over what is left: the first set is what the study takes for granted, chosen before any
-    result, and the other sets are compared with it elsewhere (:mod:`reports.answers`).
+    The first set is what the study takes for granted; the others are compared with it elsewhere
+    (:mod:`reports.answers`). No p changes, for none is corrected over several sets but where sets are compared.
     """
     kept = methods.with_room(evidence.methods)
     if len(kept) == len(evidence.methods):
         return evidence
-    for group in ("class", "domain"):
-        p = f"worst_drop_{group}_p"
-        kept = kept.assign(**{f"{p}_holm": kept.groupby("task")[p].transform(lambda p: holm(p.astype(float)))})
     contexts = {
         (row.task, context)
         for row in each_row(kept)
@@ -173,11 +156,14 @@ def with_room(evidence: Evidence) -> Evidence:
     }
     pairs = evidence.comparisons
     pairs = pairs[[each in contexts for each in zip(pairs["task"], pairs["context"], strict=True)]]
-    family = pairs.groupby(["task", "factor"])["p"]
-    pairs = pairs.assign(p_holm=family.transform(lambda p: holm(p.astype(float))))
     return Evidence(replace(evidence.analysis, comparisons=pairs), kept.reset_index(drop=True))
 
 
-def least_p(run: Run, methods: int) -> float:
+def least_p(run: Run, tests: int) -> float:
     """Return the smallest Holm-corrected p that so many worst-group tests can have with the run's permutations."""
-    return min(1.0, methods / (1 + int(run.study["analysis"]["permutations"]))) if methods else math.nan
+    return min(1.0, tests / (1 + int(run.study["analysis"]["permutations"]))) if tests else math.nan
+
+
+def family_sizes(methods: pd.DataFrame, group: str = "class") -> pd.Series:
+    """Return, for each row of ``methods``, how many worst-group tests its Holm correction is over."""
+    return methods.groupby(["task", "family"])[f"worst_drop_{group}_p"].transform("count")

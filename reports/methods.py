@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -72,8 +73,9 @@ def with_room(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def each_row(frame: pd.DataFrame) -> Iterator[Any]:
-    """Walk through a frame's rows as named tuples, whose fields no type checker can know."""
-    yield from frame.itertuples()
+    """Walk through a frame's rows as objects with a field per column, and ``Index``, that no type checker can know."""
+    for index, row in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
+        yield SimpleNamespace(Index=index, **dict(zip(frame.columns, row, strict=True)))
 
 
 def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

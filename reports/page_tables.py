@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -130,13 +131,13 @@ def _method(frame: pd.DataFrame) -> list[Column]:
 
 
 def result_tables(evidence: Evidence, adapted: pd.DataFrame) -> list[Table]:
-    """Return the tables of mean errors, worst classes, worst domains, adaptation and costs, comparisons, rankings.
+    """Return the tables of mean errors, worst groups, adaptation and costs, comparisons, rankings.
 
     ``adapted`` is :func:`reports.adaptation.adaptation`; without a row there is no table of adaptation and costs, and
     without a test no table of rankings.
     """
     methods = evidence.methods
-    worst = [_worst(evidence, group) for group in ("class", "domain")]
+    worst = [_worst(evidence, group) for group in evidence.groups]
     mean = _table(
         "mean",
         "Mean error and drop",
@@ -186,7 +187,7 @@ def _adaptation(adapted: pd.DataFrame) -> Table:
 def _worst(evidence: Evidence, group: str) -> Table:
     drop = f"worst_drop_{group}"
     return _table(
-        f"worst-{group}",
+        f"worst-{re.sub(r'[^A-Za-z0-9]+', '-', group)}",
         f"Worst {group}",
         "Largest drop of a group, what chance alone would give, and the permutation test; then the highest error and "
         "CVaR, the mean of the worst groups, in %.",
@@ -202,7 +203,7 @@ def _worst(evidence: Evidence, group: str) -> Table:
             _number("CVaR 25 %", f"cvar25_{group}", scale=100),
             _number("Rows", f"worst_{group}_size", grouped=True),
         ],
-        evidence.methods,
+        evidence.methods[evidence.methods[f"worst_{group}"].notna()],
     )
 
 
@@ -210,17 +211,16 @@ def _comparisons(evidence: Evidence) -> Table:
     return _table(
         "comparisons",
         "Comparisons",
-        "Error of the first minus error of the second, in points with a 95 % interval; p by Holm over all pairs of a "
-        "task and factor, and over those that have the rest in common.",
+        "Error of the first minus error of the second, in points with a 95 % interval; p by Holm over the "
+        "pairs that answer the same question.",
         [
             _text("First", "a"),
             _text("Second", "b"),
             _text("Task", "task"),
-            _text("Both have", "context", wide=True),
+            _text("Question, and what both have", "family", wide=True),
             _between("Difference (points)", "difference", "low", "high"),
             _units("Test", "test"),
-            _p("p (Holm, all)", "p_holm"),
-            _p("p (Holm, rest in common)", "p_holm_context"),
+            _p("p (Holm)", "p_holm"),
             _number("Effect", "effect", digits=2),
             _text("Note", "note", wide=True),
         ],

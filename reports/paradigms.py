@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from evalsuite.statistics import holm
 from evalsuite.store import Run
 from reports.evidence import Evidence
 from reports.methods import KEYS
@@ -18,16 +17,14 @@ def paradigms(run: Run, evidence: Evidence) -> pd.DataFrame:
     """Return rows of ``summary.csv`` for bits with at least two quantizers, the lowest mean error of its bits first.
 
     Those without adaptation, under the study's first calibration set, in each task's first stream. ``best`` and
-    ``not_distinct`` are those of :func:`reports.tables.best_of_rivals`, with Holm's correction within these
-    quantizers; so is ``worst_drop_class_p_holm``, within the rows of a task.
+    ``not_distinct`` are those of :func:`reports.tables.best_of_rivals`.
     """
-    own = pd.concat([evidence.methods, best_of_rivals(evidence, within=True)], axis=1)
+    own = pd.concat([evidence.methods, best_of_rivals(evidence)], axis=1)
     own = own[own["unadapted"] & ~own["full_precision"] & own["drop"].notna()]
     trials = run.trials[run.trials["weight_bits"].notna()]
     usual = trials.drop_duplicates("task")[["task", "stream_label", "calibration_label"]]
     own = own.merge(usual, on=["task", "stream_label", "calibration_label"])
     own = own[own.groupby(["task", "bits"])["quantizer_label"].transform("nunique") > 1]
-    own["worst_drop_class_p_holm"] = own.groupby("task")["worst_drop_class_p"].transform(holm)
     order = {bits: place for place, bits in enumerate(own["bits"].unique())}
     own = own.assign(bits_order=own["bits"].map(order))
     columns = [*_COLUMNS, "best", "not_distinct"]

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from evalsuite.files import write_text
+from evalsuite.groups import ALWAYS
 from evalsuite.store import Run
 from reports.adaptation import adaptation
 from reports.evidence import LEVEL, Evidence
@@ -24,6 +25,10 @@ _ESCAPES = {
     **{character: "\\" + character for character in "&%$#_{}"},
 }
 _NOTHING = "--"
+_OF_A_GROUP = (
+    *("worst_{}", "worst_{}_error", "cvar10_{}", "worst_drop_{}", "worst_drop_{}_value", "worst_drop_{}_null"),
+    "worst_drop_{}_p_holm",
+)
 
 
 def write_tables(run: Run, evidence: Evidence, folder: Path) -> None:
@@ -34,7 +39,7 @@ def write_tables(run: Run, evidence: Evidence, folder: Path) -> None:
     mean, worst, ranked, adapted = mean_error(run, evidence), worst_group(evidence), rankings(evidence), adaptation(run)
     tables = [
         ("mean_error", mean, mean_error_tex(mean)),
-        ("worst_group", worst, worst_group_tex(worst)),
+        ("worst_group", worst, worst_group_tex(worst, evidence.groups)),
         ("rankings", ranked, rankings_tex(ranked)),
     ]
     if len(adapted):
@@ -68,11 +73,8 @@ def mean_error(run: Run, evidence: Evidence) -> pd.DataFrame:
     return table
 
 
-def best_of_rivals(evidence: Evidence, *, within: bool = False) -> pd.DataFrame:
-    """Return ``best`` and ``not_distinct`` of :func:`mean_error`, for the rows of ``evidence.methods``.
-
-    ``within``: with ``p_holm_context``, corrected for the quantizers with one calibration set, adapter and stream.
-    """
+def best_of_rivals(evidence: Evidence) -> pd.DataFrame:
+    """Return ``best`` and ``not_distinct`` of :func:`mean_error`, for the rows of ``evidence.methods``."""
     methods = evidence.methods
     table = pd.DataFrame({"best": False, "not_distinct": False}, index=methods.index)
     alike = ["task", "stream_label", "bits", "calibration_label", "adapter_label"]
@@ -82,7 +84,7 @@ def best_of_rivals(evidence: Evidence, *, within: bool = False) -> pd.DataFrame:
         best: Any = rivals["error"].idxmin()
         table.loc[best, "best"] = True
         for row in each_row(rivals.drop(index=best)):
-            found = evidence.against_quantizer(row, str(rivals.loc[best, "quantizer_label"]), within=within)
+            found = evidence.against_quantizer(row, str(rivals.loc[best, "quantizer_label"]))
             table.loc[row.Index, "not_distinct"] = found is None or not found.distinct
     return table
 
@@ -100,8 +102,8 @@ def mean_error_tex(table: pd.DataFrame) -> str:
         r"Mean error in \% with the half-width of its 95\,\% bootstrap interval over test images. "
         r"\textbf{Bold}: lowest in its column of the quantizers with equal bits and calibration set; $\dagger$: not "
         r"shown to differ from that one; $\ast$: shown to differ from the same network without adaptation. Shown: "
-        r"Wilcoxon over domains, Holm-corrected $p < 0.05$ (for $\ast$ over the adapters of the row), and an interval "
-        r"of the difference without 0."
+        r"Wilcoxon over domains, Holm-corrected $p < 0.05$ (over the quantizers of equal bits, for $\ast$ over the "
+        r"adapters of the row), and an interval of the difference without 0."
     )
     head = [_line(["Network", *map(escape, adapters)])]
     return _float("mean_error", caption, "l" + "r" * len(adapters), head, blocks)
@@ -116,35 +118,37 @@ def _error_cell(row: Any) -> str:
 
 
 def worst_group(evidence: Evidence) -> pd.DataFrame:
-    """Return a row per method with the columns of ``summary.csv`` on its worst class and domain."""
-    kinds = ["worst_{}", "worst_{}_error", "cvar10_{}", "worst_drop_{}", "worst_drop_{}_value"]
-    kinds += ["worst_drop_{}_null", "worst_drop_{}_p_holm"]
-    columns = [kind.format(group) for group in ("class", "domain") for kind in kinds]
+    """Return a row per method with the columns of ``summary.csv`` on its worst class, domain and other groups."""
+    columns = [kind.format(group) for group in evidence.groups for kind in _OF_A_GROUP]
     return evidence.methods[["task", "stream_label", "network", "adapter_label", *columns]].copy()
 
 
-def worst_group_tex(table: pd.DataFrame) -> str:
-    """Return the LaTeX of :func:`worst_group`: two blocks of columns, worst class and worst domain."""
+def worst_group_tex(table: pd.DataFrame, groups: Sequence[str] = ALWAYS) -> str:
+    """Return the LaTeX of :func:`worst_group`: two groupings side by side, as many tables as they need."""
+    pairs = [groups[start : start + 2] for start in range(0, len(groups), 2)]
+    names = ["worst_group", *(f"worst_group_{number}" for number in range(2, len(pairs) + 1))]
+    return "\n".join(_worst_group_float(table, pair, name) for pair, name in zip(pairs, names, strict=True))
+
+
+def _worst_group_float(table: pd.DataFrame, groups: Sequence[str], label: str) -> str:
     blocks = []
     for (task, stream), own in table.groupby(["task", "stream_label"], sort=False):
         rows = [
-            [name, escape(row.adapter_label), *_group_cells(row, "class"), *_group_cells(row, "domain")]
+            [name, escape(row.adapter_label), *(cell for group in groups for cell in _group_cells(row, group))]
             for name, row in _named(own)
         ]
         blocks.append((f"{escape(str(task))}, stream {escape(str(stream))}", rows))
     caption = (
         r"Worst groups. Error and CVaR (mean of the worst 10\,\% of groups) in \%; drop in points: error minus that of "
         r"the full-precision, unadapted network on the same images, in the group with the largest drop; chance: its "
-        r"expectation where all groups are harmed alike; $p$: permutation test, Holm-corrected within the task, in "
-        r"bold below 0.05."
+        r"expectation where all groups are harmed alike; $p$: permutation test, Holm-corrected over the networks with "
+        r"one calibration set, or the adapters of one network, on one stream, in bold below 0.05."
     )
     names = ["error", "", "CVaR", "drop", "", "chance", "$p$"]
-    head = [
-        r" & & \multicolumn{7}{c}{Worst class} & \multicolumn{7}{c}{Worst domain} \\",
-        r"\cmidrule(lr){3-9} \cmidrule(lr){10-16}",
-        _line(["Network", "Adapter", *names, *names]),
-    ]
-    return _float("worst_group", caption, "ll" + "rlrrlrr" * 2, head, blocks)
+    titles = [rf"\multicolumn{{7}}{{c}}{{Worst {escape(group)}}}" for group in groups]
+    rules = [rf"\cmidrule(lr){{{start}-{start + 6}}}" for start in range(3, 3 + 7 * len(groups), 7)]
+    head = [_line(["", "", *titles]), " ".join(rules), _line(["Network", "Adapter", *names * len(groups)])]
+    return _float(label, caption, "ll" + "rlrrlrr" * len(groups), head, blocks)
 
 
 def _group_cells(row: Any, group: str) -> list[str]:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from evalsuite.store import Run
-from reports.evidence import LEVEL, Comparison, Evidence, least_p, with_room
+from reports.evidence import LEVEL, Comparison, Evidence, family_sizes, least_p, with_room
 from reports.methods import each_row, readable
 from reports.wording import count, interval, is_missing, listed, number, p_value, percent, points
 
 _MOST = 6  # names in one list
 _MOST_STREAMS = 1  # the others are in the answers
 _SPACE = "\N{NO-BREAK SPACE}"
-
-Group = Literal["class", "domain"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,8 @@ def judge(run: Run, evidence: Evidence) -> Verdict:
     note = ""
     if len(evidence.methods) < len(everything.methods):
         note = (
-            "Where a task has many calibration sets, this is about the study's first one, and p is corrected over what "
-            "was measured with it; what the other sets change is said in the answers."
+            "Where a task has many calibration sets, this is about the study's first one; what the other sets change "
+            "is said in the answers."
         )
     return Verdict(_lead(evidence, networks), tuple(found), note)
 
@@ -86,8 +84,8 @@ def mean_sentence(method: Any, reference_error: float, found: Comparison | None)
     return f"The drop of {_name(method)} is {points(method.drop)} on average{rates} ({size})."
 
 
-def group_sentence(method: Any, group: Group) -> str:
-    """Say whether a network harms its worst class or domain more than chance explains.
+def group_sentence(method: Any, group: str) -> str:
+    """Say whether a network harms its worst class, domain or other group more than chance explains.
 
     ``method.least_p`` is the smallest p that the number of permutations allows; where even that is too large,
     the sentence says so instead of calling it no evidence.
@@ -114,10 +112,10 @@ def _ranked(run: Run, evidence: Evidence, task: str) -> pd.DataFrame:
     the first.
     """
     methods = evidence.methods[evidence.methods["task"] == task]
-    least = least_p(run, int(methods["worst_drop_class_p"].notna().sum()))
+    methods = methods.assign(least_p=[least_p(run, int(tests)) for tests in family_sizes(methods)])
     own = methods[~methods["full_precision"]]
     own = own[own["unadapted"]] if own["unadapted"].any() else own
-    own = own.assign(beyond=own["worst_drop_class_p_holm"] < LEVEL, least_p=least)
+    own = own.assign(beyond=own["worst_drop_class_p_holm"] < LEVEL)
     own = _worst_first(own)
     return own[own["stream_label"] == own["stream_label"].iloc[0]] if len(own) else own
 
@@ -207,9 +205,9 @@ def _of_network(evidence: Evidence, worst: Any) -> Iterator[str]:
     ]
     found = evidence.against_quantizer(worst, full["quantizer_label"].iloc[0]) if worst.unadapted else None
     yield mean_sentence(worst, float(full["error"].iloc[0]), found)
-    groups: tuple[Group, Group] = ("class", "domain")
-    for group in groups:
-        if getattr(worst, f"worst_{group}_size") < worst.images * worst.seeds:  # there are two groups at least
+    for group in evidence.groups:
+        # NaN where the task lacks the column; fewer than all rows where there are two groups at least.
+        if getattr(worst, f"worst_{group}_size") < worst.images * worst.seeds:
             yield group_sentence(worst, group)
 
 
@@ -221,7 +219,8 @@ def _of_others(others: pd.DataFrame) -> Iterator[str]:
             for row in each_row(beyond)
         ]
         yield f"The worst class of {_shortened(names)} also loses more than chance explains."
-    if len(within) and within["least_p"].iloc[0] < LEVEL:
+    within = within[within["least_p"] < LEVEL]
+    if len(within):
         names = [_name(row) for row in each_row(within)]
         yield f"There is no evidence that {_shortened(names, 'or')} harms one class more than another."
 

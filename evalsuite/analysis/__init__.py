@@ -18,7 +18,7 @@ from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
 from evalsuite.analysis.rankings import RANKING_COLUMNS, rankings_of
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
 from evalsuite.files import write_text
-from evalsuite.outcomes import COMBINATION, Outcomes, read_outcomes
+from evalsuite.outcomes import COMBINATION, GROUPS, Outcomes, read_outcomes
 from evalsuite.store import Run
 
 __all__ = [
@@ -47,7 +47,7 @@ def summarise(run: Run) -> pd.DataFrame:
     RequestError
         If a trial and its reference did not see the same images.
     """
-    return summary_of(read_outcomes(run), Settings.of(run))
+    return summary_of(read_outcomes(run), baselines(run), Settings.of(run))
 
 
 def compare(run: Run) -> pd.DataFrame:
@@ -72,6 +72,8 @@ class Analysis:
     summary: pd.DataFrame
     comparisons: pd.DataFrame
     rankings: pd.DataFrame
+    groups: tuple[str, ...] = GROUPS
+    """The groupings that the summary has columns for."""
 
     def write(self, out: Path) -> None:
         """Write ``summary.csv``, ``comparisons.csv`` and ``rankings.csv`` into ``out``."""
@@ -86,7 +88,8 @@ def analyse(run: Run, outcomes: Outcomes | None = None) -> Analysis:
     """
     outcomes, settings = read_outcomes(run) if outcomes is None else outcomes, Settings.of(run)
     return Analysis(
-        summary_of(outcomes, settings),
+        summary_of(outcomes, baselines(run), settings),
         comparisons_of(outcomes, baselines(run), settings),
         rankings_of(outcomes),
+        settings.groups_of(outcomes),
     )

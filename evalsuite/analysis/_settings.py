@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalsuite.errors import RequestError
-from evalsuite.outcomes import Int8Array, Outcome, Rows, pooled
+from evalsuite.groups import chosen_groups, parts
+from evalsuite.outcomes import Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.randomness import numpy_generator
 from evalsuite.statistics import Interval, paired_bootstrap, two_way_bootstrap
 from evalsuite.store import Run
@@ -24,13 +25,16 @@ class Settings:
     seed: int
     permutations: int
     bootstrap: int
+    groups: tuple[str, ...] = ()
+    """Groupings that the study asks for; without any, all that its tasks have."""
 
     @classmethod
     def of(cls, run: Run) -> Settings:
         """Read them from a run's ``study.json``. Raises RequestError where it does not hold them."""
         given = run.study["analysis"]
         try:
-            return cls(**{name: int(given[name]) for name in ("seed", "permutations", "bootstrap")})
+            numbers = {name: int(given[name]) for name in ("seed", "permutations", "bootstrap")}
+            return cls(**numbers, groups=tuple(map(str, given.get("groups", ()))))
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(
                 f"{run.folder / 'study.json'}, analysis = {given!r}: expected whole numbers seed, permutations, "
@@ -40,6 +44,12 @@ class Settings:
     def generator(self, *purpose: str) -> np.random.Generator:
         """Return the generator of one purpose."""
         return numpy_generator(self.seed, *purpose)
+
+    def groups_of(self, outcomes: Outcomes) -> tuple[str, ...]:
+        """Return the groupings that a run's tables are about, class and domain first."""
+        # What was asked for was checked before the run; the task that has it may have no trial that is done.
+        asked = [[column for group in self.groups for column in parts(group)]]
+        return chosen_groups(self.groups, asked if self.groups else list(outcomes.columns.values()))
 
     def interval(
         self, values: NDArray[Any], rows: Rows, generator: np.random.Generator, inside: NDArray[np.int64] | None = None

@@ -10,13 +10,15 @@ import pandas as pd
 from evalsuite.analysis._settings import Settings
 from evalsuite.analysis.comparisons import Pair, tested_pairs
 from evalsuite.errors import RequestError
+from evalsuite.hashing import digest, digest_arrays
 from evalsuite.outcomes import COMBINATION, Combination, Layout, Outcomes, read_outcomes
 from evalsuite.statistics import holm
 from evalsuite.store import Run
 
 ACROSS_COLUMNS = (
     *COMBINATION,
-    *("a", "b", "error_a", "error_b", "test", "unit", "n", "statistic", "p", "p_holm", "effect", "effect_name"),
+    *("a", "b", "error_a", "error_b", "test", "unit", "n", "statistic", "p", "p_holm", "family"),
+    *("effect", "effect_name"),
     *("difference", "low", "high", "note"),
 )
 
@@ -25,7 +27,8 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
     """Compare every later run (``a``) with the first (``b``), combination by combination, on the same images.
 
     Combinations pair up by their five labels. The tests are those of :func:`evalsuite.analysis.compare`; Holm is
-    over all rows of one ``a``. Draws are those of the first run's ``analysis``.
+    over all results of one ``a``, one that several orders of the same images share being counted once. Draws are
+    those of the first run's ``analysis``.
 
     Raises
     ------
@@ -52,7 +55,14 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
         both = Outcomes(other.combinations, other.by_trial | first.by_trial, other.classes)
         rows = [
             dict(zip(COMBINATION, _key(pair.a), strict=True))
-            | {"a": name, "b": names[0], "error_a": _error(pair.a), "error_b": _error(pair.b)}
+            | {
+                "a": name,
+                "b": names[0],
+                "family": f"results of {name}",
+                "result": _result(pair),
+                "error_a": _error(pair.a),
+                "error_b": _error(pair.b),
+            }
             | values
             for pair, values in zip(pairs, tested_pairs(both, pairs, Settings.of(runs[0])), strict=True)
         ]
@@ -63,13 +73,23 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
                     "expected the same stream, severities, seeds and images in both"
                 )
         found += rows
-    frame = pd.DataFrame(found, columns=list(ACROSS_COLUMNS))
-    frame["p_holm"] = frame.groupby("a", sort=False)["p"].transform(lambda p: holm(p.astype(float)))
-    return frame
+    frame = pd.DataFrame(found, columns=[*ACROSS_COLUMNS, "result"])
+    once = frame.drop_duplicates(["family", "result"])
+    corrected = once.groupby("family", sort=False)["p"].transform(lambda p: holm(p.astype(float)))
+    shared = once.assign(p_holm=corrected)[["family", "result", "p_holm"]]
+    return frame.drop(columns="p_holm").merge(shared, on=["family", "result"])[list(ACROSS_COLUMNS)]
 
 
 def _key(each: Combination) -> tuple[str, str, str, str, str]:
     return each.task, each.calibration, each.quantizer, each.adapter, each.stream
+
+
+def _result(pair: Pair) -> str:
+    """Return the same text for pairs that predict the same for the same rows, in whatever order these were shown."""
+    sides = [side for both in pair.outcomes() for side in both]
+    rows = [array for each in sides[::2] for array in (each.layout.domain, each.layout.image)]
+    domains = [each.layout.domains for each in sides[::2]]
+    return digest([_key(pair.a)[:-1], domains, digest_arrays(*rows, *(each.prediction for each in sides))])
 
 
 def _error(each: Combination) -> float:

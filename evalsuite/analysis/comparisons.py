@@ -18,8 +18,9 @@ from evalsuite.statistics.worst_groups import reflected
 
 COMPARISON_COLUMNS = (
     *("task", "factor", "context", "a", "b", "test", "unit", "n", "statistic", "p", "p_holm", "p_holm_context"),
+    "family",
     *("effect", "effect_name", "difference", "low", "high"),
-    *("worst_class_difference", "worst_class_low", "worst_class_high", "worst_class_p", "note"),
+    *("worst_class_difference", "worst_class_low", "worst_class_high", "worst_class_p", "worst_class_p_holm", "note"),
 )
 
 Factor = Literal["quantizer", "adapter", "adapter pair", "calibration"]
@@ -33,8 +34,8 @@ class Pair:
     a: Combination
     b: Combination
 
-    def names(self) -> Values:
-        """Return the columns that say what is compared."""
+    def names(self, full_precision: str) -> Values:
+        """Return the columns that say what is compared; ``full_precision``: the label of that network."""
         # Full precision has no calibration set: the context is that of the quantized one.
         common = {
             "quantizer": self.a.quantizer,
@@ -44,13 +45,28 @@ class Pair:
         }
         varied = self.factor.partition(" ")[0]
         del common[varied]
+        context = ", ".join(f"{key} {label}" for key, label in common.items())
         return {
             "task": self.a.task,
             "factor": self.factor,
-            "context": ", ".join(f"{key} {label}" for key, label in common.items()),
+            "context": context,
+            "family": f"{self._question(full_precision)}, {context}",
             "a": getattr(self.a, varied),
             "b": getattr(self.b, varied),
         }
+
+    def _question(self, full_precision: str) -> str:
+        """Return what is asked; with what both have in common it makes the family that Holm's correction is over."""
+        if self.factor != "quantizer":
+            return {
+                "adapter": "adapters against none",
+                "adapter pair": "adapters in pairs",
+                "calibration": "calibration sets against the first",
+            }[self.factor]
+        if self.b.quantizer == full_precision:
+            return "quantizers against full precision"
+        bits = [each.facts["bits"] for each in (self.b, self.a)]
+        return f"quantizers at {bits[0]}" if bits[0] == bits[1] else "quantizers across bits"
 
     def outcomes(self) -> list[tuple[Outcome, Outcome]]:
         """Return (a, b) by seed that is done for both."""
@@ -83,12 +99,15 @@ def pairs_of(found: Iterable[Combination], baselines: dict[str, tuple[str, str]]
 def comparisons_of(outcomes: Outcomes, baselines: dict[str, tuple[str, str]], settings: Settings) -> pd.DataFrame:
     """Return the table; see :func:`evalsuite.analysis.compare`."""
     pairs = list(pairs_of(outcomes.combinations, baselines))
-    found = [pair.names() | {"test": "wilcoxon", "unit": "domain", "n": 0} for pair in pairs]
+    full = {task: quantizer for task, (quantizer, _) in baselines.items()}
+    found = [pair.names(full.get(pair.a.task, "")) | {"test": "wilcoxon", "unit": "domain", "n": 0} for pair in pairs]
     for values, tested in zip(found, tested_pairs(outcomes, pairs, settings), strict=True):
         values |= tested
     frame = pd.DataFrame(found, columns=list(COMPARISON_COLUMNS))
-    for column, family in (("p_holm", ["task", "factor"]), ("p_holm_context", ["task", "factor", "context"])):
-        frame[column] = frame.groupby(family)["p"].transform(lambda p: holm(p.astype(float)))
+    question, wider = ["task", "family"], ["task", "factor", "context"]
+    for p, family in (("p", question), ("worst_class_p", question), ("p", wider)):
+        column = f"{p}_holm_context" if family is wider else f"{p}_holm"
+        frame[column] = frame.groupby(family)[p].transform(lambda values: holm(values.astype(float)))
     return frame
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from evalsuite.analysis._settings import Settings, Values, differences
+from evalsuite.groups import OF_A_GROUP
 from evalsuite.metrics import (
     FloatArray,
     between_group_deviation,
@@ -18,59 +19,72 @@ from evalsuite.metrics import (
     mean_corruption_error,
     worst_group,
 )
-from evalsuite.outcomes import COMBINATION, GROUPS, Int8Array, Outcome, Outcomes, Rows, pooled
-from evalsuite.statistics import holm, interquartile_mean_interval, kendalls_w, worst_group_null
-
-_OF_A_GROUP = (
-    *("worst_{}", "worst_{}_size", "worst_{}_error"),
-    *("worst_drop_{}", "worst_drop_{}_value", "worst_drop_{}_low", "worst_drop_{}_high"),
-    *("worst_drop_{}_null", "worst_drop_{}_p", "worst_drop_{}_p_holm"),
-    *("cvar10_{}", "cvar25_{}", "deviation_{}", "stability_{}", "stability_{}_p"),
-)
-SUMMARY_COLUMNS = (
-    *COMBINATION,
-    *("bits", "seeds", "images", "unit", "error", "error_low", "error_high", "drop", "drop_low", "drop_high"),
-    *("iqm", "iqm_low", "iqm_high", "flip_rate", "mce"),
-    *(column.format(group) for group in GROUPS for column in _OF_A_GROUP),
-    *("ece", "ece_mass", "nll", "brier"),
-    *("forwards_per_batch", "backwards_per_batch", "seconds_per_image", "adapted_parameters", "state_bytes"),
-)
+from evalsuite.outcomes import COMBINATION, GROUPS, Combination, Int8Array, Outcome, Outcomes, Rows, pooled
+from evalsuite.statistics import WorstGroupNull, holm, interquartile_mean_interval, kendalls_w, worst_group_null
 
 
-def summary_of(outcomes: Outcomes, settings: Settings) -> pd.DataFrame:
+def summary_columns(groups: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of ``summary.csv`` for some groupings."""
+    return (
+        *COMBINATION,
+        *("bits", "seeds", "images", "unit", "error", "error_low", "error_high", "drop", "drop_low", "drop_high"),
+        *("iqm", "iqm_low", "iqm_high", "flip_rate", "mce", "family"),
+        *(column.format(group) for group in groups for column in OF_A_GROUP),
+        *("ece", "ece_mass", "nll", "brier"),
+        *("forwards_per_batch", "backwards_per_batch", "seconds_per_image", "adapted_parameters", "state_bytes"),
+    )
+
+
+SUMMARY_COLUMNS = summary_columns(GROUPS)
+
+
+def summary_of(outcomes: Outcomes, baselines: dict[str, tuple[str, str]], settings: Settings) -> pd.DataFrame:
     """Return the table; see :func:`evalsuite.analysis.summarise`."""
-    all_of = outcomes.combinations
+    all_of, groups = outcomes.combinations, settings.groups_of(outcomes)
     found: list[Values] = [
         {name: getattr(each, name.removesuffix("_label")) for name in COMBINATION} for each in all_of
     ]
     for each, values in zip(all_of, found, strict=True):
-        values |= each.facts | (_no_drop() if each.is_reference else {})
+        values |= each.facts | {"family": family(each, baselines.get(each.task, ("", ""))[1])}
+        values |= _no_drop(groups) if each.is_reference else {}
     own = [list(each.outcomes.values()) for each in all_of]
     for rows, members in outcomes.batches((each.task, part) for each, part in zip(all_of, own, strict=True)):
         wrong = np.column_stack([pooled(own[member]) for member in members])
-        for member, values in zip(members, _errors(rows, wrong, settings), strict=True):
+        for member, values in zip(members, _errors(rows, wrong, settings, groups), strict=True):
             found[member] |= values
     paired = [[] if each.is_reference else outcomes.paired_with_reference(each) for each in all_of]
     for rows, members in outcomes.batches(
         (each.task, [own for own, _ in pairs]) for each, pairs in zip(all_of, paired, strict=True)
     ):
         drops = differences([paired[member] for member in members])
-        for member, values in zip(members, _drops(rows, drops, settings), strict=True):
+        for member, values in zip(members, _drops(rows, drops, settings, groups), strict=True):
             found[member] |= values | _against_reference(rows, paired[member])
-    frame = pd.DataFrame(found, columns=list(SUMMARY_COLUMNS))
-    for group in GROUPS:
+    frame = pd.DataFrame(found, columns=list(summary_columns(groups)))
+    for group in groups:
         column = f"worst_drop_{group}_p"
-        frame[f"{column}_holm"] = frame.groupby("task")[column].transform(lambda p: holm(p.astype(float)))
+        frame[f"{column}_holm"] = frame.groupby(["task", "family"])[column].transform(lambda p: holm(p.astype(float)))
     return frame
 
 
-def _no_drop() -> Values:
-    columns = ["drop", *(f"worst_drop_{group}_value" for group in GROUPS)]
+def family(each: Combination, unadapted: str) -> str:
+    """Return the question that a combination's worst group helps to answer; Holm's correction is within it.
+
+    Which quantized networks are harmed unequally, is asked of the networks with one calibration set, without
+    adaptation; with which adapters one network is, of these. Both on one stream, so that predictions which several
+    orders of the images share count once. A choice of ours.
+    """
+    if each.adapter == unadapted:
+        return f"networks without adaptation, calibration {each.calibration}, stream {each.stream}"
+    return f"adapters of {each.quantizer}, calibration {each.calibration}, stream {each.stream}"
+
+
+def _no_drop(groups: Sequence[str]) -> Values:
+    columns = ["drop", *(f"worst_drop_{group}_value" for group in groups)]
     edges = [f"{column.removesuffix('_value')}_{edge}" for column in columns for edge in ("low", "high")]
     return dict.fromkeys([*columns, *edges], 0.0)
 
 
-def _errors(rows: Rows, wrong: Int8Array, settings: Settings) -> list[Values]:
+def _errors(rows: Rows, wrong: Int8Array, settings: Settings, groups: Sequence[str]) -> list[Values]:
     """Columns of ``summary.csv`` that need no reference, for each column of ``wrong`` (N, M)."""
     generator = settings.generator("summary", rows.task, "error")
     interval = settings.interval(wrong, rows, generator)
@@ -82,7 +96,7 @@ def _errors(rows: Rows, wrong: Int8Array, settings: Settings) -> list[Values]:
         generator = settings.generator("summary", rows.task, "iqm")
         middle = interquartile_mean_interval(scores, generator, draws=settings.bootstrap)
         values |= {"iqm": float(middle.estimate), "iqm_low": float(middle.low), "iqm_high": float(middle.high)}
-    for group in GROUPS:
+    for group in filter(rows.has, groups):
         codes, names = rows.group(group)
         means, sizes = group_means(wrong, codes, len(names))
         for values, own in zip(found, means.T, strict=True):
@@ -98,7 +112,7 @@ def _errors(rows: Rows, wrong: Int8Array, settings: Settings) -> list[Values]:
     return found
 
 
-def _drops(rows: Rows, drops: Int8Array, settings: Settings) -> list[Values]:
+def _drops(rows: Rows, drops: Int8Array, settings: Settings, groups: Sequence[str]) -> list[Values]:
     """Columns of ``summary.csv`` that compare with the reference, for each column of ``drops`` (N, M)."""
     generator = settings.generator("summary", rows.task, "drop")
     interval = settings.interval(drops, rows, generator)
@@ -106,10 +120,9 @@ def _drops(rows: Rows, drops: Int8Array, settings: Settings) -> list[Values]:
         {"drop": estimate, "drop_low": low, "drop_high": high}
         for estimate, low, high in zip(interval.estimate, interval.low, interval.high, strict=True)
     ]
-    for group in GROUPS:
+    for group in filter(rows.has, groups):
         codes, names = rows.group(group)
-        generator = settings.generator("summary", rows.task, "null", group)
-        null = worst_group_null(drops, codes, rows.image, generator, permutations=settings.permutations)
+        null = null_of(rows, drops, codes, group, settings)
         for code in np.unique(null.group):
             inside, columns = np.flatnonzero(codes == code), np.flatnonzero(null.group == code)
             generator = settings.generator("summary", rows.task, "drop", group, names[code])
@@ -128,6 +141,12 @@ def _drops(rows: Rows, drops: Int8Array, settings: Settings) -> list[Values]:
             values[f"stability_{group}"] = agreement.w if agreement else np.nan
             values[f"stability_{group}_p"] = agreement.p if agreement else np.nan
     return found
+
+
+def null_of(rows: Rows, drops: Int8Array, codes: NDArray[np.int64], group: str, settings: Settings) -> WorstGroupNull:
+    """Hold the largest drop of a group against chance, for each column of ``drops`` (N, M); always the same draws."""
+    generator = settings.generator("summary", rows.task, "null", group)
+    return worst_group_null(drops, codes, rows.image, generator, permutations=settings.permutations)
 
 
 def _by_replicate(values: Int8Array, codes: NDArray[np.int64], groups: int, rows: Rows) -> Iterator[FloatArray]:

@@ -33,6 +33,8 @@ class WorstGroupNull:
     n: int
     """Images."""
     permutations: int
+    maxima: FloatArray
+    """(permutations,) or (permutations, M): the largest group means under the null."""
 
 
 def worst_group_null(
@@ -97,7 +99,7 @@ def worst_group_null(
     p = (1 + reached.sum(axis=0)) / (1 + permutations)
     worst, null = names[means.argmax(axis=0)], maxima.mean(axis=0)
     if single:
-        observed, worst, null, p = observed[0], worst[0], null[0], p[0]
+        observed, worst, null, p, maxima = observed[0], worst[0], null[0], p[0], maxima[:, 0]
     return WorstGroupNull(
         np.asarray(observed),
         np.asarray(worst),
@@ -106,6 +108,7 @@ def worst_group_null(
         unit="group within image" if within else "image",
         n=len(image_names),
         permutations=permutations,
+        maxima=maxima,
     )
 
 

@@ -1,23 +1,24 @@
-"""Which classes quantization harms, and which of them more than chance explains."""
+"""Which classes, domains and other groups quantization harms, and which of them more than chance explains."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from numpy.typing import NDArray
 
-from evalsuite.metrics import group_means, group_sums
-from evalsuite.outcomes import Outcome, Rows, pooled
-from evalsuite.randomness import numpy_generator
+from evalsuite.analysis import Settings
+from evalsuite.analysis.harm import Harm, harm, holm_factors
+from evalsuite.outcomes import Rows, pooled
 from reports import style
-from reports.evidence import outcomes_of
+from reports.evidence import LEVEL, evidence, outcomes_of
 from reports.layout import pages, panel, text_width, wrapped
-from reports.methods import KEYS, ORDER, combinations, with_room
+from reports.methods import ORDER, as_rows, readable, with_room
+from reports.views import combinations_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,159 +30,138 @@ _ACROSS = 3
 _LEAST = 1.2  # inches of a panel, whatever its labels take
 _HEAD, _FOOT = 0.25, 0.38  # inches
 _MANY = 50  # classes, whose dots are drawn smaller
+_PANEL = ["task", "group"]
 _METHOD = ["task", "stream_label", "network", *ORDER]
-_COLUMNS = [*_METHOD, "class", "class_order", "images", "drop", "mean_drop", "low", "high"]
-
-Pairs = list[tuple[Outcome, Outcome]]
+_COLUMNS = [*_METHOD, "group", "name", "name_order", "images", "drop", "mean_drop", "p", "factor", "high", "beyond"]
+_MOST_GROUPS = 1000  # of a grouping other than the class that a panel has room for
 
 
 @dataclass(frozen=True)
 class ClassDrops:
-    """Drop of every class against what chance alone would give.
+    """Drop of every class, domain or other group against what chance alone would give.
 
-    A dot is a class, a row a quantized network without adaptation; the line is the mean drop. The grey band
-    holds all classes at once in 95 % of the cases where quantization harms all classes alike. A diamond beyond
-    it is a class that chance does not explain; the worst one is named.
+    A dot is a group, a row a quantized network without adaptation; the line is the mean drop. The grey band reaches
+    from there to the largest drop that chance explains, where quantization harms all groups alike. A diamond beyond
+    it is a group that loses more: p < 0.05, corrected over the groups (largest drops of the permutations) and, by
+    Holm, over the networks with the same calibration set, as for the worst group of ``summary.csv``; the worst one is
+    named. Without a band the permutations are too few to tell.
     """
 
     def data(self, run: Run) -> pd.DataFrame:
-        """Return a row per (task, network, class), for the first stream of the task that is done.
+        """Return a row per (task, network, grouping, group), for the first stream of the task that is done.
 
-        ``drop`` is a fraction: error minus the full-precision error on the same images, over all domains
-        and seeds. ``low`` and ``high`` bound the drops of *all* classes together in 95 % of the permutations
-        that exchange whole images between classes (our construction, no paper's).
+        ``group`` is the grouping, ``name`` the group's. ``drop`` is a fraction: error minus the full-precision error
+        on the same images, over all domains and seeds. ``p`` is corrected over the groups, ``factor`` is what Holm's
+        correction multiplies it by, ``high`` the largest drop that is not ``beyond`` chance.
         """
-        arranged = with_room(combinations(run).query("unadapted and not full_precision")).set_index(KEYS)
-        outcomes = outcomes_of(run)
-        first: dict[tuple[str, str], tuple[Pairs, dict[Any, Any]]] = {}
-        for each in outcomes.combinations:
-            key = (each.task, each.calibration, each.quantizer, each.adapter, each.stream)
-            pairs = outcomes.paired_with_reference(each) if key in arranged.index else []
-            if pairs:
-                place = arranged.loc[[key]].reset_index().iloc[0]
-                first.setdefault((each.task, place["network"]), (pairs, place[_METHOD].to_dict()))
-        found, methods = [pairs for pairs, _ in first.values()], [method for _, method in first.values()]
-        tasks = [method["task"] for method in methods]
+        found = evidence(run)
+        methods = found.methods[found.methods["unadapted"] & ~found.methods["full_precision"]]
+        for group in found.groups:
+            families = found.methods.groupby(["task", "family"])[f"worst_drop_{group}_p"]
+            methods = methods.assign(**{f"factor_{group}": families.transform(holm_factors)})
+        shown = with_room(methods[methods["drop"].notna()]).drop_duplicates(["task", "network"])
+        outcomes, settings = outcomes_of(run), Settings.of(run)
+        pairs = [outcomes.paired_with_reference(each) for each in combinations_of(outcomes, shown)]
         frames = []
-        shown = [[own for own, _ in pairs] for pairs in found]
-        for rows, members in outcomes.batches(zip(tasks, shown, strict=True)):
-            frame = _classes(rows, [found[member] for member in members], run)
-            own = pd.DataFrame([methods[member] for member in members])
-            frames.append(own.merge(frame, left_index=True, right_on="method").drop(columns="method"))
+        for rows, members in outcomes.batches(
+            (task, [own for own, _ in both]) for task, both in zip(shown["task"], pairs, strict=True)
+        ):
+            gaps = [pooled(own for own, _ in pairs[k]) - pooled(ref for _, ref in pairs[k]) for k in members]
+            for group in _drawn(rows, found.groups):
+                own = shown.iloc[members]
+                each = harm(rows, np.column_stack(gaps), group, settings, own[f"factor_{group}"])
+                frames.append(_frame(own, group, each))
         if not frames:
             return pd.DataFrame(columns=_COLUMNS)
-        return pd.concat(frames).sort_values([*ORDER, "class_order"], ignore_index=True)[_COLUMNS]
+        places = {group: place for place, group in enumerate(found.groups)}
+        frame = pd.concat(frames).assign(place=lambda frame: frame["group"].map(places))
+        by = ["task_order", "place", *ORDER[1:], "name_order"]
+        return frame.sort_values(by, ignore_index=True)[_COLUMNS]
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
-        """Cut the data by task, by network where one printed page is too small."""
-        return pages(data, _height, ["task"], ["network"])
+        """Cut the data by task, by grouping, by network where one printed page is too small."""
+        return pages(data, _height, ["task"], ["group"], ["network"])
 
     def draw(self, data: pd.DataFrame) -> Figure:
-        """Draw a panel per task side by side, a row per network, a dot per class."""
-        tasks = list(data["task"].unique())
+        """Draw a panel per task and grouping side by side, a row per network, a dot per group."""
+        panels = list(data.groupby(_PANEL, sort=False))
         networks = data.drop_duplicates("network").sort_values("network_order")["network"]
         rows = {name: place + 0.5 for place, name in enumerate(networks)}
-        across = min(len(tasks), _ACROSS)
+        across = _across(data)
         left, gap = text_width([wrapped(name, _ROW) for name in rows]) + 0.12, 0.15
         width = style.COLUMN if across == 1 and left < style.COLUMN / 2 else style.PAGE
         width = max(width, left + across * (_LEAST + gap))
         inner = (width - left - gap * across) / across
         height = len(rows) * _ROW
         figure = Figure(figsize=(width, _height(data)))
-        low, high = data[["drop", "low"]].min().min() * 100, data[["drop", "high"]].max().max() * 100
+        low, high = data[["drop", "mean_drop"]].min().min() * 100, data[["drop", "high"]].max().max() * 100
         margin = 0.05 * (high - low) or 1.0
-        for place, task in enumerate(tasks):
+        for place, ((task, group), own) in enumerate(panels):
             x, y = left + (place % across) * (inner + gap), _HEAD + (place // across) * (height + _HEAD + _FOOT)
             axes = panel(figure, x, y, inner, height)
             axes.set(title=task, xlim=(low - margin, high + margin), ylim=(len(rows), 0))
-            _panel(axes, data[data["task"] == task], rows, inner)
-            axes.set_xlabel("drop of a class (points)")
+            _panel(axes, own, rows, inner)
+            axes.set_xlabel(f"drop of a {readable(str(group))} (points)")
             axes.set_yticks(list(rows.values()), [wrapped(name, _ROW) for name in rows] if place % across == 0 else [])
         return figure
 
 
+def _across(data: pd.DataFrame) -> int:
+    """Return how many panels stand side by side: the groupings of a task, or the tasks where there is one."""
+    groups = data["group"].nunique()
+    return min(data.groupby(_PANEL).ngroups, _ACROSS, groups if groups > 1 else _ACROSS)
+
+
 def _height(data: pd.DataFrame) -> float:
-    down = -(-data["task"].nunique() // _ACROSS)
+    down = -(-data.groupby(_PANEL).ngroups // _across(data))
     return down * (data["network"].nunique() * _ROW + _HEAD + _FOOT)
 
 
-def _classes(rows: Rows, pairs: list[Pairs], run: Run) -> pd.DataFrame:
-    """Return a row per (method, class) for methods that share their rows."""
-    differences = np.column_stack([pooled(own for own, _ in each) - pooled(ref for _, ref in each) for each in pairs])
-    codes, names = rows.group("class")
-    _, first, image = np.unique(rows.image, return_index=True, return_inverse=True)
-    order = np.argsort(codes[first], kind="stable")
-    sums = group_sums(differences, image, len(first))[order]
-    sizes = np.bincount(image)[order]
-    _, starts, images = np.unique(codes[first][order], return_index=True, return_counts=True)
-    settings = run.study["analysis"]
-    generator = numpy_generator(settings["seed"], "class_drops", rows.task)
-    low, high = chance_band(sums, sizes, starts, generator, permutations=settings["permutations"])
-    drops, _ = group_means(differences, codes, len(names))
-    frames = [
-        pd.DataFrame(
-            {
-                "method": method,
-                "class": names,
-                "class_order": range(len(names)),
-                "images": images,
-                "drop": drops[:, method],
-                "mean_drop": differences[:, method].mean(),
-                "low": low[method],
-                "high": high[method],
-            }
+def _drawn(rows: Rows, groups: Sequence[str]) -> list[str]:
+    """Return the groupings that these rows have, of several groups but of no more than can be seen."""
+    sizes = {group: len(rows.group(group)[1]) for group in groups if rows.has(group)}
+    return [group for group, size in sizes.items() if size > 1 and (group == "class" or size <= _MOST_GROUPS)]
+
+
+def _frame(methods: pd.DataFrame, group: str, found: Harm) -> pd.DataFrame:
+    """Return a row per (method, group)."""
+    frames = []
+    for column, method in enumerate(as_rows(methods)):
+        factor, p = method[f"factor_{group}"], found.p[:, column]
+        own = {name: method[name] for name in _METHOD} | {"mean_drop": method["drop"], "factor": factor}
+        frames.append(
+            pd.DataFrame(
+                {
+                    "group": group,
+                    "name": found.names,
+                    "name_order": range(len(found.names)),
+                    "images": found.images,
+                    "drop": found.drop[:, column],
+                    "p": p,
+                    "high": found.high[column],
+                    "beyond": factor * p < LEVEL,
+                }
+            ).assign(**own)
         )
-        for method in range(len(pairs))
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
-def chance_band(
-    sums: NDArray[np.float64],
-    sizes: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    generator: np.random.Generator,
-    *,
-    permutations: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return where the means of all groups lie together in 95 % of the permutations of images over groups.
-
-    Parameters
-    ----------
-    sums : (N, M) sum of the paired differences of an image, in M methods; the images of a group stand
-        together.
-    sizes : (N,) the image's number of rows.
-    starts : (G,) where each group begins.
-
-    Returns
-    -------
-    The 2.5 % quantile of the smallest group mean and the 97.5 % quantile of the largest, (M,) each.
-    """
-    smallest, largest = np.empty((2, permutations, sums.shape[1]))
-    for draw in range(permutations):
-        order = generator.permutation(len(sums))
-        rows = np.add.reduceat(sizes[order], starts)
-        means = np.add.reduceat(sums[order], starts) / rows[:, None]
-        smallest[draw], largest[draw] = means.min(axis=0), means.max(axis=0)
-    return np.quantile(smallest, 0.025, axis=0), np.quantile(largest, 0.975, axis=0)
+    return pd.concat(frames)
 
 
 def _panel(axes: Axes, data: pd.DataFrame, rows: dict[str, float], inches: float) -> None:
     axes.axvline(0, color=style.MUTED, lw=0.6)
     for network, own in data.groupby("network", sort=False):
-        y, percent = rows[str(network)], own[["drop", "mean_drop", "low", "high"]] * 100
-        low, high = percent["low"].iloc[0], percent["high"].iloc[0]
-        axes.barh(y, high - low, 0.7, low, color=style.FAINT)
-        axes.plot([percent["mean_drop"].iloc[0]] * 2, [y - 0.35, y + 0.35], color=style.INK, lw=1)
-        aside = y + ((own["class_order"] * 0.618) % 1 - 0.5) * 0.5  # spread evenly, the same on every drawing
-        beyond = percent["drop"] > high
+        y, percent = rows[str(network)], own[["drop", "mean_drop", "high"]] * 100
+        mean, high = percent["mean_drop"].iloc[0], percent["high"].iloc[0]
+        axes.barh(y, high - mean, 0.7, mean, color=style.FAINT)
+        axes.plot([mean] * 2, [y - 0.35, y + 0.35], color=style.INK, lw=1)
+        aside = y + ((own["name_order"] * 0.618) % 1 - 0.5) * 0.5  # spread evenly, the same on every drawing
+        beyond = own["beyond"].astype(bool)
         size = 2.6 if len(own) <= _MANY else 1.6
         axes.plot(percent["drop"][~beyond], aside[~beyond], "o", ms=size, mfc="white", mec=style.INK, mew=0.6)
         axes.plot(percent["drop"][beyond], aside[beyond], "D", ms=size + 0.6, color=style.ALERT, mew=0)
         worst = int(percent["drop"].to_numpy().argmax())
         if beyond.iloc[worst]:
             place = (percent["drop"].iloc[worst], aside.iloc[worst])
-            name = str(own["class"].iloc[worst])
+            name = str(own["name"].iloc[worst])
             left, right = axes.get_xlim()
             room = (right - place[0]) / (right - left) * inches
             away, side = (4, "left") if text_width([name]) + 4 / 72 < room else (-4, "right")

@@ -1,4 +1,4 @@
-"""What the average hides: mean drop, worst-class drop, and the worst class that chance alone would give."""
+"""What the average hides: mean drop, worst-group drop, and the worst group that chance alone would give."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports import style
-from reports.evidence import evidence, with_room
+from reports.evidence import LEVEL, evidence, with_room
 from reports.layout import Rows, pages, panel, title
-from reports.methods import KEYS, ORDER
+from reports.methods import KEYS, ORDER, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,40 +23,59 @@ _ROW = 0.17  # inches
 _ACROSS = 3
 _LEAST = 1.2  # inches of a panel, whatever its labels take
 _GAP, _FOOT, _LEGEND = 0.15, 0.38, 0.36  # inches
-_PANEL = ["task", "stream_label"]
+_PANEL = ["task", "stream_label", "group"]
 _MEAN: dict[str, Any] = {"ls": "", "marker": "o", "ms": 3.2, "color": style.INK}
 _BEYOND: dict[str, Any] = {"ls": "", "marker": "D", "ms": 3.4, "color": style.ALERT, "mew": 0}
 _WITHIN: dict[str, Any] = {"ls": "", "marker": "D", "ms": 3.4, "color": style.MUTED, "mew": 0}
 _NULL: dict[str, Any] = {"ls": "", "marker": "D", "ms": 3.4, "mfc": "white", "mec": style.INK, "mew": 0.6}
-_CLASS = ["worst_drop_class", *(f"worst_drop_class_{name}" for name in ("value", "low", "high", "null", "p_holm"))]
+_WORST = {
+    "worst_drop_{}": "worst",
+    "worst_drop_{}_value": "worst_drop",
+    "worst_drop_{}_low": "worst_low",
+    "worst_drop_{}_high": "worst_high",
+    "worst_drop_{}_null": "null",
+    "worst_drop_{}_p_holm": "p_holm",
+}
+_COLUMNS = [*KEYS, "network", *ORDER, "group", "drop", "drop_low", "drop_high", *_WORST.values(), "family"]
 
 
 @dataclass(frozen=True)
 class MeanAgainstWorst:
-    """Mean drop against worst-class drop.
+    """Mean drop against worst-group drop.
 
     How many points of accuracy a method loses against the full-precision, unadapted network: on average
-    (circle) and in its worst class (filled diamond), with 95 % bootstrap intervals over images. The worst of
-    several classes is bad by chance alone; the hollow diamond is the worst class to expect where all classes
-    are harmed alike. Only the distance between the two diamonds speaks of unequal harm; the filled one is
+    (circle) and in its worst class, domain or other group (filled diamond), with 95 % bootstrap intervals over
+    images. The worst of several groups is bad by chance alone; the hollow diamond is the worst group to expect where
+    all are harmed alike. Only the distance between the two diamonds speaks of unequal harm; the filled one is
     coloured where the permutation test calls it more than chance (Holm-corrected p < 0.05).
     """
 
     def data(self, run: Run) -> pd.DataFrame:
-        """Return the drops of ``summary.csv`` by method, as fractions, without the references (0 by definition)."""
-        methods = with_room(evidence(run)).methods
+        """Return the drops of ``summary.csv`` by method and group, as fractions.
+
+        Without the references, which lose nothing by definition, and without groupings of one group.
+        """
+        found = with_room(evidence(run))
+        methods = found.methods
         shown = methods[~(methods["full_precision"] & methods["unadapted"]) & methods["drop"].notna()]
-        return shown[[*KEYS, "network", *ORDER, "drop", "drop_low", "drop_high", *_CLASS]].reset_index(drop=True)
+        frames = []
+        for group in found.groups:
+            several = shown[f"worst_{group}_size"] < shown["images"] * shown["seeds"]
+            columns = {column.format(group): name for column, name in _WORST.items()}
+            frames.append(shown[several].rename(columns=columns).assign(group=group)[_COLUMNS])
+        order = {task: place for place, task in enumerate(shown["task"].unique())}
+        joined = pd.concat(frames, ignore_index=True)
+        return joined.sort_values("task", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
-        """Cut the data by task, by stream, by network where one printed page is too small."""
-        return pages(data, lambda own: _Plan.of(own).height, ["task"], ["stream_label"], ["network"])
+        """Cut the data by task, by stream, by group, by network where one printed page is too small."""
+        return pages(data, lambda own: _Plan.of(own).height, ["task"], ["stream_label"], ["group"], ["network"])
 
     def draw(self, data: pd.DataFrame) -> Figure:
-        """Draw a panel per task and stream, a row per method."""
+        """Draw a panel per task, stream and grouping, a row per method."""
         plan = _Plan.of(data)
         figure = Figure(figsize=(plan.width, plan.height))
-        limits = 100 * min(0, data["drop_low"].min()), 100 * data[_CLASS[1:-1]].max().max()
+        limits = 100 * min(0, data["drop_low"].min()), 100 * data[["worst_drop", "worst_high", "null"]].max().max()
         margin = 0.04 * (limits[1] - limits[0]) or 1.0
         below = _LEGEND
         for line in range(0, len(plan.panels), plan.across):
@@ -95,12 +114,15 @@ class _Plan:
     def of(cls, data: pd.DataFrame) -> _Plan:
         panels, rows = list(data.groupby(_PANEL, sort=False)), Rows.of(data, _ROW)
         streams = data["stream_label"].nunique()
-        across = min(len(panels), _ACROSS, streams if streams > 1 else _ACROSS)
+        across = min(len(panels), _ACROSS, _side_by_side(data))
         left = rows.label_width
         width = style.COLUMN if across == 1 and left < style.COLUMN / 2 else style.PAGE
         width = max(width, left + across * (_LEAST + _GAP))
         inner = (width - left - _GAP * across) / across
-        names = [f"{task}\n{stream}" if streams > 1 else str(task) for (task, stream), _ in panels]
+        names = [
+            "\n".join([str(task), *([str(stream)] if streams > 1 else []), *_grouped(str(group), data)])
+            for (task, stream, group), _ in panels
+        ]
         titled = [(title(name, inner), own) for name, (_, own) in zip(names, panels, strict=True)]
         return cls(titled, rows, across, width, left, inner)
 
@@ -120,17 +142,28 @@ class _Plan:
         return _LEGEND + sum(self.head(line) + self.tall + _FOOT for line in lines)
 
 
+def _side_by_side(data: pd.DataFrame) -> int:
+    """Return how many panels belong together: the groupings of a task and stream, or its streams."""
+    numbers = data["group"].nunique(), data["stream_label"].nunique()
+    return next((number for number in numbers if number > 1), _ACROSS)
+
+
+def _grouped(group: str, data: pd.DataFrame) -> list[str]:
+    """Return the line of a title that names the grouping, where there are several."""
+    return [f"worst {readable(group)}"] if data["group"].nunique() > 1 else []
+
+
 def _draw_rows(axes: Axes, data: pd.DataFrame, rows: Rows) -> None:
     axes.axvline(0, color=style.MUTED, lw=0.6)
     y = rows.centre(data)
-    percent = data.drop(columns=["worst_drop_class_p_holm"]).select_dtypes("number") * 100
-    beyond = (data["worst_drop_class_p_holm"] < 0.05).to_numpy()
+    percent = data.drop(columns=["p_holm"]).select_dtypes("number") * 100
+    beyond = (data["p_holm"] < LEVEL).to_numpy()
     colours = [style.ALERT if yes else style.MUTED for yes in beyond]
-    worst = percent["worst_drop_class_value"]
+    worst = percent["worst_drop"]
     axes.hlines(y, percent["drop"], worst, color=style.FAINT, lw=2.4, zorder=0)
     axes.hlines(y, percent["drop_low"], percent["drop_high"], color=style.INK, lw=0.8)
-    axes.hlines(y, percent["worst_drop_class_low"], percent["worst_drop_class_high"], color=colours, lw=0.8)
-    axes.plot(percent["worst_drop_class_null"], y, **_NULL)
+    axes.hlines(y, percent["worst_low"], percent["worst_high"], color=colours, lw=0.8)
+    axes.plot(percent["null"], y, **_NULL)
     axes.plot(percent["drop"], y, **_MEAN)
     axes.plot(worst[beyond], y[beyond], **_BEYOND)
     axes.plot(worst[~beyond], y[~beyond], **_WITHIN)
@@ -140,9 +173,9 @@ def _legend(figure: Figure, columns: int) -> None:
     """Explain the four marks, above the panels."""
     marks = {
         "mean": _MEAN,
-        "worst class, beyond chance": _BEYOND,
-        "worst class, within chance": _WITHIN,
-        "worst class expected by chance": _NULL,
+        "worst group, beyond chance": _BEYOND,
+        "worst group, within chance": _WITHIN,
+        "worst group expected by chance": _NULL,
     }
     handles = [Line2D([], [], label=label, **mark) for label, mark in marks.items()]
     figure.legend(handles=handles, loc="upper left", ncols=columns, handletextpad=0.1, columnspacing=1.2)

@@ -86,13 +86,17 @@ def make_run(
     broken: bool = False,
     permutations: int = 200,
     bootstrap: int = 200,
+    sites: int = 0,
+    groups: Sequence[str] = (),
 ) -> Path:
     """Write a believable run and return its folder.
 
     Every image has a difficulty that all trials share; quantization harms class ``HARMED_CLASS`` four
     times as much as the others. ``domains`` may contain ``clean``. The first quantizer and adapter make the
     references. An adapter ``NAME:OPTION=VALUE`` is ``NAME`` with that option and half the gain. ``broken`` turns one
-    trial into a failed one and one into a refused one, never a reference.
+    trial into a failed one and one into a refused one, never a reference. ``sites``: a column of the task's own says
+    at which of so many sites an image was taken; quantization harms class ``HARMED_CLASS`` most at the last of them.
+    ``groups``: the groupings that the study asks for.
     """
     shown = [(name, severity) for name in domains for severity in ((0,) if name == "clean" else severities)]
     settings = [
@@ -109,12 +113,14 @@ def make_run(
     for key in settings:
         reference = hashes[_reference(key, quantizers, adapters)]
         status = ends.get(key, "done")
-        records = _records(key, shown, rounds, images, classes, seed) if status == "done" else None
+        records = _records(key, shown, rounds, images, classes, seed, sites) if status == "done" else None
         row = _row(key, hashes[key], reference, status, records) | {"stream.rounds": rounds}
         store.write_trial(folder, row, records)
         rows.append(row)
     store.write_trials(folder, rows)
-    write_json(folder / "study.json", _study(tasks, settings, images, classes, seeds, permutations, bootstrap))
+    study = _study(tasks, settings, images, classes, seeds, permutations, bootstrap)
+    study["analysis"]["groups"] = list(groups)
+    write_json(folder / "study.json", study)
     return folder
 
 
@@ -211,7 +217,7 @@ def _costs(adapter: str, full: bool, records: dict[str, Any] | None) -> dict[str
 
 
 def _records(
-    key: Key, domains: Sequence[tuple[str, int]], rounds: int, images: int, classes: int, seed: int
+    key: Key, domains: Sequence[tuple[str, int]], rounds: int, images: int, classes: int, seed: int, sites: int = 0
 ) -> dict[str, Any]:
     task, quantizer, bits, adapter, stream, draw, calibration = key
     plugin = adapter.partition(":")[0]
@@ -241,6 +247,9 @@ def _records(
     )[code]
     margin += np.stack([view[name] for name in shown])[code, image]
     margin -= harm * np.where(label == HARMED_CLASS % classes, 2.5, 0.6)
+    site = image // classes % max(sites, 1)
+    if sites:
+        margin -= harm * 2.5 * ((label == HARMED_CLASS % classes) & (site == sites - 1))
     gain = _GAIN.get(plugin, 0.5) * (0.5 if ":" in adapter else 1.0)
     gain *= 1 - _FORGETS.get(plugin, 0.0) * (code // len(domains))
     margin += gain * (code % len(domains) + 1) / len(domains)
@@ -262,6 +271,7 @@ def _records(
         "confidence": confidence.astype(np.float32),
         "loss": -np.log(np.maximum(of_label, 1e-12)).astype(np.float32),
         "brier": np.square(1 - of_label).astype(np.float32),
+        **({"site": np.array([f"site {index}" for index in range(sites)], object)[site]} if sites else {}),
     }
 
 

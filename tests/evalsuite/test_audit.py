@@ -13,6 +13,7 @@ from evalsuite.analysis import compare
 from evalsuite.audit import AFFORDABLE, GIVEN, audit_study, findings
 from evalsuite.errors import RequestError
 from evalsuite.registry import configure
+from evalsuite.statistics import holm
 
 
 @dataclass(frozen=True)
@@ -151,3 +152,16 @@ def test_a_target_that_never_worked_gives_one_finding(tmp_path):
         "2 of the 2 trials of the target gave no result (2 failed), the first, rtn W8A8, because: "
         "RuntimeError: no luck."
     ]
+
+
+def test_the_comparisons_that_an_audit_asks_for_are_one_family(tmp_path):
+    methods = ("rtn", "adaround", "gptq")
+    quantizers = [("full_precision", "FP32"), *((name, bits) for name in methods for bits in ("W8A8", "W4A4"))]
+    run = made(tmp_path, quantizers=quantizers, images=60, permutations=20, bootstrap=50)
+    pairs = compare(run).set_index(["a", "b"])["p"]
+    asked = [(f"{name} {bits}", f"rtn {bits}") for name in methods[1:] for bits in ("W8A8", "W4A4")]
+    said = " ".join(findings(run, "rtn"))
+    assert said.count("after Holm over 4 comparisons, ") == 4
+    for (other, own), p in zip(asked, holm(pairs[asked]), strict=True):
+        (contest,) = [sentence for sentence in findings(run, "rtn") if f"{other}:" in sentence and own in sentence]
+        assert f"p = {p:.2g} after Holm" in contest

@@ -141,6 +141,79 @@ def test_ece_agrees_with_a_loop_over_bins_and_ignores_the_order(seed, bins):
         assert first == pytest.approx(metrics.ece(sure[order], right[order], bins=bins, binning=binning))
 
 
+@pytest.mark.parametrize("bins", [3, 5, 10, 15, 20, 100])
+def test_a_confidence_on_an_edge_is_in_the_bin_below_it_in_every_precision(bins):
+    # As many right as each bin's lower edge says: every bin is overconfident by its width.
+    nominal = np.arange(1, bins + 1) / bins
+    sure = np.repeat(nominal, bins)
+    right = np.concatenate([np.arange(bins) < k for k in range(bins)])
+    for kind in (np.float16, np.float32, np.float64):
+        assert metrics.ece(sure.astype(kind), right, bins=bins) == pytest.approx(1 / bins, abs=1e-3)
+        assert metrics.ece(sure.astype(kind).astype(np.float64), right, bins=bins) == pytest.approx(1 / bins, abs=1e-3)
+        assert metrics.ece(nominal.astype(kind), np.ones(bins), bins=bins) == pytest.approx(
+            (1 - 1 / bins) / 2, abs=1e-3
+        )
+        # Alternating signs part the bins: two neighbours in one bin would cancel.
+        signs = np.arange(bins) % 2
+        expected = np.abs(signs - nominal).mean()
+        assert metrics.ece(nominal.astype(kind), signs, bins=bins) == pytest.approx(expected, abs=1e-3)
+        assert metrics.ece(nominal.astype(kind), signs, bins=bins, binning="mass") == pytest.approx(expected, abs=1e-3)
+
+
+def test_ten_nominal_confidences_in_ten_bins():
+    sure = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], np.float32)
+    assert metrics.ece(sure, np.ones(10), bins=10) == pytest.approx(0.45, abs=1e-6)
+    assert metrics.ece(sure, np.arange(10) % 2, bins=10) == pytest.approx(0.45, abs=1e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(n=st.integers(1, 60), bins=st.integers(1, 20), kind=st.sampled_from([np.float16, np.float32, np.float64]))
+def test_bins_of_equal_mass_hold_equal_numbers_of_rows(n, bins, kind):
+    sure = (np.arange(n * bins) / (n * bins)).astype(kind)
+    if len(np.unique(sure)) < n * bins:
+        return
+    # Right as often as the mean confidence of each bin says, in exact sums: no gap is left.
+    means = sure.astype(np.float64).reshape(bins, n).mean(axis=1)
+    for right in (np.zeros(n * bins), np.tile(np.arange(n) % 2, bins)):
+        expected = np.abs(right.reshape(bins, n).mean(axis=1) - means).mean()
+        assert metrics.ece(sure, right, bins=bins, binning="mass") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "wording"),
+    [
+        ({"bins": 0}, "bins = 0"),
+        ({"bins": -3}, "bins = -3"),
+        ({"bins": 2.5}, "bins = 2.5"),
+        ({"bins": True}, "bins = True"),
+        ({"binning": "uniform"}, "'width' or 'mass'"),
+        ({"confidence": [50.0, 99.0]}, "from 0 to 1"),
+        ({"confidence": [0.5, np.nan]}, "from 0 to 1"),
+        ({"confidence": [0.5, -0.1]}, "from 0 to 1"),
+        ({"confidence": ["0.5", "a"]}, "from 0 to 1"),
+        ({"correct": [0, 100]}, "true or false"),
+        ({"correct": [0, np.nan]}, "true or false"),
+    ],
+)
+def test_ece_refuses_what_it_cannot_mean(change, wording):
+    given = {"confidence": [0.5, 0.9], "correct": [0, 1]} | change
+    with pytest.raises(RequestError, match=wording):
+        metrics.ece(given.pop("confidence"), given.pop("correct"), **given)
+
+
+def test_what_is_no_probability_no_label_or_no_group_is_refused():
+    for call in (
+        lambda: metrics.brier([[50.0, 50.0]], [0]),
+        lambda: metrics.brier([[np.nan, 0.5]], [0]),
+        lambda: metrics.brier([[0.5, 0.5]], [0.0]),
+        lambda: metrics.group_means([1.0, 2.0], [0.0, 1.5], 2),
+        lambda: metrics.worst_group([np.nan, 0.5], [3, 3]),
+        lambda: metrics.change_detection([0, 1], [0, 1], [0.7]),
+    ):
+        with pytest.raises(RequestError, match="expected"):
+            call()
+
+
 def test_bins_of_equal_mass_part_what_one_bin_of_equal_width_hides():
     sure, right = np.repeat([0.99, 0.995], 10), np.repeat([0, 1], 10)
     assert metrics.ece(sure, right, bins=2) == pytest.approx(0.4925)

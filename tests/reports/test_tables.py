@@ -104,7 +104,7 @@ def test_the_best_of_equal_bits_is_bold_and_the_others_are_tested_against_it(run
 def test_a_dagger_where_nothing_shows_a_difference(run: Run, difference: Comparison | None, marked: bool) -> None:
     found = SimpleNamespace(
         methods=evidence(run).methods,
-        against_quantizer=lambda row, other, within: difference,
+        against_quantizer=lambda row, other: difference,
         against_unadapted=lambda row, other: difference,
     )
     table = mean_error(run, found)  # type: ignore[arg-type]

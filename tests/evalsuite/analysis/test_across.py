@@ -61,3 +61,33 @@ def test_runs_without_anything_in_common_are_refused(tmp_path):
         analysis.compare_runs([first, other])
     with pytest.raises(RequestError, match="1 run to compare"):
         analysis.compare_runs([first])
+
+
+def test_a_result_that_several_orders_share_is_counted_once(tmp_path):
+    """Predictions without adaptation are the same in whatever order the images come: one result, one test."""
+    shown = {"tasks": ("a",), "adapters": ("none",), "images": 60}
+    one, two = (
+        [predicting(store.load(make_run(tmp_path / f"{len(streams)}{k}", **shown, streams=streams)), k) for k in (1, 2)]
+        for streams in (("usual",), ("usual", "reversed"))
+    )
+    first, second = (analysis.compare_runs(runs) for runs in (one, two))
+    assert len(second) == 2 * len(first)
+    assert 1 > first["p_holm"].min() > first["p"].min()
+    for stream in ("usual", "reversed"):
+        own = second[second["stream_label"] == stream]
+        np.testing.assert_array_equal(own["p_holm"], first["p_holm"])
+    assert set(second["family"]) == {"results of 22"}
+
+
+def predicting(run, version):
+    """Write a run's trials again, predictions being a function of quantizer, domain and image alone."""
+    stored = store.read_rows(run.folder)
+    for row in run.trials.to_dict("records"):
+        frame = run.records_of(row["trial"]).to_pandas().drop(columns="trial")
+        salt = sum(map(ord, row["quantizer_label"])) + version * 7
+        salt = salt + np.array([sum(map(ord, domain)) for domain in frame["domain"]])
+        wrong = (frame["image"].to_numpy() * 31 + salt * 17) % (10 + version) == 0
+        prediction = np.where(wrong, frame["label"] + 1, frame["label"]).astype(np.int32)
+        columns = {name: values.to_numpy() for name, values in frame.assign(prediction=prediction).items()}
+        store.write_trial(run.folder, stored[row["trial"]], columns)
+    return store.load(run.folder)

@@ -52,7 +52,7 @@ def of(rows, row):
 def test_columns_are_the_documented_ones(summary, comparisons):
     assert tuple(summary.columns) == analysis.SUMMARY_COLUMNS
     assert tuple(comparisons.columns) == analysis.COMPARISON_COLUMNS
-    assert len(analysis.SUMMARY_COLUMNS) == 5 + 15 + 2 * 15 + 9
+    assert len(analysis.SUMMARY_COLUMNS) == 5 + 16 + 2 * 15 + 9
 
 
 def test_summary_agrees_with_pandas(summary, rows):
@@ -110,13 +110,23 @@ def test_finds_the_class_that_quantization_harms_most(summary):
     assert (harmed["worst_drop_class_value"] > harmed["worst_drop_class_null"]).all()
 
 
-def test_holm_is_over_the_rows_of_a_task(summary, comparisons):
-    for _, rows in summary.groupby("task"):
+def test_holm_is_over_what_answers_one_question(summary, comparisons):
+    for _, rows in summary.groupby(["task", "calibration_label", "adapter_label"]):
+        unadapted = rows[rows["adapter_label"] == "none"]
         for group in ("class", "domain"):
-            expected = holm(rows[f"worst_drop_{group}_p"])
-            np.testing.assert_allclose(rows[f"worst_drop_{group}_p_holm"], expected)
-    for _, rows in comparisons.groupby(["task", "factor"]):
+            expected = holm(unadapted[f"worst_drop_{group}_p"])
+            np.testing.assert_allclose(unadapted[f"worst_drop_{group}_p_holm"], expected)
+    for _, rows in summary[summary["adapter_label"] != "none"].groupby(["task", "quantizer_label"]):
+        np.testing.assert_allclose(rows["worst_drop_class_p_holm"], holm(rows["worst_drop_class_p"]))
+        assert rows["family"].nunique() == 1
+    bits = comparisons[["a", "b"]].apply(lambda labels: labels.str.rpartition(" ")[2])
+    full = comparisons["b"] == "full precision"
+    kind = pd.Series(np.where(full, "full", np.where(bits["a"] == bits["b"], bits["a"], "across")), comparisons.index)
+    kind = kind.where(comparisons["factor"] == "quantizer", comparisons["factor"])
+    for _, rows in comparisons.groupby(["task", "context", kind]):
+        assert rows["family"].nunique() == 1
         np.testing.assert_allclose(rows["p_holm"], holm(rows["p"]))
+        np.testing.assert_allclose(rows["worst_class_p_holm"], holm(rows["worst_class_p"]))
     for _, rows in comparisons.groupby(["task", "factor", "context"]):
         np.testing.assert_allclose(rows["p_holm_context"], holm(rows["p"]))
 

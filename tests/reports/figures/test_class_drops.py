@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,11 +7,11 @@ import pytest
 from _dummies.runs import HARMED_CLASS, make_run
 
 from evalsuite import store
-from evalsuite.randomness import numpy_generator
 from evalsuite.store import Run
 from reports import style
-from reports.figures.class_drops import ClassDrops, chance_band
-from reports.methods import labelled
+from reports.evidence import evidence
+from reports.figures.class_drops import ClassDrops
+from reports.methods import as_rows, labelled
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +19,9 @@ def data(run: Run) -> pd.DataFrame:
     return ClassDrops().data(run)
 
 
-def test_only_quantized_networks_without_adaptation(data: pd.DataFrame) -> None:
+def test_only_quantized_networks_without_adaptation(run: Run, data: pd.DataFrame) -> None:
     assert list(data["network"].unique()) == ["rtn W8A8", "rtn W4A4", "adaround W4A4"]
-    assert len(data) == 2 * 3 * 10
+    assert len(data) == 2 * 3 * (10 + run.records["domain"].nunique())
 
 
 def test_a_drop_is_that_of_the_records(run: Run, data: pd.DataFrame) -> None:
@@ -30,48 +31,57 @@ def test_a_drop_is_that_of_the_records(run: Run, data: pd.DataFrame) -> None:
     for own, reference in zip(trials["trial"], trials["reference"], strict=True):
         both = [records[(records["trial"] == trial) & (records["label"] == 4)] for trial in (own, reference)]
         gaps.append(both[0]["wrong"].mean() - both[1]["wrong"].mean())
-    row = data.query("task == 'digits/resnet' and network == 'rtn W4A4' and class_order == 4")
+    row = data.query("task == 'digits/resnet' and network == 'rtn W4A4' and group == 'class' and name_order == 4")
     assert row["drop"].item() == pytest.approx(np.mean(gaps))
-    assert row["class"].item() == "class 4"
+    assert row["name"].item() == "class 4"
     assert row["images"].item() == 6
 
 
 def test_the_harmed_class_alone_is_beyond_the_band(data: pd.DataFrame) -> None:
-    low_bits = data[data["network"] == "rtn W4A4"]
-    beyond = low_bits[low_bits["drop"] > low_bits["high"]]
-    assert set(beyond["class"]) == {f"class {HARMED_CLASS}"}
-    assert (data["low"] <= data["mean_drop"]).all()
+    low_bits = data[(data["network"] == "rtn W4A4") & (data["group"] == "class")]
+    assert set(low_bits.loc[low_bits["beyond"], "name"]) == {f"class {HARMED_CLASS}"}
+    np.testing.assert_array_equal(data["beyond"], data["drop"] > data["high"] + 1e-12)
     assert (data["mean_drop"] <= data["high"]).all()
 
 
-def test_where_all_groups_are_alike_the_band_holds_all_of_them_nineteen_times_in_twenty() -> None:
-    starts, sizes = np.array([0, 12, 20]), np.full(30, 3)
-    inside = 0
-    for trial in range(200):
-        sums = numpy_generator(0, "data", trial).integers(-1, 3, (30, 1)).astype(float)
-        low, high = chance_band(sums, sizes, starts, numpy_generator(0, "band", trial), permutations=100)
-        means = np.add.reduceat(sums[:, 0], starts) / np.add.reduceat(sizes, starts)
-        inside += bool(np.all((means >= low - 1e-12) & (means <= high + 1e-12)))
-    assert 0.89 <= inside / 200 <= 1.0
+def test_a_mark_is_what_the_summary_says_of_the_worst_group(study_run: Run) -> None:
+    """One page, one answer: the marks, the other figure and the verdict hold the same corrected p against 5 %."""
+    data, methods = ClassDrops().data(study_run), evidence(study_run).methods
+    worst = data.loc[data.groupby(["task", "network", "group"])["drop"].idxmax()]
+    both = worst.merge(methods, on=["task", "network", "stream_label"], suffixes=("", "_summary"))
+    both = both[both["unadapted"]]
+    assert len(both) == 2 * methods.query("unadapted and not full_precision")["network"].nunique()
+    for row in as_rows(both):
+        corrected, p = (row[f"worst_drop_{row['group']}_{name}"] for name in ("p_holm", "p"))
+        assert row["beyond"] == (corrected < 0.05)
+        assert row["p"] == p
+    assert both["beyond"].nunique() == 2
 
 
-def test_equal_images_leave_chance_no_room() -> None:
-    low, high = chance_band(
-        np.full((6, 2), 0.5), np.full(6, 1), np.array([0, 3]), numpy_generator(0, "x"), permutations=5
-    )
-    np.testing.assert_array_equal(low, [0.5, 0.5])
-    np.testing.assert_array_equal(high, [0.5, 0.5])
+@pytest.mark.parametrize("permutations", [5, 60])
+def test_marks_and_summary_agree_where_permutations_are_few(tmp_path: Path, permutations: int) -> None:
+    options = {"tasks": ["a"], "adapters": ["none"], "streams": ["usual"], "domains": ["fog"], "images": 120}
+    run = store.load(make_run(tmp_path, **options, permutations=permutations, bootstrap=5))
+    data = ClassDrops().data(run)
+    beyond = data.query("group == 'class'").groupby("network", sort=False)["beyond"].any()
+    methods = evidence(run).methods.set_index("network")
+    expected = methods["worst_drop_class_p_holm"] < 0.05
+    assert beyond.to_dict() == expected[beyond.index].to_dict()
+    assert beyond.any() == (permutations == 60)
+    assert data["high"].isna().any() == (permutations == 5)
 
 
 def test_what_is_drawn_is_what_the_csv_holds(data: pd.DataFrame) -> None:
     reread = pd.read_csv(io.StringIO(data.to_csv(index=False)))
     with style.applied():
         figure = ClassDrops().draw(reread)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["digits/resnet", "digits/vit"]
-    for axes, (_, own) in zip(figure.axes, reread.groupby("task", sort=False), strict=True):
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["digits/resnet"] * 2 + ["digits/vit"] * 2
+    for axes, (_, own) in zip(figure.axes, reread.groupby(["task", "group"], sort=False), strict=True):
         dots = np.concatenate([line.get_xdata() for line in axes.get_lines() if line.get_marker() in ("o", "D")])
         np.testing.assert_allclose(np.sort(dots), np.sort(own["drop"] * 100))
-        assert "class 3" in {text.get_text() for text in axes.texts}
+        named = own.loc[own["beyond"] & (own["drop"] == own.groupby("network")["drop"].transform("max")), "name"]
+        assert {text.get_text() for text in axes.texts} == set(named)
+    assert "class 3" in {text.get_text() for axes in figure.axes for text in axes.texts}
 
 
 def test_no_quantized_network_no_figure(tmp_path) -> None:
@@ -83,5 +93,5 @@ def test_no_quantized_network_no_figure(tmp_path) -> None:
 
 def test_where_nothing_differs_there_is_still_an_axis(data: pd.DataFrame) -> None:
     with style.applied():
-        figure = ClassDrops().draw(data.assign(drop=0.0, mean_drop=0.0, low=0.0, high=0.0))
+        figure = ClassDrops().draw(data.assign(drop=0.0, mean_drop=0.0, high=0.0))
     assert figure.axes[0].get_xlim() == (-1, 1)

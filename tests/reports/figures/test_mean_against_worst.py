@@ -20,10 +20,14 @@ def data(run: Run) -> pd.DataFrame:
 
 def test_the_numbers_are_those_of_the_summary_without_the_references(run: Run, data: pd.DataFrame) -> None:
     summary = summarise(run).set_index(KEYS)
-    own = data.set_index(KEYS)
-    columns = [column for column in own.columns if column in summary.columns]
-    pd.testing.assert_frame_equal(own[columns], summary.loc[own.index, columns])
-    assert len(summary) - len(own) == 2
+    for group in ("class", "domain"):
+        own = data[data["group"] == group].set_index(KEYS)
+        columns = [column for column in own.columns if column in summary.columns]
+        pd.testing.assert_frame_equal(own[columns], summary.loc[own.index, columns])
+        for name, column in {"worst": "", "worst_drop": "_value", "null": "_null", "p_holm": "_p_holm"}.items():
+            expected = summary.loc[own.index, f"worst_drop_{group}{column}"]
+            pd.testing.assert_series_equal(own[name], expected, check_names=False)
+        assert len(summary) - len(own) == 2
     assert not ((data["network"] == "full precision") & (data["adapter_label"] == "none")).any()
 
 
@@ -31,24 +35,24 @@ def test_only_what_is_beyond_chance_is_coloured(data: pd.DataFrame) -> None:
     reread = pd.read_csv(io.StringIO(data.to_csv(index=False)))
     with style.applied():
         figure = MeanAgainstWorst().draw(reread)
-    assert len(figure.axes) == 2
-    for axes, (_, own) in zip(figure.axes, reread.groupby("task", sort=False), strict=True):
+    assert len(figure.axes) == 4
+    for axes, ((_, group), own) in zip(figure.axes, reread.groupby(["task", "group"], sort=False), strict=True):
         marks = {
             line.get_markerfacecolor(): np.sort(line.get_xdata())
             for line in axes.get_lines()
             if line.get_marker() in ("o", "D")
         }
-        beyond = own["worst_drop_class_p_holm"] < 0.05
-        assert beyond.any()
+        beyond = own["p_holm"] < 0.05
+        assert beyond.any() or group == "domain"
         assert not beyond.all()
-        np.testing.assert_allclose(marks[style.ALERT], np.sort(own.loc[beyond, "worst_drop_class_value"]) * 100)
-        np.testing.assert_allclose(marks[style.MUTED], np.sort(own.loc[~beyond, "worst_drop_class_value"]) * 100)
+        np.testing.assert_allclose(marks[style.ALERT], np.sort(own.loc[beyond, "worst_drop"]) * 100)
+        np.testing.assert_allclose(marks[style.MUTED], np.sort(own.loc[~beyond, "worst_drop"]) * 100)
         np.testing.assert_allclose(marks[style.INK], np.sort(own["drop"]) * 100)
-        np.testing.assert_allclose(marks["white"], np.sort(own["worst_drop_class_null"]) * 100)
+        np.testing.assert_allclose(marks["white"], np.sort(own["null"]) * 100)
 
 
 def test_one_task_fits_one_column_unless_its_labels_do_not(data: pd.DataFrame) -> None:
-    one = data[data["task"] == "digits/vit"]
+    one = data[(data["task"] == "digits/vit") & (data["group"] == "class")]
     with style.applied():
         assert MeanAgainstWorst().draw(one).get_figwidth() == style.COLUMN
         long = one.assign(adapter_label=one["adapter_label"] + " with a name of considerable length")
@@ -58,12 +62,21 @@ def test_one_task_fits_one_column_unless_its_labels_do_not(data: pd.DataFrame) -
 
 
 def test_streams_have_panels_of_their_own(data: pd.DataFrame) -> None:
-    both = pd.concat([data, data.assign(stream_label="reversed")], ignore_index=True)
+    own = data[data["group"] == "class"]
+    both = pd.concat([own, own.assign(stream_label="reversed")], ignore_index=True)
     with style.applied():
         figure = MeanAgainstWorst().draw(both)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert sorted(titles) == [
         f"{task}\n{stream}" for task in ("digits/resnet", "digits/vit") for stream in ("reversed", "usual")
+    ]
+
+
+def test_every_grouping_has_panels_of_its_own(data: pd.DataFrame) -> None:
+    with style.applied():
+        figure = MeanAgainstWorst().draw(data)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        f"{task}\nworst {group}" for task in ("digits/resnet", "digits/vit") for group in ("class", "domain")
     ]
 
 

@@ -1,0 +1,78 @@
+"""Which groups lose more than chance explains, by the same permutations and the same correction as ``summary.csv``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evalsuite.analysis._settings import Settings
+from evalsuite.analysis.summary import null_of
+from evalsuite.metrics import FloatArray, group_means
+from evalsuite.outcomes import Int8Array, Rows
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Harm:
+    """The drop of every group of one grouping, for M methods on the same rows."""
+
+    names: list[str]
+    images: NDArray[np.int64]
+    """(G,) test images of the group."""
+    drop: FloatArray
+    """(G, M)"""
+    p: FloatArray
+    """(G, M): share of the permutations whose largest drop reaches the group's; that of the worst group is its p."""
+    high: FloatArray
+    """(M,): the largest drop that is not significant; NaN where the permutations are too few for any."""
+
+
+def harm(rows: Rows, drops: Int8Array, group: str, settings: Settings, factors: ArrayLike) -> Harm:
+    """Hold every group against the largest drop that chance gives (Westfall and Young 1993, single step).
+
+    Parameters
+    ----------
+    drops : (N, M) wrong minus the reference's wrong.
+    factors : (M,) of each method, see :func:`holm_factors`.
+    """
+    codes, names = rows.group(group)
+    maxima = np.sort(null_of(rows, drops, codes, group, settings).maxima, axis=0)
+    means, _ = group_means(drops, codes, len(names))
+    reached = [_reached(own, mean) for own, mean in zip(maxima.T, means.T, strict=True)]
+    shown = np.unique(np.column_stack([codes, rows.image]), axis=0)[:, 0]
+    p = (1 + np.stack(reached, axis=1)) / (1 + len(maxima))
+    edges = [_edge(own, float(factor)) for own, factor in zip(maxima.T, np.asarray(factors), strict=True)]
+    return Harm(names, np.bincount(shown, minlength=len(names)), means, p, np.array(edges))
+
+
+def _reached(maxima: FloatArray, means: FloatArray) -> NDArray[np.int64]:
+    """Count the maxima, sorted, that reach each mean; sums of fractions differ in the last digit with the order."""
+    return len(maxima) - np.searchsorted(maxima, means - 1e-12 * np.abs(means))
+
+
+def _edge(maxima: FloatArray, factor: float) -> float:
+    """Return the largest drop that is not significant, NaN where there are too few permutations."""
+    p = np.arange(1, len(maxima) + 2) / (1 + len(maxima))
+    allowed = np.count_nonzero(factor * p < LEVEL)  # maxima that a significant drop may be reached by, and one
+    return float(maxima[-allowed]) if allowed else np.nan
+
+
+def holm_factors(p: ArrayLike) -> FloatArray:
+    """Return by what Holm's step-down procedure multiplies each of (M,) p-values before it compares them with 5 %.
+
+    ``factor * p < 0.05`` exactly where the corrected p is: what is rejected has M, M - 1, ..., all others the factor at
+    which the procedure stopped. NaN is no test and stays NaN.
+    """
+    values = np.asarray(p, np.float64)
+    factors = np.full(values.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    own = np.arange(len(order), 0, -1).astype(np.float64)
+    stops = np.flatnonzero(own * values[order] >= LEVEL)
+    if len(stops):
+        own[stops[0] :] = own[stops[0]]
+    factors[order] = own
+    return factors
