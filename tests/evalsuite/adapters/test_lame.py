@@ -37,7 +37,7 @@ def test_neighbours_pull_an_unsure_image_to_their_class():
 
 
 def by_loops(logits, features, neighbours, steps):
-    """Run the procedure of section 4 image by image, in double precision, for so many steps and without a rule to stop."""
+    """Run the procedure of section 4 image by image, in double precision, without a rule to stop."""
     p = logits.double().softmax(dim=1)
     unit = features.double() / features.double().norm(dim=1, keepdim=True)
     y = p.clone()
