@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Views = Literal["batch", "image"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,13 @@ class Jitter:
     """Strengths of the augmentation by which CoTTA and RoTTA make a teacher's views (arXiv 2203.13591, appendix).
 
     Brightness, contrast, saturation and gamma are factors drawn within 1 ± the value, hue a shift within ± the
-    value of the circle; then a random rotation (degrees), shift (share of the side) and scale, a slight blur
-    (largest sigma, pixels), a flip, and Gaussian noise.
+    value of the circle, applied in random order; then a random rotation (degrees), shift (share of the side) and scale,
+    a slight blur (largest sigma, pixels), a flip, and Gaussian noise, which alone differs from pixel to pixel.
+
+    Attributes
+    ----------
+    views : ``batch``: one draw for all images of a call, as in both authors' programs; ``image``: one for each
+        (*ours*).
     """
 
     brightness: float = 0.4
@@ -51,26 +59,40 @@ class Jitter:
     hue: float = 0.06
     gamma: float = 0.3
     degrees: float = 15.0
-    shift: float = 1 / 16
+    shift: float = 1 / 8  # the authors' 1/16 is of the padded picture, twice as large
     scale: float = 0.1
     blur: float = 0.5
     noise: float = 0.005
+    views: Views = "batch"
 
     def __call__(self, images: Tensor, scale: PixelScale, generator: torch.Generator) -> Tensor:
-        """Change each of (N, C, H, W) normalised images on its own."""
+        """Change (N, C, H, W) normalised images."""
         pixels = scale.pixels(images)
-        draw = _Draw(len(images), generator, images)
-        if pixels.shape[1] == 3:
-            pixels = _hue(pixels, draw(-self.hue, self.hue))
-        pixels = pixels * draw(1 - self.brightness, 1 + self.brightness)
-        pixels = _towards(pixels, pixels.mean(dim=(1, 2, 3), keepdim=True), draw(1 - self.contrast, 1 + self.contrast))
-        grey = pixels.mean(dim=1, keepdim=True)
-        pixels = _towards(pixels, grey, draw(1 - self.saturation, 1 + self.saturation)).clamp(1e-4, 1)
-        pixels = pixels ** draw(1 - self.gamma, 1 + self.gamma)
+        draw = _Draw(len(images) if self.views == "image" else 1, generator, images)
+        colours = [self._hue, self._brightness, self._contrast, self._saturation, self._gamma]
+        for index in torch.randperm(len(colours), generator=generator, device=generator.device).tolist():
+            pixels = colours[index](pixels, draw)
         pixels = self._move(pixels, draw)
         pixels = _blurred(pixels, float(draw.one(1e-3, self.blur))) if self.blur > 0 else pixels
         noise = torch.randn(pixels.shape, generator=generator, device=generator.device).to(pixels)
         return scale.normalised((pixels + self.noise * noise).clamp(0, 1))
+
+    def _hue(self, pixels: Tensor, draw: _Draw) -> Tensor:
+        return _turned(pixels, draw(-self.hue, self.hue)) if pixels.shape[1] == 3 else pixels
+
+    def _brightness(self, pixels: Tensor, draw: _Draw) -> Tensor:
+        return (pixels * draw(1 - self.brightness, 1 + self.brightness)).clamp(0, 1)
+
+    def _contrast(self, pixels: Tensor, draw: _Draw) -> Tensor:
+        mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
+        return _towards(pixels, mean, draw(1 - self.contrast, 1 + self.contrast))
+
+    def _saturation(self, pixels: Tensor, draw: _Draw) -> Tensor:
+        grey = pixels.mean(dim=1, keepdim=True)
+        return _towards(pixels, grey, draw(1 - self.saturation, 1 + self.saturation))
+
+    def _gamma(self, pixels: Tensor, draw: _Draw) -> Tensor:
+        return pixels.clamp(min=1e-8) ** draw(1 - self.gamma, 1 + self.gamma)
 
     def _move(self, pixels: Tensor, draw: _Draw) -> Tensor:
         angle = draw(-self.degrees, self.degrees).flatten() * (math.pi / 180)
@@ -79,7 +101,8 @@ class Jitter:
         flip = torch.where(draw(0, 1).flatten() < 0.5, -1.0, 1.0)
         cosine, sine = angle.cos() / size, angle.sin() / size
         rows = [torch.stack([flip * cosine, -sine, across], 1), torch.stack([flip * sine, cosine, down], 1)]
-        grid = F.affine_grid(torch.stack(rows, 1), list(pixels.shape), align_corners=False)
+        moves = torch.stack(rows, 1).expand(len(pixels), -1, -1)
+        grid = F.affine_grid(moves, list(pixels.shape), align_corners=False)
         return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -101,14 +124,14 @@ def _towards(pixels: Tensor, base: Tensor, factor: Tensor) -> Tensor:
     return (base + factor * (pixels - base)).clamp(0, 1)
 
 
-def _hue(pixels: Tensor, turn: Tensor) -> Tensor:
-    """Rotate the colour plane of (N, 3, H, W) pixels about the grey axis by (N, 1, 1, 1) parts of the circle."""
+def _turned(pixels: Tensor, turn: Tensor) -> Tensor:
+    """Rotate the colour plane of (N, 3, H, W) pixels about the grey axis by (N or 1, 1, 1, 1) parts of the circle."""
     angle = (2 * math.pi * turn).reshape(-1, 1, 1)
     axis = torch.full((3, 3), 1 / 3, dtype=pixels.dtype, device=pixels.device)
     identity = torch.eye(3, dtype=pixels.dtype, device=pixels.device)
     cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=pixels.dtype, device=pixels.device)
     rotation = angle.cos() * (identity - axis) + axis + angle.sin() * cross / math.sqrt(3)
-    return torch.einsum("nij,njhw->nihw", rotation, pixels).clamp(0, 1)
+    return torch.einsum("nij,njhw->nihw", rotation.expand(len(pixels), -1, -1), pixels).clamp(0, 1)
 
 
 def _blurred(pixels: Tensor, sigma: float) -> Tensor:

@@ -45,9 +45,19 @@ class DomainDetector:
             self.mean, self.variance = mean, variance
             return False
         self.distances.append(gaussian_distance(self.mean, self.variance, mean, variance))
-        if self.distances[-1] > self.threshold:
+        change = self.distances[-1] > self.threshold
+        if change:
             self.mean, self.variance = mean, variance
-            return True
-        self.mean = _OLD * self.mean + (1 - _OLD) * mean
-        self.variance = _OLD * self.variance + (1 - _OLD) * variance
-        return False
+        else:
+            self._follow(mean, variance)
+        return change
+
+    def follow(self, images: int, mean: Tensor, variance: Tensor) -> None:
+        """Take the (C,) moments of so many images into the running ones without judging them."""
+        if images >= self.min_batch:
+            self._follow(mean, variance)
+
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        old = (mean, variance) if self.mean is None or self.variance is None else (self.mean, self.variance)
+        self.mean = _OLD * old[0] + (1 - _OLD) * mean
+        self.variance = _OLD * old[1] + (1 - _OLD) * variance

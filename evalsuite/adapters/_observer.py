@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from evalsuite.adapters._norms import channel_moments
 from evalsuite.structure import Structure
 
-_SOURCE_BATCH = 64
+SOURCE_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def source_statistics(observer: Observer, source: Tensor) -> tuple[list[Moments]
     Images pass in equal parts of about 64, for BatchNorm needs batches like those it will see.
     """
     with torch.no_grad():
-        seen = [observer(part) for part in source.chunk(-(-len(source) // _SOURCE_BATCH))]
+        seen = [observer(part) for part in source.chunk(-(-len(source) // SOURCE_BATCH))]
         groups = [torch.cat(parts) for parts in zip(*(one.groups for one in seen), strict=True)]
         feature = torch.cat([one.feature for one in seen])
         again = observer.classify(seen[-1].feature)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from evalsuite.adapters._augmentation import Jitter, PixelScale
+from evalsuite.adapters._augmentation import Jitter, PixelScale, Views
 from evalsuite.adapters._gradient import (
     Adjustment,
     Descent,
@@ -31,7 +31,8 @@ class CoTTA(Descent):
     exponential average of the student; where the source network's mean confidence on a batch is below ``threshold``
     the teacher's logits are averaged over augmented views. After each step a random share of the student's values is
     put back to the source's. Predictions are the teacher's. Options that are None are the authors': ImageNet from 64
-    pixels on (SGD 0.01, restore 0.001, threshold 0.1), else CIFAR (Adam 1e-3, restore 0.01, threshold 0.92).
+    pixels on (SGD 0.01, restore 0.001, threshold 0.1, symmetric loss), else CIFAR (Adam 1e-3, restore 0.01, threshold
+    0.92, cross-entropy with the teacher).
 
     Parameters
     ----------
@@ -39,6 +40,10 @@ class CoTTA(Descent):
     restore : probability that a value is put back.
     threshold : confidence of the source network below which views are averaged.
     augmentations : views averaged, 32.
+    views : ``batch``: a view changes all images of a batch alike, as in the authors' program; ``image``: each in its
+        own way (*ours*).
+    symmetric : whether the loss is the mean of the cross-entropy with the teacher and that of the teacher with the
+        student.
 
     Raises
     ------
@@ -50,6 +55,8 @@ class CoTTA(Descent):
     restore: float | None = None
     threshold: float | None = None
     augmentations: int = 32
+    views: Views = "batch"
+    symmetric: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,6 +84,8 @@ class CoTTA(Descent):
             scale=PixelScale.of(source),
             restore=(0.001 if large else 0.01) if self.restore is None else self.restore,
             threshold=(0.1 if large else 0.92) if self.threshold is None else self.threshold,
+            jitter=Jitter(views=self.views),
+            symmetric=large if self.symmetric is None else self.symmetric,
             generator=generator,
         )
 
@@ -86,7 +95,7 @@ class CoTTA(Descent):
             logits: Tensor = state.model(images)
         target = state.teach(images, self.augmentations)
         with torch.enable_grad():
-            taken = descend(state.optimizer, cross_entropy_between(state.adjust(logits), target).mean())
+            taken = descend(state.optimizer, state.loss(logits, target))
         if taken:
             follow(state.teacher, state.model, 1 - self.ema)
             state.put_back()
@@ -112,6 +121,8 @@ class CoTTAState:
     scale: PixelScale
     restore: float
     threshold: float
+    jitter: Jitter
+    symmetric: bool
     generator: torch.Generator
     adjust: Adjustment = unadjusted
     averaged: int = 0
@@ -121,6 +132,14 @@ class CoTTAState:
         """Return what a trial's row should say."""
         return {"averaged": self.averaged, "skipped": self.skipped}
 
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of the student's (N, classes) logits given the teacher's, a scalar."""
+        adjusted = self.adjust(logits)
+        losses = cross_entropy_between(adjusted, target)
+        if self.symmetric:
+            losses = (losses + cross_entropy_between(target, adjusted)) / 2
+        return losses.mean()
+
     @torch.no_grad()
     def teach(self, images: Tensor, augmentations: int) -> Tensor:
         """Return the teacher's logits, averaged over views where the source network is unsure."""
@@ -129,7 +148,7 @@ class CoTTAState:
             plain: Tensor = self.teacher(images)
             return plain
         self.averaged += 1
-        views = (Jitter()(images, self.scale, self.generator) for _ in range(augmentations))
+        views = (self.jitter(images, self.scale, self.generator) for _ in range(augmentations))
         total: Tensor = sum(self.teacher(view) for view in views)
         return total / augmentations
 

@@ -18,6 +18,8 @@ from evalsuite.errors import Refused, RequestError
 from evalsuite.structure import Structure, describe
 
 _HISTORY = 0.9
+_BATCH = 64  # images of the batch with which the authors state their weight
+_WORST = 1e12  # told of a candidate whose loss is not finite
 _GRID = 4  # the offset of a CNN's input is a grid of so many points across, smoothly enlarged
 
 
@@ -27,15 +29,15 @@ class FOA:
 
     A transformer gets ``prompts`` tokens after its class token; a CNN, which has no tokens, a smooth offset of its
     input, a 4 x 4 grid a channel (*ours*). A batch is passed once for each member of the population and once for the
-    mean of the distribution; the fitness is the mean entropy plus the weighted distance of batch statistics from the
-    source's (mean and deviation of the class token after every block; of pooled features after every stage in a
-    CNN). The logits of the fittest are returned, moved by the activation shift. A CNN's BatchNorm sees its batch.
+    prompt that was the fittest of the batch before, which the evolution is told of as well; see :func:`fitness`. The
+    logits of the fittest are returned, moved by the activation shift: by how far the running mean of earlier batches,
+    over all their passes, is from the source's. A CNN's BatchNorm sees its batch.
 
     Parameters
     ----------
-    population : members besides the mean, 27.
-    prompts : tokens, 3.
-    moment_weight : weight of the statistics' distance, 0.4, times batch / 64 as the authors do.
+    population : members drawn a batch, 27; a batch costs one forward more.
+    prompts : tokens, 3; nothing in a CNN.
+    moment_weight : weight of the statistics' distance, 0.4.
     sigma : first step size of the evolution, 1.
 
     Raises
@@ -60,7 +62,7 @@ class FOA:
 
     @torch.no_grad()
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> FOAState:
-        """Measure the source statistics and begin the evolution at a prompt of zeros or an offset of none."""
+        """Measure the source statistics; the evolution begins at zeros, the first fittest is the prompt's own start."""
         if len(source) < 2:
             raise Refused(f"foa needs at least 2 source images for their statistics; got {len(source)}")
         structure = describe(model, source)
@@ -74,6 +76,7 @@ class FOA:
             observer=observer,
             prompt=prompt,
             evolution=_evolution(prompt.size, self.sigma, self.population, generator),
+            fittest=prompt.start(source[0], generator),
             statistics=statistics,
             source_feature=feature,
         )
@@ -100,23 +103,35 @@ class FOA:
     @torch.no_grad()
     def step(self, state: FOAState, images: Tensor) -> Tensor:
         """Return the (N, classes) logits of (N, C, H, W) images under the fittest prompt, and evolve."""
-        weight = self.moment_weight * len(images) / 64
-        candidates = state.evolution.ask()
-        passes = [*candidates, state.evolution.mean]
+        passes = [*state.evolution.ask(), state.fittest]
         losses: list[float] = []
+        means: list[Tensor] = []
         best: Observation | None = None
         for values in passes:
             state.prompt.set(np.asarray(values), images)
             seen = state.observer(state.prompt.applied(images))
-            loss = softmax_entropy(seen.logits).mean() + weight * moment_distance(seen.groups, state.statistics)
-            losses.append(float(loss) if bool(loss.isfinite()) else float("inf"))
-            if best is None or losses[-1] < min(losses[:-1], default=float("inf")):
-                best = seen
+            loss = float(fitness(seen, state.statistics, self.moment_weight))
+            if best is None or loss < min(losses):
+                best, state.fittest = seen, values
+            losses.append(loss if loss < _WORST else _WORST)  # NaN as well
+            means += [seen.feature.mean(dim=0)] if losses[-1] < _WORST else []
         state.prompt.clear()
         assert best is not None
-        told = [loss if loss < float("inf") else 1e12 for loss in losses[: len(candidates)]]
-        state.evolution.tell(candidates, told)
-        return state.shifted(best)
+        state.evolution.tell(passes, losses)
+        return state.shifted(best, means)
+
+
+def fitness(seen: Observation, statistics: list[Moments], weight: float) -> Tensor:
+    """Return what the evolution minimises, a scalar an image.
+
+    The mean entropy plus ``weight`` / 64 times the squared differences of the batch's statistics from the source's,
+    summed over all features: mean and deviation of the class token after every block; of pooled features after every
+    stage in a CNN (*ours*). This is arXiv 2404.01650, eq. 5, as the authors weigh it: entropies summed over a batch of
+    64 images, ``weight`` with that batch.
+    """
+    parts = zip(seen.groups, statistics, strict=True)
+    summed = sum(moment_distance([features], [source]) * features.shape[1] for features, source in parts)
+    return softmax_entropy(seen.logits).mean() + weight / _BATCH * summed
 
 
 @dataclass
@@ -125,21 +140,30 @@ class FOAState:
 
     Attributes
     ----------
-    history : (D,) running batch mean of the head's input; None before the first batch.
+    fittest : (size,) values of the prompt of least loss on the last batch; before the first, the prompt's start.
+    history : (D,) running mean of the head's input over all passes of a batch; None before the first batch.
     """
 
     observer: Observer
     prompt: Prompt
     evolution: Any
+    fittest: NDArray[np.float64]
     statistics: list[Moments]
     source_feature: Tensor
     history: Tensor | None = None
 
-    def shifted(self, seen: Observation) -> Tensor:
-        """Return the logits of features moved by the distance of their running mean from the source's."""
-        mean = seen.feature.mean(dim=0)
-        self.history = mean if self.history is None else _HISTORY * self.history + (1 - _HISTORY) * mean
-        return self.observer.classify(seen.feature + (self.source_feature - self.history))
+    def shifted(self, seen: Observation, means: list[Tensor]) -> Tensor:
+        """Return the logits of features moved by the distance of their history from the source's mean.
+
+        The first batch has no history and stays as it is. ``means`` (D,), one a pass, enter the history afterwards.
+        """
+        logits = seen.logits
+        if self.history is not None:
+            logits = self.observer.classify(seen.feature + (self.source_feature - self.history))
+        if means:
+            mean = torch.stack(means).mean(dim=0)
+            self.history = mean if self.history is None else _HISTORY * self.history + (1 - _HISTORY) * mean
+        return logits
 
 
 class Prompt(Protocol):
@@ -148,6 +172,10 @@ class Prompt(Protocol):
     @property
     def size(self) -> int:
         """Scalars."""
+        ...
+
+    def start(self, image: Tensor, generator: torch.Generator) -> NDArray[np.float64]:
+        """Return the (size,) values that count as the fittest before any batch, for images like this (C, H, W)."""
         ...
 
     def set(self, values: NDArray[np.float64], like: Tensor) -> None:
@@ -169,6 +197,7 @@ class PromptTokens:
     def __init__(self, count: int, prefix: int) -> None:
         self.count, self.prefix = count, prefix
         self.width = 0
+        self.patches = 0
         self.learn_width = False
         self.tokens: Tensor | None = None
 
@@ -176,6 +205,13 @@ class PromptTokens:
     def size(self) -> int:
         """Scalars."""
         return self.count * self.width
+
+    def start(self, image: Tensor, generator: torch.Generator) -> NDArray[np.float64]:
+        """Draw (size,) values by Xavier's rule for a layer from a patch's pixels to a token (arXiv 2203.12119)."""
+        drawn = torch.rand(self.size, generator=generator, dtype=torch.float64, device=generator.device)
+        bound = (6 / (image.numel() / self.patches + self.width)) ** 0.5
+        values: NDArray[np.float64] = (bound * (2 * drawn - 1)).cpu().numpy()
+        return values
 
     def set(self, values: NDArray[np.float64], like: Tensor) -> None:
         """Take (size,) values."""
@@ -193,6 +229,7 @@ class PromptTokens:
         """Forward pre-hook of the first block: (N, T, D) tokens become (N, T + count, D)."""
         if self.learn_width:
             self.width = args[0].shape[-1]
+            self.patches = max(args[0].numel() // self.width - self.prefix, 1)  # of one image
         if self.tokens is None:
             return None
         own = self.tokens.expand(len(args[0]), -1, -1)
@@ -211,6 +248,10 @@ class InputOffset:
     def size(self) -> int:
         """Scalars."""
         return int(np.prod(self.shape))
+
+    def start(self, image: Tensor, generator: torch.Generator) -> NDArray[np.float64]:
+        """Return no offset."""
+        return np.zeros(self.size)
 
     def set(self, values: NDArray[np.float64], like: Tensor) -> None:
         """Take (size,) values."""

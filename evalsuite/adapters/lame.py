@@ -66,14 +66,14 @@ def laplacian_correction(logits: Tensor, features: Tensor, neighbours: int, step
     distances = torch.cdist(unit, unit).fill_diagonal_(float("inf"))
     nearest = distances.topk(count, largest=False).indices
     affinity = torch.zeros_like(distances).scatter_(1, nearest, 1.0)
-    shares, energy = logs.exp(), float("inf")
-    corrected = logs
+    shares, corrected = logs.exp(), logs
+    previous: float | None = None
     for _ in range(steps):
         pull = affinity @ shares
         corrected = (logs + pull).log_softmax(dim=1)
         shares = corrected.exp()
-        now = float((shares * (corrected - logs - affinity @ shares)).sum())
-        if abs(now - energy) <= _SETTLED * abs(energy):
+        energy = float((shares * (corrected - logs - affinity @ shares)).sum())
+        if previous is not None and abs(energy - previous) <= _SETTLED * abs(previous):
             break
-        energy = now
+        previous = energy
     return corrected

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from evalsuite.adapters._augmentation import Jitter, PixelScale
+from evalsuite.adapters._augmentation import Jitter, PixelScale, Views
 from evalsuite.adapters._gradient import Adjustment, descend, follow, unadjusted
 from evalsuite.adapters._losses import cross_entropy_between, softmax_entropy
 from evalsuite.adapters._norms import affine_parameters, batch_norms, channel_moments
@@ -34,6 +34,8 @@ class RoTTA:
     ema : share of the student that the teacher takes, 0.001.
     statistics : share of a batch that BatchNorm's average takes, 0.05.
     age_weight, entropy_weight : of the two parts by which the memory judges, 1 each.
+    views : ``batch``: the student sees all images of the memory changed alike, as in the authors' program; ``image``:
+        each in its own way (*ours*).
 
     Raises
     ------
@@ -48,6 +50,7 @@ class RoTTA:
     statistics: float = 0.05
     age_weight: float = 1.0
     entropy_weight: float = 1.0
+    views: Views = "batch"
 
     def __post_init__(self) -> None:
         for name in ("lr", "bank", "update_every"):
@@ -101,7 +104,7 @@ class RoTTA:
         with torch.no_grad():
             target = state.teacher(images)
         with torch.enable_grad():
-            logits = state.model(Jitter()(images, state.scale, state.generator))
+            logits = state.model(Jitter(views=self.views)(images, state.scale, state.generator))
             losses = cross_entropy_between(state.adjust(logits), target)
             taken = descend(state.optimizer, (losses * weights.to(losses)).mean())
         for gate in state.gates:

@@ -25,7 +25,8 @@ class SAR(Descent):
 
     Samples with an entropy of at most ``margin`` · ln(classes) count. The gradient is taken where the parameters
     have moved by ``rho`` along the first one (sharpness-aware, Foret et al. 2021), which costs a second pass, of all
-    images. Where the running mean of the second loss falls below ``reset``, parameters and optimiser start afresh.
+    images. After each batch at which the running mean of the second loss is below ``reset``, parameters and optimiser
+    start afresh.
     The norms of the last stage (CNN) or of the last quarter of the blocks and after (transformer) stay as they are.
 
     Parameters
@@ -122,7 +123,7 @@ class SARState:
     Attributes
     ----------
     start, optimizer_start : what a fresh start restores.
-    mean : running mean of the second loss; None before the first and after a fresh start.
+    mean : running mean of the second loss; None before the first. A fresh start leaves it (as the authors).
     fresh_starts : how often the method started afresh.
     skipped : how many updates were not made because they were not finite.
     """
@@ -142,9 +143,8 @@ class SARState:
 
     @torch.no_grad()
     def start_afresh(self) -> None:
-        """Return to the source parameters and a new optimiser."""
+        """Return to the source parameters and a new optimiser; the running mean goes on."""
         for parameter, value in zip(parameters_of(self.optimizer), self.start, strict=True):
             parameter.copy_(value)
         self.optimizer.load_state_dict(copy.deepcopy(self.optimizer_start))
-        self.mean = None
         self.fresh_starts += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,14 @@ from evalsuite.adapters._bank import KnowledgeBank
 from evalsuite.adapters._detector import DomainDetector
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.adapters._norms import FlatParameters, affine_norms, before_tail, finite, use_batch_statistics
-from evalsuite.adapters._observer import Moments, Observation, Observer, moment_distance, source_statistics
+from evalsuite.adapters._observer import (
+    SOURCE_BATCH,
+    Moments,
+    Observation,
+    Observer,
+    moment_distance,
+    source_statistics,
+)
 from evalsuite.adapters._spsa import gradient_estimate, perturbation
 from evalsuite.errors import AdaptationWarning, Refused, RequestError
 from evalsuite.structure import Structure, describe
@@ -46,6 +53,8 @@ class ZOA:
     decay : weight decay of epsilon.
     coefficient_lr, coefficient_scale, coefficient_decay : learning rate (AdamW), perturbation and weight decay of
         the bank's coefficients.
+    keep_moments : whether AdamW keeps its moments between steps. Without, as in the authors' program, each coefficient
+        moves by its rate a batch, whatever the size of the estimate.
     softmax_scale : factor of the coefficients in their softmax.
     bank : largest number of domains remembered.
     margin : mean |epsilon| of any parameter tensor that storing may leave.
@@ -53,6 +62,12 @@ class ZOA:
     min_batch : the detector does not judge smaller batches; the first of them gives a warning.
     activation_shift : whether predictions are made on features moved toward the source mean. *Choice*: left out,
         with a warning, where the logits are not the head's output of one feature vector per image.
+    shift_reset : when a new domain resets the shift: ``before`` its first batch is predicted, or ``after``, as in the
+        authors' program, which shifts that batch by the old domain's history. *Choice*: before.
+    detector_passes : whose statistics move the detector's running ones: the ``first`` pass of a batch, or ``all``, as
+        in the authors' program, whose detector so forgets faster. *Choice*: first.
+    detector_start : where the running statistics begin: with the ``stream``'s first batch, or with the ``source``
+        images, as in the authors' program for CNNs, so that the first batch can be a change. *Choice*: stream.
 
     Raises
     ------
@@ -74,6 +89,10 @@ class ZOA:
     perturbations: int = 1
     min_batch: int = 64
     activation_shift: bool = True
+    keep_moments: bool = False
+    shift_reset: Literal["before", "after"] = "before"
+    detector_passes: Literal["first", "all"] = "first"
+    detector_start: Literal["stream", "source"] = "stream"
 
     def __post_init__(self) -> None:
         for name in ("scale", "coefficient_scale", "softmax_scale", "margin", "bank", "perturbations", "min_batch"):
@@ -120,13 +139,22 @@ class ZOA:
             epsilon=torch.zeros_like(start),
             bank=bank,
             optimizer=self._coefficient_optimizer(bank),
-            detector=DomainDetector(options.threshold, self.min_batch),
+            detector=self._detector(options.threshold, observer, source),
             statistics=statistics,
             source_feature=feature,
             shifts=self.activation_shift and shiftable,
             options=options,
             generator=generator,
         )
+
+    @torch.no_grad()
+    def _detector(self, threshold: float, observer: Observer, source: Tensor) -> DomainDetector:
+        detector = DomainDetector(threshold, self.min_batch)
+        if self.detector_start == "source":
+            for images in source.chunk(-(-len(source) // SOURCE_BATCH)):
+                stem = observer(images).stem
+                detector.follow(len(images), stem.mean, stem.spread)
+        return detector
 
     def _coefficient_optimizer(self, bank: KnowledgeBank) -> torch.optim.Optimizer:
         return torch.optim.AdamW([bank.coefficients], lr=self.coefficient_lr, weight_decay=self.coefficient_decay)
@@ -142,12 +170,12 @@ class ZOA:
                 stacklevel=4,  # past no_grad and AdaptedModel
             )
         seen = state.observer(images)
-        if state.detector.changed(len(images), seen.stem.mean, seen.stem.spread):
+        changed = state.detector.changed(len(images), seen.stem.mean, seen.stem.spread)
+        if changed:
             state.epsilon = state.bank.store(state.epsilon, self.margin)
             state.optimizer = self._coefficient_optimizer(state.bank)
-            state.history = None
             state.domain_changes.append(state.batches)
-        logits = state.predict(seen)
+        logits = state.predict(seen, changed, self.shift_reset)
         self._update(state, images, state.loss(seen))
         state.batches += 1
         return logits
@@ -161,7 +189,10 @@ class ZOA:
             turn = perturbation(len(coefficient_slope), state.generator).to(slope)
             mixed = bank.mix(bank.coefficients + self.coefficient_scale * turn)
             state.flat.write(state.start + mixed + state.epsilon + options.scale * direction)
-            after = state.loss(state.observer(images))
+            seen = state.observer(images)
+            if self.detector_passes == "all":
+                state.detector.follow(len(images), seen.stem.mean, seen.stem.spread)
+            after = state.loss(seen)
             slope += gradient_estimate(before, after, options.scale, direction) / self.perturbations
             coefficient_slope += gradient_estimate(before, after, self.coefficient_scale, turn) / self.perturbations
         if finite([slope, coefficient_slope]):
@@ -170,6 +201,8 @@ class ZOA:
                 bank.coefficients.grad = coefficient_slope
                 state.optimizer.step()
                 state.optimizer.zero_grad(set_to_none=True)
+                if not self.keep_moments:
+                    state.optimizer.state.clear()
         else:
             state.skipped += 1
         state.flat.write(state.start + bank.mix() + state.epsilon)
@@ -234,16 +267,18 @@ class ZOAState:
         distance = moment_distance(seen.groups, self.statistics)
         return softmax_entropy(seen.logits).mean() + self.options.moment_weight * distance
 
-    def predict(self, seen: Observation) -> Tensor:
-        """Return the (N, classes) logits, shifted by the history of earlier batches (*choice*: without this one)."""
+    def predict(self, seen: Observation, changed: bool, reset: Literal["before", "after"]) -> Tensor:
+        """Return the (N, classes) logits, shifted by the history of earlier batches (*choice*: without this one).
+
+        Where the domain has ``changed``, the history is begun anew ``before`` or ``after`` the prediction.
+        """
         if not self.shifts:
             return seen.logits
-        mean = seen.feature.mean(dim=0)
-        if self.history is None:
-            self.history = mean
-            return seen.logits
-        logits = self.observer.classify(seen.feature + (self.source_feature - self.history))
-        self.history = _HISTORY * self.history + (1 - _HISTORY) * mean
+        mean, known = seen.feature.mean(dim=0), self.history
+        logits = seen.logits
+        if known is not None and not (changed and reset == "before"):
+            logits = self.observer.classify(seen.feature + (self.source_feature - known))
+        self.history = mean if known is None or changed else _HISTORY * known + (1 - _HISTORY) * mean
         return logits
 
 

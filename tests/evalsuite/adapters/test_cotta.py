@@ -38,9 +38,29 @@ def test_a_share_of_values_is_put_back(restore, expected):
     assert float(same) == pytest.approx(expected, abs=0.05)
 
 
+@pytest.mark.parametrize(("views", "alike"), [("batch", True), ("image", False)])
+def test_a_view_changes_all_images_of_a_batch_alike_unless_asked_otherwise(views, alike):
+    """Of 12 equal images a view makes 12 equal ones, but for slight noise, and one prediction for all."""
+    model, images = tiny_transformer(), random_images(1).expand(12, -1, -1, -1)
+    run = adapt(model, "cotta", random_images(8), threshold=1.0, augmentations=1, views=views)
+    spread = float(run(images).std(dim=0).max())
+    assert (spread < 0.02) is alike, spread
+    assert CoTTA().views == "batch"
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_symmetric_loss_is_the_mean_of_both_cross_entropies(symmetric):
+    state = CoTTA(symmetric=symmetric).prepare(tiny_resnet(), random_images(4), torch_generator(0))
+    student, teacher = random_images(6)[:, 0, 0, :5], random_images(6, 1)[:, 0, 0, :5]
+    there = torch.nn.functional.cross_entropy(student, teacher.softmax(1))
+    back = torch.nn.functional.cross_entropy(teacher, student.softmax(1))
+    torch.testing.assert_close(state.loss(student, teacher), (there + back) / 2 if symmetric else there)
+
+
 def test_the_authors_settings_follow_the_image_size():
     small = CoTTA().prepare(tiny_resnet(), random_images(4), torch_generator(0))
     large = CoTTA().prepare(tiny_resnet(), torch.randn(2, 3, 64, 64), torch_generator(0))
+    assert (small.symmetric, large.symmetric) == (False, True)
     assert (small.restore, small.threshold, small.optimizer.param_groups[0]["lr"]) == (0.01, 0.92, 1e-3)
     assert (large.restore, large.threshold, large.optimizer.param_groups[0]["lr"]) == (0.001, 0.1, 0.01)
 

@@ -1,3 +1,6 @@
+import copy
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -5,12 +8,13 @@ from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from torch import nn
 
 from evalsuite.adaptation import adapt
+from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.adapters.foa import FOA, InputOffset, PromptTokens
 from evalsuite.errors import Refused, RequestError
 
 
 @pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
-def test_population_and_mean_are_passed_forward_only(build):
+def test_population_and_last_fittest_are_passed_forward_only(build):
     run = adapt(build(), "foa", random_images(16), population=6)
     run(random_images(8))
     assert (run.costs["forwards"], run.costs["backwards"], run.costs["adapted_parameters"]) == (7, 0, 0)
@@ -31,6 +35,98 @@ def test_fitness_falls_on_a_repeated_batch():
         run(images)
         best.append(run.state.evolution.best.f)
     assert best[-1] < best[0]
+
+
+def under(state, values, images):
+    state.prompt.set(np.asarray(values), images)
+    seen = state.observer(state.prompt.applied(images))
+    state.prompt.clear()
+    return seen
+
+
+@torch.no_grad()
+def authors_objective(seen, statistics, weight):
+    """Sum the entropies of a batch and ``weight`` x batch / 64 times all squared differences of statistics."""
+    total = softmax_entropy(seen.logits).sum()
+    for features, source in zip(seen.groups, statistics, strict=True):
+        deviations = features.var(dim=0).sqrt()
+        squares = (deviations - source.spread).pow(2).sum() + (features.mean(dim=0) - source.mean).pow(2).sum()
+        total = total + weight * len(features) / 64 * squares
+    return float(total)
+
+
+@pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
+@pytest.mark.parametrize("images", [24, 64])
+def test_the_evolution_minimises_the_authors_objective_per_image(build, images):
+    batch = 2 * random_images(images, 1) + 0.3
+    run = adapt(build(), "foa", random_images(32), population=6)
+    run(batch)
+    state = run.state
+    best = state.evolution.best  # cma's own record of the best that it was told
+    expected = authors_objective(under(state, state.fittest, batch), state.statistics, 0.4) / images
+    assert best.f == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
+def test_the_fittest_of_a_batch_is_passed_and_told_again_on_the_next(build):
+    images = 2 * random_images(16, 1) + 1
+    run = adapt(build(), "foa", random_images(32), population=4)
+    best, evaluations = [], []
+    for _ in range(12):
+        run(images)
+        best.append(run.state.evolution.fit.fit[0])  # sorted, of this batch
+        evaluations.append(run.state.evolution.countevals)
+    assert all(later <= earlier + 1e-5 for earlier, later in itertools.pairwise(best))
+    assert evaluations == [5 * batch for batch in range(1, 13)]
+
+
+def test_the_first_fittest_is_drawn_by_xaviers_rule_and_a_cnn_begins_without_an_offset():
+    state = FOA(prompts=200).prepare(tiny_transformer(), random_images(4), torch.Generator().manual_seed(0))
+    bound = (6 / (3 * 4 * 4 + 12)) ** 0.5  # patches of 4 x 4 pixels, tokens of 12
+    assert np.abs(state.fittest).max() == pytest.approx(bound, rel=0.01)
+    assert np.abs(state.fittest).max() <= bound
+    assert state.fittest.std() == pytest.approx(bound / 3**0.5, rel=0.05)
+    assert not FOA().prepare(tiny_resnet(), random_images(4), torch.Generator()).fittest.any()
+
+
+@pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
+def test_the_shift_is_that_of_earlier_batches_over_all_their_passes(build):
+    run = adapt(build(), "foa", random_images(32), population=4)
+    history, shifted = None, []
+    for images in (2 * random_images(16, seed) + seed for seed in range(3)):
+        before = copy.deepcopy(run.state)
+        with torch.no_grad():
+            passes = [under(before, values, images) for values in [*before.evolution.ask(), before.fittest]]
+            logits = run(images)
+            best = under(run.state, run.state.fittest, images)
+        if history is None:
+            expected = best.logits
+        else:
+            expected = run.state.observer.classify(best.feature + run.state.source_feature - history)
+        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+        shifted.append(not torch.allclose(logits, best.logits, atol=1e-4))
+        mean = torch.stack([seen.feature for seen in passes]).mean((0, 1))
+        history = mean if history is None else 0.9 * history + 0.1 * mean
+        torch.testing.assert_close(run.state.history, history, atol=1e-4, rtol=1e-4)
+    assert shifted == [False, True, True]
+
+
+def test_a_pass_that_is_not_finite_leaves_no_trace_in_the_history():
+    class Brittle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = tiny_resnet()
+
+        def forward(self, x):
+            return self.model(torch.where(x.mean() > 0.1, float("nan"), 1.0) * x)
+
+    run = adapt(Brittle().eval(), "foa", random_images(32), population=6, sigma=20.0)
+    spoilt = 0
+    for seed in range(4):
+        assert run(random_images(16, seed)).isfinite().all()
+        spoilt += int(max(run.state.evolution.fit.fit) == 1e12)
+    assert spoilt > 0
+    assert run.state.history.isfinite().all()
 
 
 def test_tokens_enter_after_the_prefix():

@@ -36,6 +36,40 @@ def test_neighbours_pull_an_unsure_image_to_their_class():
     assert found.argmax(dim=1).tolist() == [0] * 6 + [1] * 6
 
 
+def by_loops(logits, features, neighbours, steps):
+    """Run the procedure of section 4 image by image, in double precision, without a rule to stop."""
+    p = logits.double().softmax(dim=1)
+    unit = features.double() / features.double().norm(dim=1, keepdim=True)
+    y = p.clone()
+    for _ in range(steps):
+        rows = []
+        for i in range(len(y)):
+            distance = (unit - unit[i]).norm(dim=1)
+            distance[i] = float("inf")
+            pull = y[distance.argsort()[:neighbours]].sum(dim=0)
+            rows.append((p[i].log() + pull).softmax(dim=0))
+        y = torch.stack(rows)
+    return y
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 100])
+def test_as_many_steps_are_taken_as_asked_for(steps):
+    generator = torch.Generator().manual_seed(1)
+    logits, features = torch.randn(24, 4, generator=generator), torch.randn(24, 3, generator=generator)
+    found = laplacian_correction(logits, features, 5, steps).exp()
+    torch.testing.assert_close(found.double(), by_loops(logits, features, 5, steps), atol=1e-4, rtol=0)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), n=st.integers(7, 20))
+def test_it_ends_where_another_step_changes_nothing(seed, n):
+    generator = torch.Generator().manual_seed(seed)
+    logits, features = torch.randn(n, 4, generator=generator), torch.randn(n, 3, generator=generator)
+    settled = laplacian_correction(logits, features, 5, 1000).exp()
+    torch.testing.assert_close(settled, laplacian_correction(logits, features, 5, 1001).exp(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(settled.double(), by_loops(logits, features, 5, 300), atol=1e-2, rtol=0)
+
+
 def test_an_image_alone_keeps_its_output_and_nothing_is_learnt():
     model = tiny_resnet()
     run = adapt(model, "lame", random_images(4))

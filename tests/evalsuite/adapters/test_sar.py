@@ -61,6 +61,26 @@ def test_a_collapse_starts_afresh():
     assert never.state.fresh_starts == 0
 
 
+def test_the_running_mean_goes_on_after_a_fresh_start():
+    restarted, undisturbed = (
+        adapt(tiny_resnet(), "sar", random_images(4), margin=1.0, reset=reset, lr=1e-30) for reset in (100.0, 0.0)
+    )
+    for seed in range(3):
+        restarted(random_images(16, seed))
+        undisturbed(random_images(16, seed))
+    assert (restarted.state.fresh_starts, undisturbed.state.fresh_starts) == (3, 0)
+    assert restarted.state.mean == pytest.approx(undisturbed.state.mean)
+
+
+def test_a_fresh_start_may_follow_another_while_the_mean_is_low():
+    run = adapt(tiny_resnet(), "sar", random_images(4), margin=1.0, reset=0.2)
+    run.state.mean = 0.0
+    margin = 1e-6  # nothing is reliable, so the mean does not move
+    SAR(margin=margin, reset=0.2).step(run.state, random_images(16))
+    SAR(margin=margin, reset=0.2).step(run.state, random_images(16))
+    assert run.state.fresh_starts == 2
+
+
 def test_refusals_and_bad_options():
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(784, 3))
     with pytest.raises(Refused, match="sar needs norm layers"):

@@ -154,6 +154,88 @@ def test_coefficients_move_once_there_is_knowledge():
     assert (run.state.bank.coefficients != moved).all()
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_each_coefficient_moves_by_its_rate_whatever_the_size_of_the_estimate(decay):
+    run = adapt(tiny_resnet(), "zoa", random_images(16), coefficient_lr=0.02, coefficient_decay=decay)
+    for images in stream((3, 1)):
+        run(images)
+    for images in stream((0, 3)):
+        before = run.state.bank.coefficients.clone()
+        run(images)
+        moved = run.state.bank.coefficients - (1 - 0.02 * decay) * before
+        torch.testing.assert_close(moved.abs(), torch.full_like(moved, 0.02), atol=1e-4, rtol=0)
+    assert not run.state.optimizer.state
+
+
+def test_kept_moments_are_those_of_adamw():
+    adapter = ZOA(keep_moments=True, lr=0.0, **EAGER)
+    state = adapter.prepare(tiny_resnet(), random_images(16), torch_generator(0))
+    for images in stream((1, 1), images=8):
+        adapter.step(state, images)
+    state.detector.threshold = 1e9  # no further domain
+    twin = state.bank.coefficients.detach().clone()
+    kept = copy.deepcopy(state.optimizer.state_dict())
+    reference = torch.optim.AdamW([twin], lr=0.01, weight_decay=0.1)
+    reference.load_state_dict(kept)
+    slopes = []
+    step = state.optimizer.step
+    state.optimizer.step = lambda: (slopes.append(state.bank.coefficients.grad.clone()), step())
+    for images in stream((0, 3), images=8):
+        adapter.step(state, images)
+    for slope in slopes:
+        twin.grad = slope
+        reference.step()
+    assert len(slopes) == 3
+    torch.testing.assert_close(state.bank.coefficients, twin)
+
+
+def test_the_first_batch_of_a_domain_is_shifted_by_the_old_history_where_it_resets_the_shift_afterwards():
+    run = adapt(tiny_resnet(), "zoa", random_images(16), lr=0.0, shift_reset="after")
+    histories = []
+    for images in stream((2, 2)):
+        old = run.state.history
+        logits = run(images)
+        with torch.no_grad():
+            seen = run.state.observer(images)
+            shift = 0 if old is None else run.state.source_feature - old
+            torch.testing.assert_close(logits, run.state.observer.classify(seen.feature + shift), atol=1e-5, rtol=1e-4)
+        histories.append((run.state.history, seen.feature.mean(0)))
+    assert run.state.domain_changes == [2]
+    for batch in (0, 2):
+        torch.testing.assert_close(*histories[batch])  # begun anew
+    torch.testing.assert_close(histories[3][0], 0.9 * histories[2][0] + 0.1 * histories[3][1])
+
+
+@pytest.mark.parametrize(("passes", "perturbations", "moves"), [("first", 2, 1), ("all", 1, 2), ("all", 2, 3)])
+def test_the_running_statistics_move_once_a_batch_or_once_a_pass(passes, perturbations, moves):
+    run = adapt(
+        tiny_resnet(), "zoa", random_images(16), detector_passes=passes, perturbations=perturbations, threshold=1e9
+    )
+    batches = list(stream((2,)))
+    run(batches[0])
+    first = run.state.detector.mean
+    run(batches[1])
+    with torch.no_grad():
+        now = run.state.observer(batches[1]).stem.mean
+    torch.testing.assert_close(run.state.detector.mean, 0.8**moves * first + (1 - 0.8**moves) * now)
+
+
+def test_the_detector_may_start_from_the_source_images_and_then_sees_the_first_domain():
+    source = random_images(192)
+    run = adapt(tiny_resnet(), "zoa", source, detector_start="source")
+    with torch.no_grad():
+        means = [run.state.observer(part).stem.mean for part in source.split(64)]
+    expected = 0.8 * (0.8 * means[0] + 0.2 * means[1]) + 0.2 * means[2]
+    torch.testing.assert_close(run.state.detector.mean, expected)
+    shifted = [images + 2 for images in stream((2,))]
+    for images in shifted:
+        run(images)
+    assert run.state.domain_changes == [0]
+    few = adapt(tiny_resnet(), "zoa", random_images(16), detector_start="source")
+    few(shifted[0])
+    assert few.state.domain_changes == []  # too few source images to begin with
+
+
 def test_the_first_batch_of_a_domain_is_not_shifted():
     run = adapt(tiny_resnet(), "zoa", random_images(16), lr=0.0)
     plain = tiny_resnet().train()  # batch statistics, source parameters
