@@ -22,6 +22,7 @@ from evalsuite.errors import QuantizationWarning, RequestError
 from evalsuite.features import kept, look
 from evalsuite.hashing import canonical_json, digest, digest_arrays, digest_tensors
 from evalsuite.networks import plain
+from evalsuite.network_check import check_network
 from evalsuite.plugins import IntArray, Pool, PoolOutputs, Task, TaskData, UInt8Array
 from evalsuite.quantization.plain_state import lost_attributes, plain_attributes
 from evalsuite.quantization.policy import BitPolicy
@@ -32,6 +33,7 @@ from evalsuite.store import RECORD_SCHEMA
 from evalsuite.streams import Stream
 from evalsuite.structure import describe
 from evalsuite.study import Calibration
+from evalsuite.task_arrays import WrongTaskData
 from evalsuite.trials import Trial
 
 _FULL_PRECISION = BitPolicy()  # a quantizer that is not calibrated ignores it
@@ -84,8 +86,8 @@ def _task(task: Setting | str) -> Task:
 @functools.lru_cache(maxsize=2)
 def task_data(task: Setting | str, root: str | None) -> TaskData:
     """Load the images of a task, given with its options or by name; the last two tasks' stay loaded in this process."""
-    data = _task(task).data(root)
     title = task if isinstance(task, str) else task.name
+    data = _loaded_data(_task(task), title, root)
     for name, values in data.groups.items():
         if name in RECORD_SCHEMA.names or len(values) != len(data.test_labels):
             raise RequestError(
@@ -95,9 +97,28 @@ def task_data(task: Setting | str, root: str | None) -> TaskData:
     return data
 
 
+def _loaded_data(task: Task, title: str, root: str | None) -> TaskData:
+    try:
+        data = task.data(root)
+    except WrongTaskData as error:
+        raise RequestError(f"task {title!r}: {error}") from error
+    except RequestError:
+        raise
+    except Exception as error:  # whatever a foreign task does
+        reason = " ".join(str(error).split())
+        raise RequestError(f"task {title!r} cannot load its images: {type(error).__name__}: {reason}") from error
+    if not isinstance(data, TaskData):
+        raise RequestError(f"task {title!r} loads a {type(data).__name__}: expected an evalsuite.plugins.TaskData")
+    return data
+
+
 def task_model(task: Setting | str, root: str | None) -> nn.Module:
     """Build a task's network with its trained weights, in eval mode; in float32 if it comes in half precision."""
-    return plain(_task(task).model(root)).eval()
+    model = _task(task).model(root)
+    if not isinstance(model, nn.Module):
+        title = task if isinstance(task, str) else task.name
+        raise RequestError(f"task {title!r} builds a {type(model).__name__}: expected a torch.nn.Module")
+    return plain(model).eval()
 
 
 @functools.lru_cache(maxsize=2)
@@ -115,8 +136,16 @@ def data_digest(task: Setting, root: str | None) -> str:
 
 
 def describe_task(task: Setting, root: str | None) -> dict[str, Any]:
-    """Return what ``study.json`` says of a task; loads its images and weights."""
+    """Return what ``study.json`` says of a task; loads its images and weights, and runs its network once.
+
+    Raises
+    ------
+    RequestError
+        If the images or the network are not what a task's should be.
+    """
     data, model, source = task_data(task, root), task_model(task, root), _task(task)
+    twice = normalise(data.pool_images[[0, -1]], data)  # two images: a network may drop the dimension of one
+    check_network(f"the network of task {task.name!r}", model, twice, len(data.classes))
     return {
         "plugin": task.name,
         "options": task.values(),
@@ -182,8 +211,7 @@ def _other_data(root: str | None, task: str, options: Mapping[str, Any]) -> Task
 
 @functools.lru_cache(maxsize=1)
 def _configured_data(task: Setting, root: str | None) -> TaskData:
-    data: TaskData = task.build().data(root)
-    return data
+    return _loaded_data(task.build(), task.name, root)
 
 
 def check_calibration(calibration: Calibration, pool: Pool) -> None:

@@ -15,6 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalsuite.errors import RequestError
+from evalsuite.task_arrays import (
+    WrongTaskData,
+    check_images,
+    checked_classes,
+    checked_groups,
+    checked_labels,
+    checked_normalisation,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +40,15 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TaskData:
-    """The images of a task. Test images are never used for anything but testing."""
+    """The images of a task. Test images are never used for anything but testing.
+
+    Labels may be of any integer type and become int64; group columns become arrays.
+
+    Raises
+    ------
+    WrongTaskData
+        A RequestError: an array has another shape, type or scale, or a label has no class.
+    """
 
     test_images: UInt8Array
     """(N, H, W, 3) RGB; may be memory-mapped."""
@@ -51,6 +67,26 @@ class TaskData:
     data_set: str = ""
     """Name of the images' data set, the same for all tasks on them (for example ``cifar10``): a corruption's random
     draws are those of the data set, the image and the seed."""
+
+    def __post_init__(self) -> None:
+        check_images("test_images", self.test_images)
+        check_images("pool_images", self.pool_images)
+        if self.test_images.shape[1:] != self.pool_images.shape[1:]:
+            shapes = f"test_images are {self.test_images.shape}, pool_images {self.pool_images.shape}"
+            raise WrongTaskData(f"{shapes}: expected the same height and width")
+        classes = checked_classes(self.classes)
+        for part, images in (("test_labels", self.test_images), ("pool_labels", self.pool_images)):
+            self._set(part, checked_labels(part, getattr(self, part), len(images), len(classes)))
+        mean, std = checked_normalisation(self.mean, self.std)
+        self._set("classes", classes)
+        self._set("mean", mean)
+        self._set("std", std)
+        self._set("groups", checked_groups(self.groups, len(self.test_images)))
+        if not isinstance(self.data_set, str):
+            raise WrongTaskData(f"data_set = {self.data_set!r}: expected a text")
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, eq=False)

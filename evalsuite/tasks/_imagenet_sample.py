@@ -15,6 +15,7 @@ from PIL import Image
 
 from evalsuite.plugins import IntArray, UInt8Array
 from evalsuite.tasks._files import broken, existing
+from evalsuite.tasks._modes import as_rgb
 
 STEM = "imagenet_sample1000"
 
@@ -90,7 +91,7 @@ def _central(content: bytes, source: Path, name: str) -> UInt8Array:
     what = f"an image of at least {_SIZE} x {_SIZE} pixels"
     try:
         with Image.open(io.BytesIO(content)) as image:
-            pixels = np.asarray(image.convert("RGB"))
+            pixels = np.asarray(as_rgb(image))
     except (OSError, SyntaxError, ValueError) as error:
         raise broken(source / name, what, error) from error
     height, width = pixels.shape[:2]

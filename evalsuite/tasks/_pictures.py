@@ -18,12 +18,16 @@ from evalsuite.files import replacing
 from evalsuite.hashing import digest
 from evalsuite.plugins import IntArray, UInt8Array
 from evalsuite.tasks._files import broken, version
+from evalsuite.tasks._modes import as_rgb
 from evalsuite.torchvision_compat import import_torchvision
 
 _SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))  # torchvision's
 _TOGETHER = 256  # pictures decoded ahead of writing
 
+_DECODER = 2  # raised whenever the same file gives other pixels than before
+
 Interpolation = Literal["bilinear", "bicubic"]
+Resize = Literal["shorter side", "both sides"]
 K = TypeVar("K", bound=Hashable)
 
 
@@ -31,12 +35,14 @@ K = TypeVar("K", bound=Hashable)
 class Preparation:
     """What is done to a picture: its shorter side becomes ``size`` pixels, then the central square ``crop`` is cut.
 
-    Both steps are torchvision's, on PIL pictures.
+    Where ``resize`` is ``both sides``, height and width both become ``size`` (timm's "squash"). Both steps are
+    torchvision's, on PIL pictures.
     """
 
     size: int
     crop: int
     interpolation: Interpolation = "bilinear"
+    resize: Resize = "shorter side"
 
     def __post_init__(self) -> None:
         if not 1 <= self.crop <= self.size:
@@ -50,26 +56,61 @@ class Preparation:
         mode = transforms.InterpolationMode(self.interpolation)
         try:
             with Image.open(file) as picture:
-                resized = transforms.functional.resize(picture.convert("RGB"), self.size, interpolation=mode)
+                resized = transforms.functional.resize(as_rgb(picture), self._target, interpolation=mode)
         except FileNotFoundError as error:
             raise RequestError(f"no file {file}: expected a picture") from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise broken(file, "a picture", error) from error
         return np.asarray(transforms.functional.center_crop(resized, self.crop))
 
+    @property
+    def _target(self) -> list[int]:
+        return [self.size] if self.resize == "shorter side" else [self.size, self.size]
+
 
 def class_folders(folder: Path) -> list[Path]:
-    """Return the sub-folders of a folder in alphabetical order. Raises RequestError if there are none."""
-    found = sorted(entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+    """Return the sub-folders of a folder in alphabetical order, hidden ones left out (``.ipynb_checkpoints``).
+
+    Raises
+    ------
+    RequestError
+        If there are none.
+    """
+    found = sub_folders(folder)
     if not found:
         raise RequestError(f"no class folders in {folder}: expected a sub-folder of pictures for each class")
     return found
 
 
+def sub_folders(folder: Path) -> list[Path]:
+    """Return the sub-folders of a folder in alphabetical order, hidden ones left out; none where there is no folder."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return sorted(entry for entry in entries if entry.is_dir() and not _hidden(entry.name))
+
+
 def pictures_in(folder: Path) -> list[Path]:
-    """Return the pictures in and below a folder in alphabetical order."""
-    every = (Path(where) / name for where, _, names in os.walk(folder) for name in names)
-    return sorted(file for file in every if file.suffix.lower() in _SUFFIXES and not file.name.startswith("."))
+    """Return the pictures in and below a folder in alphabetical order, hidden files and folders left out.
+
+    Editors keep copies in hidden folders, which would lie in the pool and in the test set at once.
+    """
+    return sorted(_walk(folder))
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Whether there is a picture in or below a folder."""
+    return next(_walk(folder), None) is not None
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        for name in names:
+            if Path(name).suffix.lower() in _SUFFIXES and not _hidden(name):
+                yield Path(where) / name
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")
 
 
 def pictures(folder: Path) -> dict[str, list[Path]]:
@@ -115,7 +156,7 @@ def decoded(files: Sequence[Path], preparation: Preparation) -> UInt8Array:
         state = version(files)
     except OSError as error:
         raise RequestError(f"no file {error.filename}: expected a picture") from error
-    made_of = [preparation.size, preparation.crop, preparation.interpolation]
+    made_of = [_DECODER, preparation.size, preparation.crop, preparation.interpolation, preparation.resize]
     file = decoded_folder() / f"{digest([state, *made_of])}.npy"
     shape = (len(files), preparation.crop, preparation.crop, 3)
     try:

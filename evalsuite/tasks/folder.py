@@ -17,14 +17,13 @@ from evalsuite.plugins import ImageFiles, IntArray, TaskData
 from evalsuite.streams import Domain
 from evalsuite.tasks._files import broken, existing
 from evalsuite.tasks._networks import Restricted, named_network
+from evalsuite.tasks._parts import parts_of
 from evalsuite.tasks._pictures import Interpolation, Preparation, decoded, labelled, pictures
 from evalsuite.tasks._published import corrupted_pictures
 from evalsuite.tasks._splits import shuffled
 
 Triple = tuple[float, float, float]
-
-_TRAIN = "train"
-_TEST = ("test", "val", "valid", "validation")
+Pictures = dict[str, list[Path]]
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,10 @@ class Folder:
 
     Parameters
     ----------
-    images : folder with a sub-folder of pictures for each class; or with ``train`` and ``test`` (or ``val``) that
-        have these: calibration images are then drawn from ``train``. Otherwise a fixed random fifth of the pictures
-        is the calibration pool and the rest the test set.
+    images : folder with a sub-folder of pictures for each class; or with ``train`` and ``test`` (or ``val``, in small
+        or capital letters) that have these: calibration images are then drawn from ``train``, and a class that only
+        one of the two shows keeps its label. Otherwise a fixed random fifth of the pictures is the calibration pool
+        and the rest the test set.
     network : a torchvision model, ``timm:NAME``, ``package.module:factory`` or ``file.py:factory``.
     checkpoint : its weights (``torch.save`` or safetensors); empty: those published for it, or the factory's own.
     groups : a CSV file, column ``file`` (a picture, as in ``class/name.jpg``) and any further columns, which become
@@ -117,8 +117,9 @@ class Folder:
 
     def model(self, root: str | None) -> nn.Module:
         """Build the network with its weights. Raises RequestError if they are missing or do not fit."""
-        test_folder, _ = self._folders(root)
-        classes = self._classes(pictures(test_folder), test_folder)
+        test_folder, train_folder = parts_of(_path(self.images, root))
+        found = pictures(test_folder)
+        classes = self._classes(found, pictures(train_folder) if train_folder else found, test_folder)
         checkpoint = _path(self.checkpoint, root) if self.checkpoint else None
         published = bool(self.outputs) or checkpoint is None
         network = named_network(self.network, checkpoint, None if published else len(classes), root)
@@ -150,19 +151,11 @@ class Folder:
         prepared = Preparation(self.crop, self.crop, self.interpolation)
         return corrupted_pictures(_path(self.corrupted, root), domain, parts.test_names, indices, prepared)
 
-    def _folders(self, root: str | None) -> tuple[Path, Path | None]:
-        """Return the folder with the test images' classes, and that with the pool's where it is another."""
-        folder = _path(self.images, root)
-        tests = [folder / name for name in _TEST if (folder / name).is_dir()]
-        test = next((one for one in tests if any(entry.is_dir() for entry in one.iterdir())), None)
-        if test is None:
-            return folder, None
-        return test, folder / _TRAIN if (folder / _TRAIN).is_dir() else None
-
     def _parts(self, root: str | None) -> _Parts:
-        folder, train = self._folders(root)
+        folder, train = parts_of(_path(self.images, root))
         found = pictures(folder)
-        classes = self._classes(found, folder)
+        training = found if train is None else pictures(train)
+        classes = self._classes(found, training, folder)
         files, labels = labelled(found, classes)
         names = [file.relative_to(folder).as_posix() for file in files]
         if train is None:
@@ -172,7 +165,7 @@ class Folder:
             chosen, kept = order[: max(1, len(order) // 5)], order[max(1, len(order) // 5) :]
             pool_files, pool_labels = files, labels
         else:
-            pool_files, pool_labels = labelled(pictures(train), classes)
+            pool_files, pool_labels = labelled(training, classes)
             chosen, kept = shuffled(len(pool_files), "folder", "pool"), np.arange(len(files))
             if not len(chosen):
                 raise RequestError(f"folder {train} has pictures of none of the classes {', '.join(classes)}")
@@ -187,8 +180,9 @@ class Folder:
             pool_labels=pool_labels[chosen],
         )
 
-    def _classes(self, found: dict[str, list[Path]], folder: Path) -> tuple[str, ...]:
-        classes = self.classes or tuple(found)
+    def _classes(self, found: Pictures, training: Pictures, folder: Path) -> tuple[str, ...]:
+        """Return the classes: those of the option, or all that the test set or the training images show."""
+        classes = self.classes or tuple(sorted({*found, *training}))
         for name in found:
             if name not in classes:
                 raise unknown_name(f"class folder in {folder}, not among the option classes,", name, classes)

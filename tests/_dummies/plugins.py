@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ TASK = "_dummies.plugins:StripesTask"
 SCALED = "_dummies.plugins:Scaled"
 FAILING = "_dummies.plugins:Failing"
 REFUSING = "_dummies.plugins:RefusingAdapter"
+WRONG = "_dummies.plugins:WrongStripes"
 DRIFTING = "_dummies.plugins:Drifting"
 FALLING = "_dummies.plugins:Falling"
 
@@ -174,3 +175,33 @@ class WholeDefault:
     """A float whose default is written as a whole number."""
 
     strength: float = 1
+
+
+@dataclass(frozen=True)
+class WrongStripes(StripesTask):
+    """The same with something that its author got wrong."""
+
+    wrong: str = ""
+
+    def data(self, root: str | None) -> Any:
+        data = super().data(root)
+        if self.wrong == "dict":
+            return vars(data)
+        if self.wrong == "raises":
+            return {}["images"]
+        if self.wrong == "uint8 labels":
+            return replace(data, test_labels=data.test_labels.astype(np.uint8))
+        return replace(data, test_labels=data.test_labels + 1) if self.wrong == "labels from 1" else data
+
+    def model(self, root: str | None) -> Any:
+        model = super().model(root)
+        if self.wrong == "function":
+            return model.forward
+        if self.wrong == "one logit":
+            return nn.Sequential(model, nn.Linear(3, 1))
+        return nn.Sequential(model, _Named()) if self.wrong == "named logits" else model
+
+
+class _Named(nn.Module):
+    def forward(self, logits: Tensor) -> dict[str, Tensor]:
+        return {"logits": logits}

@@ -217,3 +217,27 @@ def test_audit_of_a_file(tmp_path, monkeypatch, capsys):
     assert "Mine W4A4: " in out
     assert "Mine W4A4 against rtn W4A4: +0.0 points of mean error; no test" in out
     assert (tmp_path / "runs" / "audit-Mine" / "index.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("labels from 1", "test_labels are 1..3: expected"),
+        ("dict", "loads a dict: expected an evalsuite.plugins.TaskData"),
+        ("raises", "cannot load its images: KeyError"),
+        ("function", "builds a method: expected a torch.nn.Module"),
+        ("one logit", "returns (2, 1): expected"),
+        ("named logits", "returns a dict: expected"),
+    ],
+)
+def test_a_task_that_is_wrong_is_one_line_before_the_run(wrong, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    task = f'[[task]]\nname = "{plugins.WRONG}"\nwrong = "{wrong}"\n[[quantizer]]'
+    other = tmp_path / "wrong.toml"
+    other.write_text(STUDY.replace(f'tasks = ["{plugins.TASK}"]\n', "").replace("[[quantizer]]", task, 1))
+    assert cli.call(["run", str(other)]) == 2
+    _, error = said(capsys)
+    assert error.count("\n") == 1
+    assert f"task '{plugins.WRONG}'" in error
+    assert message in error
+    assert not (tmp_path / "runs").exists()

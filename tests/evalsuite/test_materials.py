@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from _dummies.plugins import TASK
+from _dummies.plugins import TASK, WRONG
 
 from evalsuite.errors import RequestError
 from evalsuite.materials import (
@@ -9,6 +9,7 @@ from evalsuite.materials import (
     calibration_images,
     calibration_pool,
     check_calibration,
+    data_digest,
     normalise,
     select_images,
     task_data,
@@ -117,3 +118,8 @@ def test_options_of_another_task_are_part_of_the_setting(workspace):
     images = calibration_images(calibration, calibration_pool(DIGITS, workspace, seed=0))
     known = {image.tobytes() for image in task_data(configure("tasks", TASK), None).pool_images}
     assert {image.tobytes() for image in images} <= known
+
+
+def test_labels_of_another_integer_type_are_the_same_data():
+    plain, small = (configure("tasks", WRONG, {"wrong": wrong}) for wrong in ("", "uint8 labels"))
+    assert data_digest(plain, None) == data_digest(small, None)

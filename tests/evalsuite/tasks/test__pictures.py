@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,68 @@ def test_grey_and_transparent_pictures_become_colour(tmp_path: Path):
     for mode, colour in (("L", 7), ("RGBA", (7, 7, 7, 100)), ("1", 0)):
         Image.new(mode, (8, 8), colour).save(tmp_path / "a.png")
         assert Preparation(8, 8).of(tmp_path / "a.png").shape == (8, 8, 3)
+
+
+LEVELS = np.array([[0, 257 * 10, 257 * 128, 65535]] * 4, np.uint16)
+
+
+def test_both_sides_are_resized_as_timm_squashes(tmp_path: Path):
+    write_pictures(tmp_path, {"a": 1}, size=(31, 50))
+    file = tmp_path / "a" / "000.png"
+    import_torchvision()
+    from timm.data import create_transform
+
+    steps = create_transform((3, 24, 24), crop_pct=0.8, crop_mode="squash", interpolation="bicubic", normalize=False)
+    expected = np.asarray(steps(Image.open(file))).transpose(1, 2, 0)
+    assert (Preparation(30, 24, "bicubic", "both sides").of(file) == expected).all()
+    assert (Preparation(30, 24, "bicubic").of(file) != expected).any()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_grey_of_sixteen_bits_keeps_its_scale(tmp_path: Path, suffix: str):
+    file = tmp_path / f"a.{suffix}"
+    Image.fromarray(LEVELS).save(file)
+    expected = np.repeat(np.array([[0, 10, 128, 255]] * 4, np.uint8)[..., None], 3, axis=2)
+    np.testing.assert_array_equal(Preparation(4, 4).of(file), expected)
+
+
+def test_grey_of_a_tiff_in_big_endian_twelve_bits_or_inverted(tmp_path: Path):
+    file = tmp_path / "a.tif"
+    file.write_bytes(tiff(LEVELS.astype(">u2").tobytes(), bits=16, photometric=1, order=">"))
+    assert Preparation(4, 4).of(file)[0, :, 0].tolist() == [0, 10, 128, 255]
+    file.write_bytes(tiff(LEVELS.tobytes(), bits=16, photometric=0, order="<"))
+    assert Preparation(4, 4).of(file)[0, :, 0].tolist() == [255, 245, 127, 0]
+    twelve = bytes([0x00, 0x08, 0x00, 0x40, 0x0F, 0xFF]) * 4  # 0, 2048, 1024, 4095
+    file.write_bytes(tiff(twelve, bits=12, photometric=1, order="<"))
+    assert Preparation(4, 4).of(file)[0, :, 0].tolist() == [0, 128, 64, 255]
+
+
+def tiff(pixels: bytes, bits: int, photometric: int, order: str) -> bytes:
+    """A grey picture of 4 x 4, one uncompressed strip (TIFF 6.0)."""
+    values = {256: 4, 257: 4, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 4, 279: len(pixels)}
+    entries = [struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0) for tag, value in values.items()]
+    start = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(pixels))
+    return start + pixels + struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pictures_without_a_scale_are_refused_by_name(tmp_path: Path, dtype):
+    file = tmp_path / "a.tiff"
+    Image.fromarray(LEVELS.astype(dtype)).save(file)
+    with pytest.raises(RequestError, match=r"a\.tiff is broken \(its pixels are .*save it with 8 or 16 bits\)"):
+        Preparation(4, 4).of(file)
+
+
+def test_hidden_folders_are_no_classes_and_hold_no_pictures(tmp_path: Path):
+    write_pictures(tmp_path, {"a": 2, ".ipynb_checkpoints": 1, ".hidden": 2})
+    write_pictures(tmp_path / "a", {".ipynb_checkpoints": 2, "deeper": 1})
+    found = pictures(tmp_path)
+    assert list(found) == ["a"]
+    assert [file.relative_to(tmp_path).as_posix() for file in found["a"]] == [
+        "a/000.png",
+        "a/001.png",
+        "a/deeper/000.png",
+    ]
 
 
 def test_pictures_are_found_by_class_and_nothing_else_is(tmp_path: Path):

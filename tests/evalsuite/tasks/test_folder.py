@@ -52,11 +52,21 @@ def test_one_folder_is_split_once_and_for_ever(root: str):
 def test_train_and_val_are_pool_and_test_set(split: str):
     data = task(pool=7).data(split)
     assert data.pool_images.shape == (7, 16, 16, 3)
-    assert data.classes == ("c0", "c1", "c3")
-    assert data.test_labels.tolist() == [0, 1, 1, 2, 2, 2]
+    assert data.classes == ("c0", "c1", "c2", "c3", "c4")
+    assert data.test_labels.tolist() == [0, 1, 1, 3, 3, 3]
     named = task(classes=("c4", "c3", "c2", "c1", "c0")).data(split)
     assert named.test_labels.tolist() == [1, 1, 1, 3, 3, 4]
     assert sorted(set(named.pool_labels)) == [0, 1, 2, 3, 4]
+
+
+def test_a_class_that_one_part_lacks_keeps_its_label(tmp_path: Path):
+    write_pictures(tmp_path / "set" / "train", {"a": 3, "b": 3, "d": 3})
+    write_pictures(tmp_path / "set" / "test", {"b": 1, "c": 1, "d": 1})
+    (tmp_path / "set" / "test" / "a").mkdir()
+    data = task().data(str(tmp_path))
+    assert data.classes == ("a", "b", "c", "d")
+    assert data.test_labels.tolist() == [1, 2, 3]
+    assert np.bincount(data.pool_labels).tolist() == [3, 3, 0, 3]
 
 
 def test_pixels_are_those_of_the_files(split: str):
@@ -80,7 +90,7 @@ def test_checkpoints_as_training_leaves_them(root: str, suffix: str):
 
 
 def test_outputs_restrict_the_logits(split: str):
-    network = task(outputs=(4, 0, 2)).model(split)
+    network = task(classes=("c0", "c1", "c3"), outputs=(4, 0, 2)).model(split)
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(network(images), tiny_resnet()(images)[:, [4, 0, 2]], rtol=0, atol=0)
     assert not network.training
@@ -169,7 +179,7 @@ def test_folders_with_too_little(tmp_path: Path):
     write_pictures(tmp_path / "other" / "train", {"a": 1})
     write_pictures(tmp_path / "other" / "test", {"b": 1})
     with pytest.raises(RequestError, match="pictures of none of the classes b"):
-        task(images="other").data(str(tmp_path))
+        task(images="other", classes=("b",)).data(str(tmp_path))
 
 
 def write_groups(root: str, rows: list[tuple], columns=("file", "patient", "size")) -> None:

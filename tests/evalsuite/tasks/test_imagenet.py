@@ -68,7 +68,7 @@ def test_crop_is_torchvisions(tmp_path: Path) -> None:
     crop = import_torchvision().transforms.CenterCrop(224)
     for width in (224, 225, 257, 259, 260):
         content = picture(width, (256, width))
-        write_sample(tmp_path, {"a.jpg": content})
+        write_sample(tmp_path, {f"{k}.jpg": content for k in range(5)})
         expected = np.asarray(crop(Image.open(io.BytesIO(content))))
         assert (MobileNetV2().data(str(tmp_path)).test_images[0] == expected).all()
 
@@ -89,7 +89,7 @@ def test_unpacked_sample_is_the_same(tmp_path: Path, files: dict[str, bytes]) ->
 def test_grey_images_become_colour(tmp_path: Path) -> None:
     stream = io.BytesIO()
     Image.new("L", (224, 224), 7).save(stream, "png")
-    write_sample(tmp_path, {"a.jpg": stream.getvalue()})
+    write_sample(tmp_path, {f"{k}.jpg": stream.getvalue() for k in range(5)})
     assert (DeiTTiny().data(str(tmp_path)).test_images == 7).all()
 
 
