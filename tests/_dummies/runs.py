@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from evalsuite import store
-from evalsuite.files import write_json
 from evalsuite.hashing import canonical_json, digest, digest_arrays
 from evalsuite.randomness import numpy_generator
 
@@ -114,7 +113,7 @@ def make_run(
         store.write_trial(folder, row, records)
         rows.append(row)
     store.write_trials(folder, rows)
-    write_json(folder / "study.json", _study(tasks, settings, images, classes, seeds, permutations, bootstrap))
+    store.write_study(folder, _study(tasks, settings, images, classes, seeds, permutations, bootstrap))
     return folder
 
 
