@@ -170,12 +170,12 @@ def compare(
 ) -> int:
     """Compare the same method combinations in several runs, with the same tests; refused where images differ."""
     from evalsuite.analysis import compare_runs
-    from evalsuite.files import write_text
+    from evalsuite.files import write_csv
     from evalsuite.store import load
 
     found = compare_runs([load(run) for run in runs])
     if out is not None:
-        write_text(out, found.to_csv(index=False))
+        write_csv(out, found)
     if as_json:
         print(found.to_json(orient="records"))
         return DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from evalsuite import checksums
 from evalsuite.corruptions import corrupt
 from evalsuite.errors import RequestError
-from evalsuite.files import replacing
 from evalsuite.hashing import digest, digest_arrays
 from evalsuite.materials import Workspace, images_digest, task_data
 from evalsuite.plugins import ImageFiles, IntArray, TaskData, UInt8Array
@@ -20,6 +21,7 @@ from evalsuite.streams import CLEAN, Domain, Stream
 from evalsuite.study_tables import Corruption
 from evalsuite.trials import SCHEMA, Trial
 
+_FRESH = 3600.0  # seconds within which a second use of a file is not noted
 _CHUNK = 2**24  # bytes of images that are corrupted together; arithmetic on them takes several times as much
 
 
@@ -51,13 +53,24 @@ class DomainImages:
         if file is None:
             return OpenImages(task_data(self.task, workspace.root).test_images, None)
         try:
-            pixels: UInt8Array = np.load(file, mmap_mode="r")
-            file.touch()  # the least recently used files of a shared folder go first
-        except (OSError, ValueError, EOFError):
+            return OpenImages(self._mapped(file, workspace), self.indices)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, EOFError) as error:
+            checksums.warn_of(file, error, "its images are made again")
             file.unlink(missing_ok=True)
-            self.make(workspace)
-            pixels = np.load(file, mmap_mode="r")
-        return OpenImages(pixels, self.indices)
+        self.make(workspace)
+        return OpenImages(self._mapped(file, workspace), self.indices)
+
+    def _mapped(self, file: Path, workspace: Workspace) -> UInt8Array:
+        if time.time() - file.stat().st_mtime > _FRESH:
+            file.touch()  # the least recently used files of a shared folder go first
+        checksums.verify_once(file)
+        pixels: UInt8Array = np.load(file, mmap_mode="r")
+        shape = (len(self.indices), *task_data(self.task, workspace.root).test_images.shape[1:])
+        if pixels.dtype != np.uint8 or pixels.shape != shape:
+            raise ValueError(f"{pixels.dtype} of shape {pixels.shape} instead of uint8 of shape {shape}")
+        return pixels
 
     def make(self, workspace: Workspace) -> None:
         """Corrupt the images, or read published ones, and keep them in a file, unless they are there already."""
@@ -68,12 +81,13 @@ class DomainImages:
         shape = (len(self.indices), *data.test_images.shape[1:])
         step = max(1, _CHUNK // int(np.prod(shape[1:])))
         files = published(self.task, workspace.root, self.domain, self.indices) if self._published else None
-        with replacing(file) as temporary:
+        with checksums.sealing(file) as temporary:
             pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
             for start in range(0, len(self.indices), step):
                 chosen = self.indices[start : start + step]
                 pixels[start : start + step] = files.read(chosen) if files else self._corrupted(data, chosen)
             pixels.flush()
+            checksums.append_blank(temporary)
 
     @property
     def _published(self) -> bool:

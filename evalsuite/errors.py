@@ -5,11 +5,25 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 1800  # characters of a message
 _LISTED = 60  # names that a line may hold
 
 
 class RequestError(ValueError):
-    """The request is wrong (a misspelt name, a missing file, an impossible value): exit status 2."""
+    """The request is wrong (a misspelt name, a missing file, an impossible value): exit status 2.
+
+    A message of over 1,800 characters loses its middle, in which a value is quoted.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_bounded(message))
+
+
+def _bounded(message: str) -> str:
+    if len(message) <= _LONGEST:
+        return message
+    half = _LONGEST // 2 - 20
+    return f"{message[:half]} ... ({len(message) - 2 * half} more) ... {message[-half:]}"
 
 
 class Refused(RuntimeError):
@@ -22,6 +36,10 @@ class QuantizationWarning(UserWarning):
 
 class AdaptationWarning(UserWarning):
     """A part of an adaptation method that does not work on this model or stream as its authors describe it."""
+
+
+class DamageWarning(UserWarning):
+    """A file of the run or of a cache that was damaged, and is made again."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> RequestError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from evalsuite import checksums
 from evalsuite.domain_images import StreamImages
-from evalsuite.files import replacing
 from evalsuite.materials import Workspace, plan_stream, task_data
 from evalsuite.trials import Trial
 
@@ -29,11 +29,12 @@ def keep_examples(trial: Trial, task: str, workspace: Workspace) -> None:
     images = StreamImages(trial, stream, workspace).fetch(stream.image[first], stream.domain[first])
     labels = [data.classes[label] for label in data.test_labels[stream.image[first]]]
     domains = [str(stream.domains[number]) for number in stream.domain[first]]
-    with replacing(file) as temporary, temporary.open("wb") as opened:
+    with checksums.sealing(file) as temporary:
         np.savez_compressed(
-            opened,
+            temporary,
             images=np.asarray(images),
             labels=np.array(labels, dtype=np.str_),
             domains=np.array(domains, dtype=np.str_),
             tasks=np.array([task] * len(labels), dtype=np.str_),
         )
+        checksums.append_blank(temporary)

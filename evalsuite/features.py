@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evalsuite import checksums
 from evalsuite.errors import RequestError
-from evalsuite.files import replacing
 from evalsuite.plugins import PoolOutputs
 from evalsuite.structure import describe
 
@@ -47,15 +47,32 @@ def look(model: nn.Module, batches: Iterable[Tensor]) -> PoolOutputs:
     return PoolOutputs(np.asarray(torch.cat(logits)), np.asarray(torch.cat(features)))
 
 
-def kept(file: Path, make: Callable[[], PoolOutputs]) -> PoolOutputs:
-    """Read outputs from a file, or make them and keep them there; a broken file is made again."""
+def kept(file: Path, images: int, make: Callable[[], PoolOutputs]) -> PoolOutputs:
+    """Read the outputs of so many images from a file, or make them and keep them there; a damaged file is made again.
+
+    Raises RequestError if what is made has another number of rows, or is not finite.
+    """
     try:
+        checksums.verify(file, required=True)
         with np.load(file) as arrays:
-            return PoolOutputs(arrays["logits"], arrays["features"])
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
-        outputs = make()
-    with replacing(file) as temporary:
+            return _checked(PoolOutputs(arrays["logits"], arrays["features"]), images)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+        checksums.warn_of(file, error, "the network looks at the pool again")
+    outputs = _checked(make(), images)
+    with checksums.sealing(file) as temporary:
         np.savez(temporary, logits=outputs.logits, features=outputs.features)
+        checksums.append_blank(temporary)
+    return outputs
+
+
+def _checked(outputs: PoolOutputs, images: int) -> PoolOutputs:
+    for name, array in (("logits", outputs.logits), ("features", outputs.features)):
+        if array.ndim != 2 or len(array) != images or not np.issubdtype(array.dtype, np.floating):
+            raise RequestError(f"{name} of the pool: {array.dtype} of shape {array.shape}: expected {images} rows")
+        if not np.isfinite(array).all():
+            raise RequestError(f"{name} of the pool hold values that are not finite: expected finite ones")
     return outputs
 
 

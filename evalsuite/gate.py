@@ -7,7 +7,6 @@ wrong normalisation, a layer whose activations hold extreme outliers, an operati
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from evalsuite.checksums import warn_of
 from evalsuite.errors import QuantizationWarning, Refused, RequestError
 from evalsuite.hashing import digest
 from evalsuite.materials import Workspace, example, normalise, own_warnings, source_images, task_data, task_model
@@ -29,6 +29,7 @@ from evalsuite.quantization.policy import BitPolicy
 from evalsuite.quantizers.rtn import RoundToNearest
 from evalsuite.randomness import numpy_generator, torch_generator
 from evalsuite.registry import Setting
+from evalsuite.store import STUDY, read_study
 from evalsuite.study_tables import Gate
 
 CALIBRATION = 128
@@ -81,9 +82,11 @@ def check(
 
 def _known(workspace: Workspace) -> dict[str, Facts]:
     try:
-        written = json.loads((workspace.folder / "study.json").read_text(encoding="utf-8"))
-        return dict(written["gate"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return dict(read_study(workspace.folder)["gate"])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        warn_of(workspace.folder / STUDY, error, "it is written anew, and the gate measures again")
         return {}
 
 

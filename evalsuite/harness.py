@@ -26,7 +26,6 @@ from evalsuite.environment import (
 from evalsuite.errors import Refused, RequestError
 from evalsuite.evaluation import Evaluator
 from evalsuite.examples import keep_examples
-from evalsuite.files import write_json
 from evalsuite.groups import chosen_groups
 from evalsuite.hashing import digest
 from evalsuite.materials import (
@@ -193,7 +192,7 @@ def _execute(
     try:
         if workspace.cache is not None:
             (workspace.cache / "images").mkdir(parents=True, exist_ok=True)
-        write_json(folder / "study.json", facts)
+        store.write_study(folder, facts)
     except OSError as error:
         raise RequestError(f"cannot write to {error.filename or folder}: {error.strerror}") from error
     before = torch.get_num_threads()

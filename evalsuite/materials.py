@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
 from evalsuite import registry
+from evalsuite.checksums import warn_of
 from evalsuite.errors import QuantizationWarning, RequestError
 from evalsuite.features import kept, look
 from evalsuite.hashing import canonical_json, digest, digest_arrays, digest_tensors
-from evalsuite.networks import plain
 from evalsuite.network_check import check_network
+from evalsuite.networks import plain
 from evalsuite.plugins import IntArray, Pool, PoolOutputs, Task, TaskData, UInt8Array
 from evalsuite.quantization.plain_state import lost_attributes, plain_attributes
 from evalsuite.quantization.policy import BitPolicy
@@ -94,6 +96,7 @@ def task_data(task: Setting | str, root: str | None) -> TaskData:
                 f"task {title!r}, group column {name!r} of {len(values)} values: expected {len(data.test_labels)}, "
                 f"and a name other than {', '.join(RECORD_SCHEMA.names)}"
             )
+    _check_writable(data, title)
     return data
 
 
@@ -110,6 +113,18 @@ def _loaded_data(task: Task, title: str, root: str | None) -> TaskData:
     if not isinstance(data, TaskData):
         raise RequestError(f"task {title!r} loads a {type(data).__name__}: expected an evalsuite.plugins.TaskData")
     return data
+
+
+def _check_writable(data: TaskData, title: str) -> None:
+    """Raise RequestError for names and values that only writing the records or the report would find impossible."""
+    for what, values in (("class names", np.array(data.classes, dtype=object)), *data.groups.items()):
+        try:
+            pa.array(values)
+        except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
+            raise RequestError(
+                f"task {title!r}, {what}: {' '.join(str(error).split())}; expected text in UTF-8, or numbers of at most "
+                "64 bits"
+            ) from error
 
 
 def task_model(task: Setting | str, root: str | None) -> nn.Module:
@@ -202,7 +217,8 @@ def _pool_outputs(task: Setting, workspace: Workspace) -> PoolOutputs:
     key = digest([task.as_dict(), data_digest(task, workspace.root), weights, workspace.device])
     starts = range(0, len(data.pool_images), _BATCH)
     batches = (normalise(data.pool_images[start : start + _BATCH], data).to(workspace.device) for start in starts)
-    return kept(workspace.outputs_file(key), lambda: look(model.to(workspace.device), batches))
+    file = workspace.outputs_file(key)
+    return kept(file, len(data.pool_images), lambda: look(model.to(workspace.device), batches))
 
 
 def _other_data(root: str | None, task: str, options: Mapping[str, Any]) -> TaskData:
@@ -327,8 +343,11 @@ def load_quantized(trial: Trial, workspace: Workspace) -> QuantizedModel:
     """Load what :func:`quantize_model` kept; a file that is broken is made again."""
     try:
         return _load_quantized(trial, workspace)
-    except DamagedFile:
-        workspace.model_file(trial.quantization).unlink(missing_ok=True)
+    except DamagedFile as error:
+        file = workspace.model_file(trial.quantization)
+        if file.is_file():
+            warn_of(file, error, "the network is quantized again")
+            file.unlink(missing_ok=True)
         quantize_model(trial, workspace)
         return _load_quantized(trial, workspace)
 
@@ -341,4 +360,7 @@ def _load_quantized(trial: Trial, workspace: Workspace) -> QuantizedModel:
         module = build_quantized(trial, workspace, task_model(trial.task, workspace.root), data)
     facts = read_facts(file)
     read_state(file, module)
-    return QuantizedModel(module, float(facts["seconds"]), tuple(json.loads(facts["warnings"])))
+    try:
+        return QuantizedModel(module, float(facts["seconds"]), tuple(json.loads(facts["warnings"])))
+    except (KeyError, ValueError, TypeError) as error:  # of a file without a checksum
+        raise DamagedFile(f"{file} says not what its network cost: {error}") from error

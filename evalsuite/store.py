@@ -18,8 +18,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evalsuite import checksums
 from evalsuite.errors import RequestError
-from evalsuite.files import replacing
+from evalsuite.files import write_json
 from evalsuite.hashing import canonical_json
 
 _ROW = b"evalsuite.trial"
@@ -58,12 +59,14 @@ TRIAL_SCHEMA = pa.schema(
 )
 """The columns of ``trials.parquet`` that every run has; the plugins' options come after them."""
 
+STUDY = "study.json"
 STUDY_KEYS = (
     *("name", "title", "description", "command", "settings", "trials", "seeds", "analysis", "tasks"),
     *("versions", "hardware", "notes"),
 )
 
-_RECORD_FILE = "a whole record file", "delete it and run again to redo this trial"
+_RECORD_FILE = "a whole record file", "run again to redo this trial"
+_SEAL = {checksums.KEY.encode(): checksums.BLANK.encode()}
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
@@ -77,20 +80,49 @@ def write_trial(folder: Path, row: dict[str, Any], records: dict[str, Any] | Non
     length = len(columns["image"]) if columns else 0
     filled = {"trial": pa.array([row["trial"]] * length, schema.field("trial").type), **columns}
     table = pa.table({name: filled.get(name, []) for name in schema.names}, schema=schema)
-    table = table.replace_schema_metadata({_ROW: json.dumps(row, allow_nan=False).encode()})
-    with replacing(folder / "records" / f"{row['trial']}.parquet") as temporary:
+    table = table.replace_schema_metadata({_ROW: json.dumps(row, allow_nan=False).encode(), **_SEAL})
+    with checksums.sealing(folder / "records" / f"{row['trial']}.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
 def read_rows(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the rows of all trials that have ended, by trial hash. Raises RequestError for a broken file."""
+    """Return the rows of all trials that have ended, by trial hash.
+
+    A damaged file counts for nothing, with a :class:`DamageWarning`: its trial has not ended.
+    """
     rows = {}
     for file in sorted((folder / "records").glob("[!.]*.parquet")):
-        with _expected(file, *_RECORD_FILE):
-            metadata = pq.read_metadata(file).metadata or {}
-            row = json.loads(metadata[_ROW])
+        try:
+            row = _row_of(file)
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except (OSError, KeyError, TypeError, ValueError) as error:  # pyarrow's own errors are among these
+            checksums.warn_of(file, error, "its trial is run again by the next run")
+        else:
             rows[row["trial"]] = row
     return rows
+
+
+def _row_of(file: Path) -> dict[str, Any]:
+    metadata = pq.read_metadata(checksums.verified(file)).metadata or {}
+    row: dict[str, Any] = json.loads(metadata[_ROW])
+    if row["trial"] != file.stem:
+        raise ValueError(f"it holds trial {row['trial']}")
+    return row
+
+
+def write_study(folder: Path, facts: dict[str, Any]) -> None:
+    """Write ``study.json``."""
+    with checksums.sealing(folder / STUDY) as temporary:
+        write_json(temporary, {**facts, checksums.KEY: checksums.BLANK})
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """Read ``study.json``, without its checksum. Raises OSError or ValueError if it is missing or damaged."""
+    study = json.loads(checksums.verified(folder / STUDY).read().decode())
+    if not isinstance(study, dict):
+        raise ValueError(f"a {type(study).__name__}")  # noqa: TRY004 - of the file, not of an argument
+    return {key: value for key, value in study.items() if key != checksums.KEY}
 
 
 @contextmanager
@@ -116,8 +148,10 @@ def write_trials(folder: Path, rows: list[dict[str, Any]]) -> None:
         columns[name] = pa.array(values, TRIAL_SCHEMA.field(name).type, from_pandas=True) if fixed else _option(values)
     table = pa.table(columns)
     frame = table.to_pandas(types_mapper=_NULLABLE.get)
-    with replacing(folder / "trials.parquet") as temporary:
-        frame.to_parquet(temporary, index=False, schema=table.schema)
+    table = pa.Table.from_pandas(frame, schema=table.schema, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **_SEAL})
+    with checksums.sealing(folder / "trials.parquet") as temporary:
+        pq.write_table(table, temporary)
 
 
 def _option(values: Sequence[Any]) -> pa.Array:
@@ -136,9 +170,8 @@ class Run:
     @cached_property
     def study(self) -> dict[str, Any]:
         """The resolved study: settings, versions, seeds, digests, hardware. Raises RequestError if it is broken."""
-        file = self.folder / "study.json"
-        with _expected(file, "a whole study file", "run again to write it anew"):
-            study: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        with _expected(self.folder / STUDY, "a whole study file", "run again to write it anew"):
+            study = read_study(self.folder)
             _complete(STUDY_KEYS, study)
         return study
 
@@ -147,7 +180,7 @@ class Run:
         """A row per trial, in the study's order. Raises RequestError if the file is broken."""
         file = self.folder / "trials.parquet"
         with _expected(file, "a whole table of trials", "run again to write it anew"):
-            frame = pd.read_parquet(file)
+            frame = pd.read_parquet(checksums.verified(file))
             _complete(TRIAL_SCHEMA.names, frame)
         return frame
 
@@ -163,7 +196,7 @@ class Run:
     def records_of(self, trial: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return a trial's records, or some of their columns. Raises RequestError if its file is broken or missing."""
         file = self.folder / "records" / f"{trial}.parquet"
-        with _expected(file, *_RECORD_FILE), pq.ParquetFile(file) as opened:
+        with _expected(file, *_RECORD_FILE), pq.ParquetFile(checksums.verified(file)) as opened:
             _complete(RECORD_SCHEMA.names if columns is None else columns, opened.schema_arrow.names)
             return opened.read(None if columns is None else list(columns))
 
@@ -177,7 +210,7 @@ def _complete(expected: Sequence[str], present: Container[str]) -> None:
 def load(folder: str | Path) -> Run:
     """Open a run's folder. Raises RequestError if it is not one."""
     path = Path(folder)
-    for name in ("study.json", "trials.parquet"):
+    for name in (STUDY, "trials.parquet"):
         if not (path / name).is_file():
             raise RequestError(f"{path} is not a run's folder: expected a file {name} in it")
     return Run(path)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalsuite.errors import RequestError
-from evalsuite.files import replacing
+from evalsuite.files import read_arrays, replacing
 from evalsuite.hashing import digest, digest_arrays
 
 CLEAN = "clean"
@@ -25,7 +23,7 @@ _DTYPES: dict[str, type[np.generic]] = {
     "starts": np.int64,
     "resets": np.bool_,
 }
-# What numpy and zipfile raise for a file that is cut off, overwritten or of another kind.
+# What a file that is cut off, overwritten or of another kind leads to.
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
 
@@ -37,7 +35,8 @@ class Domain:
     severity: int = 0
 
     def __post_init__(self) -> None:
-        if (self.name == CLEAN) != (self.severity == 0) or not 0 <= self.severity <= 5:
+        whole = isinstance(self.severity, int | np.integer) and not isinstance(self.severity, bool)
+        if not whole or (self.name == CLEAN) != (self.severity == 0) or not 0 <= self.severity <= 5:
             raise ValueError(f"domain {self.name!r} at severity {self.severity}: expected 1..5, or clean at 0")
 
     def __str__(self) -> str:
@@ -121,13 +120,13 @@ class Stream:
         if not Path(path).is_file():
             raise RequestError(f"no stream file {path}: expected one that Stream.save wrote")
         try:
-            with np.load(path, allow_pickle=False) as parts:
-                arrays = {name: parts[name] for name in _DTYPES}
-                shown = zip(parts["names"].tolist(), parts["severities"].tolist(), strict=True)
-                collapse = bool(parts["collapse"])
+            parts = read_arrays(Path(path))
+            arrays = {name: parts[name] for name in _DTYPES}
+            shown = zip(parts["names"].tolist(), parts["severities"].tolist(), strict=True)
+            collapse = bool(parts["collapse"])
             domains = tuple(Domain(name, severity) for name, severity in shown)
             return cls(domains, **arrays, reset_on_collapse=collapse)
-        except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGE as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise RequestError(f"{path} is not a stream that Stream.save wrote: {reason}") from error
 

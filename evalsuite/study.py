@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -18,6 +19,7 @@ from evalsuite.hashing import canonical_json
 from evalsuite.quantization.policy import BitPolicy, parse_bits
 from evalsuite.registry import Setting, configure
 from evalsuite.study_tables import Analysis, Corruption, Gate
+from evalsuite.study_values import MOST_TRIALS, check_count, check_name, check_values, read_toml
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ _FIELDS: dict[str, Any] = {
     "tasks": list[str],
     "seeds": list[int],
     "source_images": int,
+    "max_trials": int,
     "corruption": dict[str, Any],
     "analysis": dict[str, Any],
     "gate": dict[str, Any],
@@ -137,10 +140,7 @@ def read(name: str | Path, overrides: Iterable[str] = ()) -> Study:
         For a file that is not TOML, an unknown key (the nearest known one is named) or an impossible value.
     """
     path = find(name)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} is not a TOML file: {error}") from error
+    raw = read_toml(path)
     for override in overrides:
         _override(raw, override)
     return parse(raw, str(path))
@@ -148,6 +148,7 @@ def read(name: str | Path, overrides: Iterable[str] = ()) -> Study:
 
 def parse(raw: Mapping[str, Any], where: str = "study") -> Study:
     """Check a study given as plain values; see :func:`read`."""
+    check_values(raw, where)
     values: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in _FIELDS:
@@ -158,9 +159,11 @@ def parse(raw: Mapping[str, Any], where: str = "study") -> Study:
         if not values.get(key):
             missing = "tasks" if key == "task" else key
             raise RequestError(f"{where} has no {missing!r}: expected one of each of {', '.join(_REQUIRED)}")
+    check_name(values["name"], where)
     seeds = values.get("seeds", [0])
     if not seeds or not 0 <= min(seeds) <= max(seeds) < 2**63 or len(set(seeds)) < len(seeds):
         raise RequestError(f"{where}, seeds = {seeds}: expected different whole numbers from 0, below 2^63")
+    check_count(_axes(values, where), values.get("max_trials", MOST_TRIALS), where)
     if values.get("source_images", 1) < 1:
         raise RequestError(f"{where}, source_images = {values['source_images']}: expected at least 1")
     quantizers = [q for table in values["quantizer"] for q in _quantizers(table, where)]
@@ -231,6 +234,25 @@ def _check_filter(values: Mapping[str, Any], study: Study, where: str) -> None:
         raise RequestError(f"[[exclude]] of {where} is empty: expected at least one setting")
 
 
+def _axes(values: Mapping[str, Any], where: str) -> dict[str, int]:
+    """Return how many settings each part of a study has, counted without making one."""
+    counts = {
+        name: sum(_combinations(name, table, where) for table in values[name])
+        for name in ("task", "quantizer", "adapter", "stream")
+    }
+    steps = [_steps(table, where) for table in values["calibration"]]
+    counts["calibration"] = sum(math.prod(_combinations("calibration", s, where) for s in own) for own in steps)
+    return counts | {"seed": len(values.get("seeds", [0]))}
+
+
+def _combinations(table_name: str, table: Mapping[str, Any], where: str) -> int:
+    names, options = _names(table_name, table, where)
+    return sum(
+        math.prod(len(axis) for axis in _grid_axes(options, registry.list_options(_kind(table_name), name)))
+        for name in names
+    )
+
+
 def _kind(table: str) -> registry.Kind:
     kinds: dict[str, registry.Kind] = {"task": "tasks", "quantizer": "quantizers", "adapter": "adapters"}
     return kinds.get(table, "protocols")
@@ -238,6 +260,10 @@ def _kind(table: str) -> registry.Kind:
 
 def _grid(table: Mapping[str, Any], whole: Iterable[str] = ()) -> Iterable[dict[str, Any]]:
     """Yield every combination of a table's lists; a list of an option in ``whole`` is one value."""
+    return (dict(pairs) for pairs in itertools.product(*_grid_axes(table, whole)))
+
+
+def _grid_axes(table: Mapping[str, Any], whole: Iterable[str]) -> list[list[tuple[str, Any]]]:
     kept = set(whole)
     axes = []
     for key, value in table.items():
@@ -245,11 +271,19 @@ def _grid(table: Mapping[str, Any], whole: Iterable[str] = ()) -> Iterable[dict[
         if isinstance(value, list) and not value:
             raise RequestError(f"{key} = []: expected at least one value")
         axes.append([(key, part) for part in value] if expand else [(key, value)])
-    return (dict(pairs) for pairs in itertools.product(*axes))
+    return axes
 
 
 def _named(table_name: str, table: Mapping[str, Any], where: str) -> Iterable[tuple[str, dict[str, Any]]]:
     """Yield (plugin, options) for every combination of a table."""
+    names, options = _names(table_name, table, where)
+    for name in names:
+        for chosen in _grid(options, registry.list_options(_kind(table_name), name)):
+            yield name, chosen
+
+
+def _names(table_name: str, table: Mapping[str, Any], where: str) -> tuple[list[str], dict[str, Any]]:
+    """Return the plugins that a table names, and its options."""
     key = _TABLES[table_name]
     given = table.get(key)
     if given is None:
@@ -257,10 +291,7 @@ def _named(table_name: str, table: Mapping[str, Any], where: str) -> Iterable[tu
     names = given if isinstance(given, list) else [given]
     if not names or not all(isinstance(name, str) for name in names):
         raise RequestError(f"[[{table_name}]] in {where}, {key} = {given!r}: expected a name or a list of names")
-    for name in names:
-        options = {k: v for k, v in table.items() if k != key}
-        for chosen in _grid(options, registry.list_options(_kind(table_name), name)):
-            yield name, chosen
+    return names, {k: v for k, v in table.items() if k != key}
 
 
 def _settings(table_name: str, table: Mapping[str, Any], where: str) -> Iterable[Setting]:
@@ -271,12 +302,17 @@ def _settings(table_name: str, table: Mapping[str, Any], where: str) -> Iterable
         yield setting
 
 
-def _calibrations(table: Mapping[str, Any], where: str) -> Iterable[Calibration]:
+def _steps(table: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     steps = table.get("steps", [table])
     if "steps" in table and len(table) > 1:
         raise RequestError(f"[[calibration]] in {where}: give either steps or one protocol, not both")
     if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
         raise RequestError(f"[[calibration]] in {where}, steps = {steps!r}: expected a list of tables")
+    return steps
+
+
+def _calibrations(table: Mapping[str, Any], where: str) -> Iterable[Calibration]:
+    steps = _steps(table, where)
     for combination in itertools.product(*[list(_settings("calibration", step, where)) for step in steps]):
         for setting in combination:
             if not hasattr(registry.load("protocols", setting.name), "select"):
@@ -315,7 +351,9 @@ def _override(raw: dict[str, Any], text: str) -> None:
         raise RequestError(f"--set {text!r}: expected KEY=VALUE, for example stream.images=100")
     try:
         value = tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError as error:
+        raise RequestError(f"--set {key}: lists too deep in each other") from error
+    except ValueError:  # no TOML
         value = written
     table, dot, option = key.partition(".")
     if not dot:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from evalsuite import registry, store
 from evalsuite.errors import RequestError
-from evalsuite.files import write_text
+from evalsuite.files import write_csv, write_text
 from evalsuite.plugins import Figure
 from evalsuite.store import Run
 from reports import style
@@ -95,7 +95,8 @@ def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Pat
     plugins = {name: registry.load("figures", name) for name in chosen}
     place = run.folder if out is None else Path(out)
     found = evidence(run)
-    _make_writable(place)
+    for each in (place, place / "figures", place / "tables"):
+        _make_writable(each)
     found.analysis.write(place)
     write_tables(run, found, place / "tables")
     drawn = {name: _draw(name, plugin(), run, place / "figures") for name, plugin in plugins.items()}
@@ -112,6 +113,8 @@ def _installed() -> list[str]:
 
 
 def _make_writable(folder: Path) -> None:
+    if folder.name in ("figures", "tables") and folder.is_symlink():  # of a run from elsewhere: into any folder
+        raise RequestError(f"{folder} is a symbolic link, to {folder.readlink()}: expected a folder; remove the link")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -127,7 +130,7 @@ def _draw(name: str, figure: Figure, run: Run, folder: Path) -> _Picture | None:
     if data.empty:
         return None
     stem = re.sub(r"[^\w.-]+", "_", name.rpartition(":")[2])
-    write_text(folder / f"{stem}.csv", data.to_csv(index=False))
+    write_csv(folder / f"{stem}.csv", data)
     title, _, caption = (inspect.getdoc(type(figure)) or name).partition("\n\n")
     title, caption = " ".join(title.split()), " ".join(caption.split())
     alt = f"{title} {caption.partition('. ')[0]} All numbers are in figures/{stem}.csv."

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from evalsuite.files import write_text
+from evalsuite.files import write_csv, write_text
 from evalsuite.groups import ALWAYS
 from evalsuite.store import Run
 from reports.adaptation import adaptation
@@ -45,7 +45,7 @@ def write_tables(run: Run, evidence: Evidence, folder: Path) -> None:
     if len(adapted):
         tables.append(("adaptation", adapted, adaptation_tex(adapted)))
     for name, table, text in tables:
-        write_text(folder / f"{name}.csv", table.to_csv(index=False))
+        write_csv(folder / f"{name}.csv", table)
         write_text(folder / f"{name}.tex", text)
 
 

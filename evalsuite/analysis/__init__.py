@@ -17,7 +17,7 @@ from evalsuite.analysis.across import compare_runs
 from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
 from evalsuite.analysis.rankings import RANKING_COLUMNS, rankings_of
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
-from evalsuite.files import write_text
+from evalsuite.files import write_csv
 from evalsuite.outcomes import COMBINATION, GROUPS, Outcomes, read_outcomes
 from evalsuite.store import Run
 
@@ -78,7 +78,7 @@ class Analysis:
     def write(self, out: Path) -> None:
         """Write ``summary.csv``, ``comparisons.csv`` and ``rankings.csv`` into ``out``."""
         for name in ("summary", "comparisons", "rankings"):
-            write_text(out / f"{name}.csv", getattr(self, name).to_csv(index=False))
+            write_csv(out / f"{name}.csv", getattr(self, name))
 
 
 def analyse(run: Run, outcomes: Outcomes | None = None) -> Analysis:

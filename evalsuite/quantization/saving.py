@@ -14,16 +14,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from evalsuite import checksums
 from evalsuite.arguments import image_tensor
 from evalsuite.errors import QuantizationWarning, RequestError
-from evalsuite.files import replacing
 from evalsuite.hashing import canonical_json
 from evalsuite.networks import floating_type, narrowed, outside_inference, plain
 from evalsuite.plugins import Quantizer
 from evalsuite.quantization.affine import dequantize
 from evalsuite.quantization.modules import QuantLayer, quantized_layers
 from evalsuite.quantization.policy import BitPolicy
-from evalsuite.registry import configure
+from evalsuite.registry import configure, names
 
 _PACKED = ".packed"  # follows a weight's name where the file holds its integers
 _RECIPE = "recipe"
@@ -56,18 +56,20 @@ def save(quantized: nn.Module, path: str | Path) -> None:
         raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def load(path: str | Path, model: nn.Module, example: Tensor) -> nn.Module:
+def load(path: str | Path, model: nn.Module, example: Tensor, *, trust: bool = False) -> nn.Module:
     """Return the network that :func:`save` wrote, in eval mode: the same outputs bit for bit on the same machine.
 
     Parameters
     ----------
     model : the source network with the weights that it was quantized from; stays untouched.
     example : (1, C, H, W) normalised image, on the model's device.
+    trust : whether the file may name a quantizer that is not registered, ``package.module:Class`` or
+        ``path.py:Class``: loading it runs that code. Pass True only for files of your own.
 
     Raises
     ------
     RequestError
-        If the file is missing, damaged, or of another network.
+        If the file is missing, damaged, of another network, or names code without ``trust``.
     """
     file = Path(path)
     recipe = read_facts(file).get(_RECIPE)
@@ -75,9 +77,14 @@ def load(path: str | Path, model: nn.Module, example: Tensor) -> nn.Module:
         raise DamagedFile(f"{file} says not how it was quantized: expected a file that evalsuite saved")
     try:
         made = TypeAdapter(dict[str, Any]).validate_json(recipe)
+        if not trust and made["name"] not in names("quantizers"):
+            raise RequestError(
+                f"{file} names the quantizer {made['name']!r}, which is not registered, and loading it would run its "
+                "code: expected a registered one, or trust=True for a file of your own"
+            )
         quantizer: Quantizer = configure("quantizers", made["name"], made["options"]).build()
         bits = TypeAdapter(BitPolicy).validate_python(made["bits"])
-    except (ValidationError, KeyError) as error:
+    except (ValidationError, KeyError, TypeError) as error:
         raise DamagedFile(f"{file} holds no recipe that can be read: expected a file that evalsuite saved") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", QuantizationWarning)  # said when it was quantized
@@ -123,8 +130,8 @@ def write_state(file: Path, quantized: nn.Module, facts: Mapping[str, str]) -> N
         if _same_bits(_real(integers, layer).to(state[key].dtype), state[key]):  # else it was never rounded
             del state[key]
             state[key + _PACKED] = pack(integers - layer.integers.low, layer.weight_bits)
-    with replacing(file) as temporary:
-        save_file(state, temporary, metadata=dict(facts))
+    with checksums.sealing(file) as temporary:
+        save_file(state, temporary, metadata={**facts, checksums.KEY: checksums.BLANK})
 
 
 def read_facts(file: Path) -> dict[str, str]:
@@ -132,9 +139,10 @@ def read_facts(file: Path) -> dict[str, str]:
     if not file.is_file():
         raise DamagedFile(f"no file {file}: expected a quantized network that evalsuite saved")
     try:
+        checksums.verify(file)
         with safe_open(file, framework="pt") as opened:
             return dict(opened.metadata() or {})
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(file, error) from error
 
 
@@ -145,6 +153,7 @@ def read_state(file: Path, quantized: nn.Module) -> None:
     """
     layers = quantized_layers(quantized)
     try:
+        checksums.verify(file)
         with safe_open(file, framework="pt") as opened:
             state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
         for key in [key for key in state if key.endswith(_PACKED)]:

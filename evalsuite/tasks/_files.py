@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,7 @@ def load_array(file: Path, shape: tuple[int | None, ...], what: str) -> NDArray[
     RequestError
         If the file is missing, truncated, or of another shape or type.
     """
-    existing(file, what)
-    try:
-        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise broken(file, what, error) from error
+    array = _mapped(file, what)
     fits = len(array.shape) == len(shape) and all(
         wanted in (None, length) for wanted, length in zip(shape, array.shape, strict=True)
     )
@@ -63,12 +60,23 @@ def load_array(file: Path, shape: tuple[int | None, ...], what: str) -> NDArray[
     return array
 
 
+def _mapped(file: Path, what: str) -> NDArray[Any]:
+    """Map an ``.npy`` file: a header can claim any size, and a map is never larger than its file."""
+    existing(file, what)
+    try:
+        return np.lib.format.open_memmap(file, mode="r")
+    except Exception as error:  # its header is parsed as Python, and fails in as many ways
+        raise broken(file, what, error) from error
+
+
 def check_labels(labels: NDArray[Any], images: int, classes: int, file: Path) -> NDArray[np.int64]:
     """Return (N,) labels as int64. Raises RequestError unless there is one per image, 0..classes-1."""
     what = f"{images} labels, one per image, from 0 to {classes - 1}"
     if labels.shape != (images,):
         raise broken(file, what, f"shape {labels.shape}")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= classes:
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise broken(file, what, labels.dtype)
+    if labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
         raise broken(file, what, f"{labels.dtype} from {labels.min()} to {labels.max()}")
     return labels.astype(np.int64)
 
@@ -76,12 +84,7 @@ def check_labels(labels: NDArray[Any], images: int, classes: int, file: Path) ->
 def load_labels(file: Path, images: int, classes: int) -> NDArray[np.int64]:
     """Read (N,) labels of any integer type. Raises RequestError unless there is one per image, 0..classes-1."""
     what = f"{images} labels, one per image, from 0 to {classes - 1}"
-    existing(file, what)
-    try:
-        labels: NDArray[Any] = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise broken(file, what, error) from error
-    return check_labels(labels, images, classes, file)
+    return check_labels(_mapped(file, what), images, classes, file)
 
 
 def version(files: Iterable[Path]) -> str:
@@ -131,14 +134,30 @@ def _read_tensors(file: Path) -> Any:
             from safetensors.torch import load
 
             return load(file.read_bytes())
+        _refuse_compressed(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # readers fail in many ways on foreign bytes; each means the same
         raise broken(file, _WEIGHTS, error) from error
 
 
+def _refuse_compressed(file: Path) -> None:
+    """Raise ValueError for an archive that unpacks into more bytes than it has; ``torch.save`` compresses nothing."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > file.stat().st_size:
+            raise ValueError(f"an archive of {file.stat().st_size:,} bytes that unpacks into {size:,}")
+
+
 def _only_tensors(content: Any, file: Path) -> dict[str, Tensor]:
-    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+    if not isinstance(content, dict):
         raise broken(file, _WEIGHTS, f"a {type(content).__name__}")
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise broken(file, _WEIGHTS, f"a {type(tensor).__name__} under the {type(name).__name__} {str(name)[:80]}")
+        if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+            kind = "meta" if tensor.is_meta else "quantized" if tensor.is_quantized else tensor.layout
+            raise broken(file, f"{_WEIGHTS}, dense ones that hold their values", f"{name} is a {kind} tensor")
     return content
 
 
@@ -187,6 +206,11 @@ def load_weights(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], 
     return network.eval()
 
 
+def _finite(tensor: Tensor) -> bool:
+    narrow = tensor.is_floating_point() and tensor.element_size() == 1  # float8, of which torch knows no isfinite
+    return bool(torch.isfinite(tensor.float() if narrow else tensor).all())
+
+
 def _misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
     missing = [name for name in wanted if name not in given and not name.endswith(_COUNTER)]
     if missing:
@@ -197,5 +221,7 @@ def _misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Itera
     for name, tensor in given.items():
         if tensor.shape != wanted[name].shape:
             yield f"{name} has shape {tuple(tensor.shape)}", f"there {tuple(wanted[name].shape)}"
-        if not torch.isfinite(tensor).all():
+        if tensor.is_complex() and not wanted[name].is_complex():
+            yield f"{name} is complex", "real numbers"
+        if not _finite(tensor):
             yield f"{name} is not finite", "finite numbers"

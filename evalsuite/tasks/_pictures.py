@@ -12,9 +12,9 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from evalsuite import checksums
 from evalsuite.environment import available_cores
 from evalsuite.errors import RequestError
-from evalsuite.files import replacing
 from evalsuite.hashing import digest
 from evalsuite.plugins import IntArray, UInt8Array
 from evalsuite.tasks._files import broken, version
@@ -161,14 +161,17 @@ def decoded(files: Sequence[Path], preparation: Preparation) -> UInt8Array:
     shape = (len(files), preparation.crop, preparation.crop, 3)
     try:
         return _mapped(file, shape)
-    except (OSError, ValueError, EOFError):
+    except FileNotFoundError:
         pass
+    except (OSError, ValueError, EOFError) as error:
+        checksums.warn_of(file, error, "its pictures are decoded again")
     try:
-        with replacing(file) as temporary:
+        with checksums.sealing(file) as temporary:
             out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
             for row, picture in enumerate(_prepared(files, preparation)):
                 out[row] = picture
             out.flush()
+            checksums.append_blank(temporary)
         return _mapped(file, shape)
     except OSError as error:
         raise RequestError(
@@ -177,6 +180,7 @@ def decoded(files: Sequence[Path], preparation: Preparation) -> UInt8Array:
 
 
 def _mapped(file: Path, shape: tuple[int, ...]) -> UInt8Array:
+    checksums.verify_once(file)
     images: np.ndarray[Any, Any] = np.load(file, mmap_mode="r")
     if images.shape != shape or images.dtype != np.uint8:
         raise ValueError(f"{images.dtype} {images.shape}")

@@ -14,12 +14,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from evalsuite.checksums import verify
 from evalsuite.errors import RequestError
+from evalsuite.files import read_arrays
 from reports import style
 from reports.layout import pages, panel, text_width
 from reports.methods import as_rows, readable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from evalsuite.store import Run
@@ -30,6 +34,8 @@ _MOST = 60
 _SIZE = 6  # points, of what stands below an image
 _HEAD, _GAP, _LINE = 0.16, 0.05, 0.1  # inches
 _INNER = (style.COLUMN - _GAP * (_ACROSS - 1)) / _ACROSS  # inches, width of an image
+_TALLEST = 3.0  # height of an image, of its width
+_PIXELS = 1024  # on a side of an image
 _COLUMNS = ["task", "place", "label", "domain", "height", "width", "png"]
 
 
@@ -51,11 +57,8 @@ class Examples:
         file = run.folder / FILE
         if not file.is_file():
             return pd.DataFrame(columns=_COLUMNS)
-        with np.load(file, allow_pickle=False) as arrays:
-            parts: dict[str, NDArray[Any]] = dict(arrays)
-        images, labels = parts.get("images"), parts.get("labels")
-        if images is None or labels is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise RequestError(f"{file}: expected arrays images (n, H, W, 3) uint8 and labels (n,)")
+        parts = _read(file)
+        images, labels = parts["images"], parts["labels"]
         count = min(len(images), _MOST)
         tasks = list(run.study["tasks"])
         task = parts.get("tasks", np.array([tasks[0] if len(tasks) == 1 else ""] * len(images)))
@@ -101,6 +104,22 @@ class Examples:
         return figure
 
 
+def _read(file: Path) -> dict[str, NDArray[Any]]:
+    try:
+        verify(file)
+        parts = read_arrays(file)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{file} is damaged ({error}): remove it, and run again to make it anew") from error
+    images = parts.get("images", np.empty(0))
+    lengths = [np.shape(parts[name]) for name in ("labels", "domains", "tasks") if name in parts]
+    fits = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.size
+    if not fits or "labels" not in parts or any(length != (len(images),) for length in lengths):
+        raise RequestError(
+            f"{file}: expected arrays images (n, H, W, 3) uint8 and labels (n,); domains, tasks (n,) too"
+        )
+    return parts
+
+
 def _heights(data: pd.DataFrame) -> list[float]:
     """Return the height of each task's block in inches."""
     tall, heights = _tall(data), []
@@ -112,7 +131,8 @@ def _heights(data: pd.DataFrame) -> list[float]:
 
 
 def _tall(data: pd.DataFrame) -> float:
-    return _INNER * float((data["height"] / data["width"]).max())
+    """Return the height of the images' box in inches; what is taller than three times its width becomes narrower."""
+    return _INNER * min(float((data["height"] / data["width"]).max()), _TALLEST)
 
 
 def _caption(row: list[dict[str, Any]]) -> float:
@@ -153,8 +173,9 @@ def _cut(word: str) -> str:
 
 
 def _png(image: NDArray[np.uint8]) -> str:
+    step = -(-max(image.shape[:2]) // _PIXELS)  # more than print can show
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="png", optimize=True)
+    Image.fromarray(np.ascontiguousarray(image[::step, ::step])).save(buffer, format="png", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from evalsuite import store
-from evalsuite.files import write_json
 from evalsuite.hashing import canonical_json, digest, digest_arrays
 from evalsuite.randomness import numpy_generator
 
@@ -120,7 +119,7 @@ def make_run(
     store.write_trials(folder, rows)
     study = _study(tasks, settings, images, classes, seeds, permutations, bootstrap)
     study["analysis"]["groups"] = list(groups)
-    write_json(folder / "study.json", study)
+    store.write_study(folder, study)
     return folder
 
 

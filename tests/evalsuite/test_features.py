@@ -4,7 +4,7 @@ import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from torch import nn
 
-from evalsuite.errors import RequestError
+from evalsuite.errors import DamageWarning, RequestError
 from evalsuite.features import kept, look
 from evalsuite.plugins import PoolOutputs
 
@@ -70,11 +70,12 @@ def test_outputs_are_kept_in_a_file_and_made_again_if_it_is_broken(tmp_path):
         return PoolOutputs(np.ones((2, 3), np.float32), np.zeros((2, 4), np.float32))
 
     for _ in range(2):
-        outputs = kept(file, make)
+        outputs = kept(file, 2, make)
     assert len(calls) == 1
     assert (outputs.logits.shape, outputs.features.shape) == ((2, 3), (2, 4))
     file.write_bytes(file.read_bytes()[:100])
-    kept(file, make)
-    kept(file, make)
+    with pytest.warns(DamageWarning, match="the network looks at the pool again"):
+        kept(file, 2, make)
+    kept(file, 2, make)
     assert len(calls) == 2
     assert [path.name for path in file.parent.iterdir()] == ["outputs.npz"]

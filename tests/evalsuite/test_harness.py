@@ -11,7 +11,7 @@ from rich.console import Console
 
 from evalsuite import harness, store
 from evalsuite.collapse import CollapseWatch
-from evalsuite.errors import RequestError
+from evalsuite.errors import DamageWarning, RequestError
 
 MEASURED = ["adapt_seconds", "forward_seconds", "quantize_seconds", "peak_bytes"]
 QUIET = Console(quiet=True)
@@ -258,11 +258,17 @@ def test_worker_that_dies_is_a_clear_line_and_the_run_goes_on_later(tmp_path):
 
 def test_broken_intermediate_files_are_made_again(finished, tmp_path):
     execute(tiny(), tmp_path)
-    for file in (*(tmp_path / ".work").rglob("*.safetensors"), *(tmp_path / ".work").rglob("*.npy")):
-        file.write_bytes(file.read_bytes()[:50])
-    for file in (tmp_path / "records").iterdir():
-        file.unlink()
-    assert execute(tiny(), tmp_path).done == 12
+    damaged = [*(tmp_path / ".work").rglob("*.safetensors"), *(tmp_path / ".work").rglob("*.npy")]
+    damaged += [*(tmp_path / "records").iterdir(), tmp_path / "study.json"]
+    for number, file in enumerate(damaged):
+        content = file.read_bytes()
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+        file.write_bytes(content[:50] if number % 2 else flipped)
+    with pytest.warns(DamageWarning) as caught:
+        assert execute(tiny(), tmp_path).done == 12
+    for file in damaged:
+        assert any(str(warning.message).startswith(f"{file} is damaged") for warning in caught), file
     pd.testing.assert_frame_equal(store.load(tmp_path).records, finished.records, check_exact=True)
 
 
