@@ -144,7 +144,7 @@ def test_a_weight_that_is_computed_may_have_been_used(norm):
     model.eval()(X[:4]).sum().backward()
     x = X[:8]
     assert torch.equal(adapt(model, "tent", x)(x), adapt(fresh, "tent", x)(x))
-    with pytest.raises(Refused, match="^4.*computes its weight"):
+    with pytest.raises(Refused, match=r"^4.*computes its weight"):
         quantize(model, x, method="rtn")
 
 
@@ -251,7 +251,7 @@ def test_a_class_that_nobody_could_import_again_is_refused():
 
     with pytest.raises(RequestError, match=r"Local cannot be imported; expected a class at the top of a module"):
         quantize(tiny_resnet(), X, method=Local)
-    with pytest.raises(RequestError, match="^options range beside an instance of RoundToNearest"):
+    with pytest.raises(RequestError, match=r"^options range beside an instance of RoundToNearest"):
         quantize(tiny_resnet(), X, method=RoundToNearest(), range="mse")
 
 
@@ -260,7 +260,7 @@ def test_a_seed_without_a_fraction_is_an_integer():
     first, *others = [[adapted(X[:8]), adapted(X[8:])][1] for adapted in results]
     assert all(torch.equal(first, other) for other in others)
     for seed in (7.5, True, "7", None, float("nan")):
-        with pytest.raises(RequestError, match="^seed = .*: expected an integer"):
+        with pytest.raises(RequestError, match=r"^seed = .*: expected an integer"):
             adapt(tiny_resnet(), "tent", X, seed=seed)
-        with pytest.raises(RequestError, match="^seed = .*: expected an integer"):
+        with pytest.raises(RequestError, match=r"^seed = .*: expected an integer"):
             quantize(tiny_resnet(), X, method="rtn", seed=seed)

@@ -20,7 +20,7 @@ def test_a_seed_is_an_integer_in_any_form():
         assert numpy_generator(same, "a").random() == numpy_generator(7, "a").random()
         assert torch_generator(same).initial_seed() == torch_generator(7).initial_seed()
     for wrong in (7.5, True, "7", None, float("inf")):
-        with pytest.raises(RequestError, match="^seed = .*: expected an integer"):
+        with pytest.raises(RequestError, match=r"^seed = .*: expected an integer"):
             numpy_generator(wrong)
 
 

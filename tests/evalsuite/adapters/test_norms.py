@@ -95,5 +95,5 @@ def test_batch_statistics_of_half_precision_normalise():
 
 
 def test_a_descent_in_half_precision_is_refused_by_name():
-    with pytest.raises(Refused, match="^tent descends in float32; this model's norms are torch.float16"):
+    with pytest.raises(Refused, match=r"^tent descends in float32; this model's norms are torch\.float16"):
         free_norms(tiny_resnet().half(), "tent")
