@@ -53,7 +53,8 @@ def test_a_network_in_half_precision_gets_the_grids_of_its_float_twin(method, dt
     + [("tent", torch.float16), ("tent", torch.bfloat16), ("ttaq", torch.bfloat16), ("foa", torch.bfloat16)],
 )
 def test_an_adapter_on_half_precision_computes_in_float32(method, dtype):
-    options = {"augmentations": 2} if method == "cotta" else {"min_batch": 8} if method == "zoa" else {}
+    fewer = {"cotta": {"augmentations": 2}, "zoa": {"min_batch": 8}, "foa": {"population": 2}}
+    options = fewer.get(method, {})
     half = tiny_resnet().to(dtype)
     adapted = adapt(half, method, X.to(dtype), **options)
     expected = adapt(copy.deepcopy(half).float(), method, X.to(dtype).float(), **options)
