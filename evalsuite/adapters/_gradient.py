@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from evalsuite.adapters._norms import affine_norms, affine_parameters, finite, use_batch_statistics
 from evalsuite.errors import Refused, RequestError
+from evalsuite.networks import HALF
 
 Adjustment = Callable[[Tensor], Tensor]
 """What the (N, classes) logits become in a method's loss; predictions are made on the logits as they are."""
@@ -67,12 +68,15 @@ class Descent:
 def free_norms(model: nn.Module, method: str, norms: Iterable[nn.Module] | None = None) -> list[nn.Parameter]:
     """Free the affine parameters of norms, by default of all, freeze the rest, and let BatchNorm see its batch.
 
-    Returns the free parameters. Raises Refused, in the name of ``method``, where there are none.
+    Returns the free parameters. Raises Refused, in the name of ``method``, where there are none, or in half precision.
     """
     chosen = affine_norms(model) if norms is None else norms
     parameters = [parameter for norm in chosen for parameter in affine_parameters(norm)]
     if not parameters:
         raise Refused(f"{method} needs norm layers with affine parameters; this model has none (or folded ones)")
+    narrow = next((parameter.dtype for parameter in parameters if parameter.dtype in HALF), None)
+    if narrow is not None:  # in which Adam's epsilon is 0
+        raise Refused(f"{method} descends in float32; this model's norms are {narrow}: evalsuite.adapt widens them")
     model.requires_grad_(False)
     for parameter in parameters:
         parameter.requires_grad_(True)

@@ -131,8 +131,8 @@ class MixedStatistics:
         assert module.running_var is not None
         mean, variance = channel_moments(args[0])
         share = self.prior / (self.prior + len(args[0]))
-        module.running_mean.copy_(torch.lerp(mean, self.mean, share))
-        module.running_var.copy_(torch.lerp(variance, self.variance, share))
+        module.running_mean.copy_(torch.lerp(mean, self.mean.to(mean), share))
+        module.running_var.copy_(torch.lerp(variance, self.variance.to(variance), share))
 
 
 class FlatParameters:

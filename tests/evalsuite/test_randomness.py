@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalsuite.errors import RequestError
 from evalsuite.randomness import numpy_generator, torch_generator
 
 
@@ -11,6 +13,15 @@ def test_same_keys_same_draws(seed, keys):
     assert np.array_equal(numpy_generator(seed, *keys).random(3), numpy_generator(seed, *keys).random(3))
     first, second = (torch.rand(3, generator=torch_generator(seed, *keys)) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_a_seed_is_an_integer_in_any_form():
+    for same in (7.0, np.int64(7), np.float32(7)):
+        assert numpy_generator(same, "a").random() == numpy_generator(7, "a").random()
+        assert torch_generator(same).initial_seed() == torch_generator(7).initial_seed()
+    for wrong in (7.5, True, "7", None, float("inf")):
+        with pytest.raises(RequestError, match=r"^seed = .*: expected an integer"):
+            numpy_generator(wrong)
 
 
 def test_every_key_matters():

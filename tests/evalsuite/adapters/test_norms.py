@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from evalsuite.adapters._gradient import free_norms
 from evalsuite.adapters._norms import FlatParameters, affine_norms, channel_moments, finite, use_batch_statistics
+from evalsuite.errors import Refused
 
 
 @pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
@@ -70,3 +72,28 @@ def test_running_statistics_come_back_after_an_error():
 def test_finite():
     assert finite([torch.ones(2), None, torch.tensor(0.0)])
     assert not finite([torch.ones(2), torch.tensor([0.0, float("nan")])])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_moments_of_half_precision_do_not_overflow(dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.randn(4, 3, 112, 112, generator=generator) * 3 + torch.tensor([0.0, 5.0, 300.0])[:, None, None]).to(
+        dtype
+    )
+    mean, variance = channel_moments(x)
+    torch.testing.assert_close(mean, x.double().mean((0, 2, 3)).float(), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(variance, x.double().var((0, 2, 3), correction=0).float(), rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_batch_statistics_of_half_precision_normalise():
+    x = torch.randn(8, 4, 56, 56, generator=torch.Generator().manual_seed(1)).mul(3)
+    norm = nn.BatchNorm2d(4).eval()
+    expected = (x - x.mean((0, 2, 3), keepdim=True)) / x.var((0, 2, 3), keepdim=True, correction=0).sqrt()
+    use_batch_statistics(norm.half())
+    torch.testing.assert_close(norm(x.half()).float(), expected, rtol=0, atol=0.02)
+
+
+def test_a_descent_in_half_precision_is_refused_by_name():
+    with pytest.raises(Refused, match=r"^tent descends in float32; this model's norms are torch\.float16"):
+        free_norms(tiny_resnet().half(), "tent")

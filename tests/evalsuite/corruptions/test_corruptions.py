@@ -147,12 +147,43 @@ def test_the_engines_agree_where_nothing_is_drawn(name):
         ({"images": np.zeros((1, 3, 32, 32), np.uint8)}, r"expected \(N, H, W, 3\) uint8"),
         ({"images": np.zeros((1, 32, 32, 3), np.float32)}, "float32: expected"),
         ({"images": np.zeros((1, 16, 16, 3), np.uint8)}, "at least 32 x 32"),
+        (
+            {"images": [np.zeros((32, 32, 3), np.uint8), np.zeros((32, 33, 3), np.uint8)]},
+            r"expected \(N, H, W, 3\) uint8",
+        ),
+        ({"images": None}, r"expected \(N, H, W, 3\) uint8"),
+        ({"images": "image.png"}, r"expected \(N, H, W, 3\) uint8"),
+        ({"severity": 2.5}, "severity 2.5 of fog: expected 1, 2, 3, 4 or 5"),
+        ({"severity": True}, "severity True of fog: expected"),
+        ({"severity": "3"}, "severity '3' of fog: expected"),
+        ({"name": 3}, "unknown corruption '3'"),
+        ({"seed": 7.5}, "seed = 7.5: expected an integer"),
+        ({"first_index": 0.5}, "first_index = 0.5: expected an integer"),
+        ({"indices": [1.5]}, "index = 1.5: expected an integer"),
     ],
 )
 def test_wrong_requests(change, message):
     arguments = {"images": images(1), "name": "fog", "severity": 1} | change
     with pytest.raises(RequestError, match=message):
         corrupt(**arguments)
+
+
+@pytest.mark.parametrize("name", ["gaussian_noise", "glass_blur", "fog", "jpeg_compression"])
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_a_number_is_the_same_in_any_form_and_images_in_a_list(name, engine):
+    if engine == "reference":
+        pytest.importorskip("imagecorruptions")
+    clean = images(2)
+    exact = corrupt(clean, name, 3, seed=7, first_index=2, engine=engine)
+    for change in (
+        {"severity": 3.0, "seed": 7.0, "first_index": 2.0},
+        {"severity": np.int64(3), "seed": np.float32(7), "first_index": np.uint8(2)},
+        {"images": list(clean)},
+        {"images": tuple(clean)},
+        {"indices": [2.0, 3.0]},
+    ):
+        arguments = {"images": clean, "severity": 3, "seed": 7, "first_index": 2} | change
+        assert np.array_equal(corrupt(name=name, engine=engine, **arguments), exact)
 
 
 def test_families_hold_the_fifteen_in_the_usual_order():
