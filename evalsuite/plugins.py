@@ -2,14 +2,15 @@
 
 A plugin is a frozen dataclass (its fields are its options; one without a default must be given; the docstring's
 first line is what ``evalsuite list`` prints). It keeps no state between calls: what lasts is returned or written
-into the model, and every random draw takes the generator that is passed in.
+into the model, and every random draw takes the generator that is passed in. Every option changes what the plugin gives
+in some setting of the others; one that changes time or memory alone says so by :func:`cost_only`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,22 @@ if TYPE_CHECKING:
     from evalsuite.store import Run
     from evalsuite.streams import Domain, Stream
 
+_T = TypeVar("_T")
+
 UInt8Array = NDArray[np.uint8]
 IntArray = NDArray[np.int64]
+
+COST_ONLY = "cost_only"
+"""Key in the metadata of a dataclass field that changes what a plugin costs and never what it gives."""
+
+
+def cost_only(default: _T) -> _T:
+    """Declare an option, with its default, that changes what a plugin costs and never what it gives.
+
+    Up to the order in which floating-point numbers are added.
+    """
+    declared: _T = field(default=default, metadata={COST_ONLY: True})
+    return declared
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.errors import RequestError
+from evalsuite.plugins import cost_only
 from evalsuite.quantization.calibration import set_activation_ranges
 from evalsuite.quantization.capture import Kept, Scratch
 from evalsuite.quantization.ranges import RangeOptions
@@ -51,7 +52,7 @@ class ReconstructionOptions(RangeOptions):
     warmup: float = 0.2
     b_start: float = 20.0
     b_end: float = 2.0
-    cache_gigabytes: float = 2.0
+    cache_gigabytes: float = cost_only(2.0)
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:

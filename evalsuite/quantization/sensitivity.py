@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from evalsuite.quantization.calibration import batches
 from evalsuite.quantization.modules import QuantLayer
+from evalsuite.randomness import torch_generator
 
 _BATCH = 4  # images whose activations are kept for one backward pass
 _MATRIX_ROWS = 16  # of one product, at least, as its other factor is kept whole
@@ -49,7 +50,7 @@ def weighted_rows(
     About ``rows`` rows (a token, or an output pixel of a convolution) are drawn with probabilities proportional to
     their squared gradients, and weighted by the inverse of these, which keeps sums unbiased. Where fewer have a
     gradient these are taken, and where none has a finite one, the first rows with equal weights. Drawing is ours, for
-    speed; the paper uses all.
+    speed; the paper uses all. What is drawn of one does not depend on which others are named.
 
     Parameters
     ----------
@@ -58,11 +59,12 @@ def weighted_rows(
     rows : of each, from all images together; a product may take more, up to all.
     """
     count = max(round(rows * min(_BATCH, len(images)) / len(images)), 1)
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     collectors: dict[str, _Collector] = {}
     for name in names:
         module = model.get_submodule(name)
         kind = _LayerCollector if isinstance(module, QuantLayer) else _ProductCollector
-        collectors[name] = kind(module, count, generator)
+        collectors[name] = kind(module, count, torch_generator(seed, name))
     leaves = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for batch in batches(images, _BATCH):
         with contextlib.ExitStack() as stack, torch.enable_grad():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evalsuite.errors import QuantizationWarning, RequestError
+from evalsuite.plugins import cost_only
 from evalsuite.quantization.affine import dequantize, quantize
 from evalsuite.quantization.calibration import batches, check_images, set_activation_ranges, set_weight_ranges
 from evalsuite.quantization.insert import insert_quantizers
@@ -36,7 +37,7 @@ class GPTQ(RangeOptions):
     """
 
     damping: float = 0.01
-    block_columns: int = 128
+    block_columns: int = cost_only(128)
 
     def __post_init__(self) -> None:
         super().__post_init__()

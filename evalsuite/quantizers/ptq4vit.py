@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.errors import RequestError
+from evalsuite.plugins import cost_only
 from evalsuite.quantization.affine import affine_parameters, fake_quantize, integer_range
 from evalsuite.quantization.calibration import check_images, round_weights, set_activation_ranges, set_weight_ranges
 from evalsuite.quantization.insert import insert_quantizers
@@ -56,7 +57,7 @@ class PTQ4ViT:
     candidates: int = 100
     greatest_fraction: float = 1.2
     rows: int = 1024
-    cache_gigabytes: float = 1.0
+    cache_gigabytes: float = cost_only(1.0)
 
     def __post_init__(self) -> None:
         for name in ("rounds", "candidates", "rows"):
@@ -111,7 +112,9 @@ class PTQ4ViT:
                 left = self.cache_gigabytes * 2**30
             parts[-1].append(name)
             left -= needed
-        for part in parts:
+        start = generator.get_state()
+        for part in parts:  # the same draws, however many parts there are
+            generator.set_state(start)
             yield weighted_rows(model, images, part, self.rows, generator)
 
     @torch.no_grad()
