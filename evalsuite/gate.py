@@ -83,7 +83,7 @@ def check(
 def _known(workspace: Workspace) -> dict[str, Facts]:
     try:
         return dict(read_study(workspace.folder)["gate"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         warn_of(workspace.folder / STUDY, error, "it is written anew, and the gate measures again")

@@ -64,7 +64,11 @@ def _wrong(value: Any) -> str:
     if isinstance(value, bool | str | Mapping | list | tuple) or value is None:
         return ""
     if isinstance(value, int):  # one of thousands of digits cannot even be printed
-        return "" if -(2**63) <= value < 2**63 else f"a whole number of {value.bit_length()} bits: expected one below 2^63 in size"
+        return (
+            ""
+            if -(2**63) <= value < 2**63
+            else f"a whole number of {value.bit_length()} bits: expected one below 2^63 in size"
+        )
     if isinstance(value, float):
         return "" if math.isfinite(value) else f"{value}: expected a finite number"
     return f"{value}, a {type(value).__name__}: expected text, a number, true or false, a list or a table"

@@ -114,7 +114,9 @@ def _read(file: Path) -> dict[str, NDArray[Any]]:
     lengths = [np.shape(parts[name]) for name in ("labels", "domains", "tasks") if name in parts]
     fits = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.size
     if not fits or "labels" not in parts or any(length != (len(images),) for length in lengths):
-        raise RequestError(f"{file}: expected arrays images (n, H, W, 3) uint8 and labels (n,); domains, tasks (n,) too")
+        raise RequestError(
+            f"{file}: expected arrays images (n, H, W, 3) uint8 and labels (n,); domains, tasks (n,) too"
+        )
     return parts
 
 
