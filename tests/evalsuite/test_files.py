@@ -70,6 +70,6 @@ def test_damaged_archives_are_a_value_error(tmp_path):
         file.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
         with contextlib.suppress(OSError, ValueError):
             assert all((expected[name] == array).all() for name, array in read_arrays(file).items() if name in expected)
-    with pytest.raises(ValueError, match="."):
-        np.savez(file, x=np.array([{}], dtype=object))
+    np.savez(file, x=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="Object arrays"):
         read_arrays(file)

@@ -140,7 +140,7 @@ def test_a_file_runs_no_code_that_it_names_unless_it_is_trusted(tmp_path):
     code = "open({!r}, 'w')\nfrom evalsuite.quantizers.rtn import RoundToNearest as Q\n"
     (tmp_path / "evil.py").write_text(code.format(str(tmp_path / "executed")))
     other = rewritten(file, name=f"{tmp_path / 'evil.py'}:Q")
-    with pytest.raises(RequestError, match="is not registered.*trust=True"):
+    with pytest.raises(RequestError, match=r"is not registered.*trust=True"):
         load(other, tiny_resnet(), X[:1])
     for name in ("os:system", "nothing", "", 5, None, ["rtn"]):
         with pytest.raises(RequestError):
