@@ -54,7 +54,7 @@ class DomainImages:
             return OpenImages(task_data(self.task, workspace.root).test_images, None)
         try:
             return OpenImages(self._mapped(file, workspace), self.indices)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         except (OSError, ValueError, EOFError) as error:
             checksums.warn_of(file, error, "its images are made again")

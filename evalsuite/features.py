@@ -56,7 +56,7 @@ def kept(file: Path, images: int, make: Callable[[], PoolOutputs]) -> PoolOutput
         checksums.verify(file, required=True)
         with np.load(file) as arrays:
             return _checked(PoolOutputs(arrays["logits"], arrays["features"]), images)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         checksums.warn_of(file, error, "the network looks at the pool again")

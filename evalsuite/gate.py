@@ -83,9 +83,9 @@ def check(
 def _known(workspace: Workspace) -> dict[str, Facts]:
     try:
         return dict(read_study(workspace.folder)["gate"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
         warn_of(workspace.folder / STUDY, error, "it is written anew, and the gate measures again")
         return {}
 

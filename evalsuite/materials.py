@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from evalsuite import registry
 from evalsuite.checksums import warn_of
+from evalsuite.corruptions import check as check_corruption
 from evalsuite.errors import QuantizationWarning, RequestError
 from evalsuite.features import kept, look
 from evalsuite.hashing import canonical_json, digest, digest_arrays, digest_tensors
@@ -32,7 +33,7 @@ from evalsuite.quantization.saving import DamagedFile, check_kept, read_facts, r
 from evalsuite.randomness import numpy_generator, torch_generator
 from evalsuite.registry import Setting
 from evalsuite.store import RECORD_SCHEMA
-from evalsuite.streams import Stream
+from evalsuite.streams import CLEAN, Stream
 from evalsuite.structure import describe
 from evalsuite.study import Calibration
 from evalsuite.task_arrays import WrongTaskData
@@ -122,8 +123,7 @@ def _check_writable(data: TaskData, title: str) -> None:
             pa.array(values)
         except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
             raise RequestError(
-                f"task {title!r}, {what}: {' '.join(str(error).split())}; expected text in UTF-8, or numbers of at most "
-                "64 bits"
+                f"task {title!r}, {what}: {' '.join(str(error).split())}; expected text in UTF-8, or numbers of 64 bits"
             ) from error
 
 
@@ -276,12 +276,23 @@ def source_images(data: TaskData, count: int, seed: int) -> Tensor:
 
 
 def plan_stream(trial: Trial, labels: IntArray) -> Stream:
-    """Lay out a trial's stream; every trial with the same stream, task data and seed gets the same."""
+    """Lay out a trial's stream; every trial with the same stream, task data and seed gets the same.
+
+    Raises RequestError if it shows an image that the test set does not have, or an unknown domain.
+    """
     protocol = trial.stream.build()
     options = trial.stream.values()
     drawn_by = {"options": {name: options[name] for name in getattr(protocol, "drawn_by", options)}}
     generator = numpy_generator(trial.seed, "stream", canonical_json(trial.stream.as_dict() | drawn_by))
     stream: Stream = protocol.plan(labels, generator)
+    if stream.image.max() >= len(labels):
+        raise RequestError(
+            f"stream {trial.stream.name!r} shows test image {stream.image.max()}: expected less than {len(labels)}, "
+            "the test set's size"
+        )
+    for domain in stream.domains:
+        if domain.name != CLEAN and trial.corruption.files != "published":  # published ones are looked for by name
+            check_corruption(domain.name, domain.severity)
     return stream
 
 

@@ -66,6 +66,8 @@ STUDY_KEYS = (
 )
 
 _RECORD_FILE = "a whole record file", "run again to redo this trial"
+# What reading damaged bytes leads to; RecursionError and some of pyarrow's are a RuntimeError.
+_DAMAGE = (OSError, LookupError, TypeError, ValueError, RuntimeError, MemoryError, pa.ArrowException)
 _SEAL = {checksums.KEY.encode(): checksums.BLANK.encode()}
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
@@ -96,7 +98,7 @@ def read_rows(folder: Path) -> dict[str, dict[str, Any]]:
             row = _row_of(file)
         except FileNotFoundError:  # removed meanwhile
             continue
-        except (OSError, KeyError, TypeError, ValueError) as error:  # pyarrow's own errors are among these
+        except _DAMAGE as error:
             checksums.warn_of(file, error, "its trial is run again by the next run")
         else:
             rows[row["trial"]] = row
@@ -131,7 +133,7 @@ def _expected(file: Path, what: str, cure: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise RequestError(f"{file} is missing: expected {what}; run again to make it") from error
-    except (OSError, KeyError, TypeError, ValueError) as error:  # pyarrow's own errors are among these
+    except _DAMAGE as error:
         raise RequestError(" ".join(f"{file} is not {what} ({error}); {cure}".split())) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from evalsuite import checksums
@@ -131,7 +132,17 @@ def write_state(file: Path, quantized: nn.Module, facts: Mapping[str, str]) -> N
             del state[key]
             state[key + _PACKED] = pack(integers - layer.integers.low, layer.weight_bits)
     with checksums.sealing(file) as temporary:
-        save_file(state, temporary, metadata={**facts, checksums.KEY: checksums.BLANK})
+        temporary.write_bytes(_ordered(serialised(state, {**facts, checksums.KEY: checksums.BLANK})))
+
+
+def _ordered(content: bytes) -> bytes:
+    """Return a safetensors file with its facts in the order of their names; the library's order is random."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the data stay aligned
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def read_facts(file: Path) -> dict[str, str]:
@@ -141,7 +152,7 @@ def read_facts(file: Path) -> dict[str, str]:
     try:
         checksums.verify(file)
         with safe_open(file, framework="pt") as opened:
-            return dict(opened.metadata() or {})
+            return {name: fact for name, fact in (opened.metadata() or {}).items() if name != checksums.KEY}
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(file, error) from error
 

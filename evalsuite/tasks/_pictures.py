@@ -161,7 +161,7 @@ def decoded(files: Sequence[Path], preparation: Preparation) -> UInt8Array:
     shape = (len(files), preparation.crop, preparation.crop, 3)
     try:
         return _mapped(file, shape)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, EOFError) as error:
         checksums.warn_of(file, error, "its pictures are decoded again")

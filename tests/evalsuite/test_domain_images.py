@@ -11,10 +11,10 @@ from _dummies.studies import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalsuite import domain_images, registry
+from evalsuite import checksums, domain_images, registry
 from evalsuite.corruptions import corrupt
 from evalsuite.domain_images import OpenImages, StreamImages, published, trim
-from evalsuite.errors import RequestError
+from evalsuite.errors import DamageWarning, RequestError
 from evalsuite.materials import Workspace
 from evalsuite.streams import Domain, Stream
 from evalsuite.study_tables import Corruption
@@ -123,9 +123,18 @@ def test_vanished_and_broken_files_are_made_again(tmp_path: Path):
     file = one.file(workspace)
     assert file is not None
     assert one.size(workspace) == expected.nbytes
-    for damage in (lambda: file.unlink(), lambda: file.write_bytes(file.read_bytes()[:100])):
-        damage()
-        assert (one.open(workspace).pixels == expected).all()
+    file.unlink()
+    assert (one.open(workspace).pixels == expected).all()
+    content = file.read_bytes()
+    other = tmp_path / "other.npy"
+    np.save(other, expected[:1])
+    checksums.append_blank(other)
+    checksums.seal(other)
+    flipped = content[:300] + bytes([content[300] ^ 128]) + content[301:]
+    for damaged in (content[:100], content[:-9], flipped, other.read_bytes()):
+        file.write_bytes(damaged)
+        with pytest.warns(DamageWarning, match="its images are made again"):
+            assert (one.open(workspace).pixels == expected).all()
 
 
 def test_shared_folder_takes_the_images(tmp_path: Path):

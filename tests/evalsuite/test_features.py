@@ -4,6 +4,7 @@ import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from torch import nn
 
+from evalsuite.checksums import append_blank, seal
 from evalsuite.errors import DamageWarning, RequestError
 from evalsuite.features import kept, look
 from evalsuite.plugins import PoolOutputs
@@ -79,3 +80,26 @@ def test_outputs_are_kept_in_a_file_and_made_again_if_it_is_broken(tmp_path):
     kept(file, 2, make)
     assert len(calls) == 2
     assert [path.name for path in file.parent.iterdir()] == ["outputs.npz"]
+
+
+@pytest.mark.parametrize(
+    ("logits", "features"),
+    [
+        (np.ones((1, 3)), np.ones((2, 4))),
+        (np.ones((2, 3)), np.ones((3, 4))),
+        (np.ones((2, 3)), np.full((2, 4), np.nan)),
+        (np.full((2, 3), np.inf), np.ones((2, 4))),
+        (np.ones((2, 3), int), np.ones((2, 4))),
+        (np.ones(2), np.ones((2, 4))),
+    ],
+)
+def test_outputs_of_other_images_or_none_are_refused_made_or_read(tmp_path, logits, features):
+    file, good = tmp_path / "outputs.npz", PoolOutputs(np.ones((2, 3)), np.ones((2, 4)))
+    with pytest.raises(RequestError, match="of the pool"):
+        kept(file, 2, lambda: PoolOutputs(logits, features))
+    assert not file.exists()
+    np.savez(file, logits=logits, features=features)
+    append_blank(file)
+    seal(file)
+    with pytest.warns(DamageWarning):
+        assert (kept(file, 2, lambda: good).features == good.features).all()

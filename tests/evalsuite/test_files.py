@@ -1,8 +1,12 @@
+import contextlib
+import csv
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from evalsuite.files import replacing, write_json
+from evalsuite.files import read_arrays, replacing, write_csv, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -24,3 +28,48 @@ def test_nan_is_no_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", float("nan"))
     assert not list(tmp_path.iterdir())
+
+
+def test_no_cell_is_a_formula_and_numbers_stay(tmp_path):
+    table = pd.DataFrame(
+        {
+            "label": ["=1+1", "plain", "@sum", "-2+3", "+x", "\tx", None],
+            "=name": pd.Categorical(["-a", "b", "-a", "b", "b", "b", "b"]),
+            "number": [-1.5, 2.0, float("nan"), 0.0, -0.0, 1e300, 3.0],
+            "whole": pd.array([-1, 2, None, 4, 5, 6, 7], dtype="Int64"),
+        }
+    )
+    write_csv(tmp_path / "a.csv", table)
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["label", "'=name", "number", "whole"]
+    assert [row[0] for row in rows[1:]] == ["'=1+1", "plain", "'@sum", "'-2+3", "'+x", "'\tx", ""]
+    assert [row[1] for row in rows[1:3]] == ["'-a", "b"]
+    assert [row[2:] for row in rows[1:4]] == [["-1.5", "-1"], ["2.0", "2"], ["", ""]]
+
+
+def test_a_table_without_text_is_what_pandas_writes(tmp_path):
+    for table in (pd.DataFrame({"a": [1, 2], "b": [True, False]}), pd.DataFrame(columns=["a", "b"]), pd.DataFrame()):
+        write_csv(tmp_path / "a.csv", table)
+        assert (tmp_path / "a.csv").read_text() == table.to_csv(index=False)
+
+
+def test_an_archive_larger_than_expected_is_not_unpacked(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros(10**7, np.uint8), y=np.arange(3))
+    assert read_arrays(tmp_path / "a.npz")["y"].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="its arrays take 10,000"):
+        read_arrays(tmp_path / "a.npz", 10**6)
+
+
+def test_damaged_archives_are_a_value_error(tmp_path):
+    file = tmp_path / "a.npz"
+    np.savez_compressed(file, x=np.arange(100), names=np.array(["a", "b"]))
+    content = file.read_bytes()
+    expected = read_arrays(file)
+    for place in np.random.default_rng(0).integers(0, len(content), 150):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        with contextlib.suppress(OSError, ValueError):
+            assert all((expected[name] == array).all() for name, array in read_arrays(file).items() if name in expected)
+    np.savez(file, x=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="Object arrays"):
+        read_arrays(file)

@@ -33,7 +33,7 @@ def test_digest_sees_every_part():
     assert stream().digest() == stream().digest()
 
 
-@pytest.mark.parametrize("severity", [-1, 6])
+@pytest.mark.parametrize("severity", [-1, 6, 2.5, 2.0, True, float("nan"), "3", None])
 def test_domain_severity_is_checked(severity):
     with pytest.raises(ValueError, match=r"expected 1\.\.5"):
         Domain("fog", severity)

@@ -291,3 +291,14 @@ def test_a_figure_of_several_pages_has_them_all(tmp_path: Path) -> None:
     links = [link["href"] for link in page.all("a") if (link["href"] or "").startswith("figures/")]
     assert sorted(links) == sorted(f"figures/{name}" for name in files)
     assert any("2 further pages of Figure 1" in text for text in page.text)
+
+
+@pytest.mark.parametrize("name", ["figures", "tables"])
+def test_a_folder_that_is_a_link_is_not_written_through(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RequestError, match=f"{name} is a symbolic link, to .*elsewhere: expected a folder"):
+        write_report(run.folder, out=tmp_path / "out")
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert not (tmp_path / "out" / "summary.csv").exists()

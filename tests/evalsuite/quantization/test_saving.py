@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import hypothesis.extra.numpy as npst
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from evalsuite import quantize
@@ -119,3 +122,39 @@ def test_a_damaged_file_is_one_clear_line(damage, tmp_path):
         write_state(file, quantized, {"recipe": "{}"})
     with pytest.raises(DamagedFile, match=r"q\.safetensors[^\n]*: expected [^\n]*$"):
         load(file, model, X[:1])
+
+
+def rewritten(file, **changes):
+    """Return a copy of a saved network with another recipe and no checksum, as a stranger could write it."""
+    with safe_open(file, "pt") as opened:
+        state, facts = {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()  # noqa: SIM118
+    recipe = json.loads(facts["recipe"]) | changes
+    other = file.with_name("other.safetensors")
+    save_file(state, other, {"recipe": json.dumps(recipe)})
+    return other
+
+
+def test_a_file_runs_no_code_that_it_names_unless_it_is_trusted(tmp_path):
+    file = tmp_path / "q.safetensors"
+    save(quantize(tiny_resnet(), X, method="rtn"), file)
+    code = "open({!r}, 'w')\nfrom evalsuite.quantizers.rtn import RoundToNearest as Q\n"
+    (tmp_path / "evil.py").write_text(code.format(str(tmp_path / "executed")))
+    other = rewritten(file, name=f"{tmp_path / 'evil.py'}:Q")
+    with pytest.raises(RequestError, match=r"is not registered.*trust=True"):
+        load(other, tiny_resnet(), X[:1])
+    for name in ("os:system", "nothing", "", 5, None, ["rtn"]):
+        with pytest.raises(RequestError):
+            load(rewritten(file, name=name), tiny_resnet(), X[:1])
+    assert not (tmp_path / "executed").exists()
+    load(other, tiny_resnet(), X[:1], trust=True)
+    assert (tmp_path / "executed").exists()
+
+
+def test_a_flipped_bit_of_a_weight_is_noticed(tmp_path):
+    file = tmp_path / "q.safetensors"
+    save(quantize(tiny_resnet(), X, method="rtn"), file)
+    content = file.read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(content), 30):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        with pytest.raises(DamagedFile):
+            load(file, tiny_resnet(), X[:1])

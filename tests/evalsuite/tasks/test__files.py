@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from evalsuite.errors import RequestError
-from evalsuite.tasks._files import check_labels, data_folder, load_array, load_tensors, load_weights
+from evalsuite.tasks._files import (
+    check_labels,
+    data_folder,
+    load_array,
+    load_checkpoint,
+    load_labels,
+    load_tensors,
+    load_weights,
+)
 
 
 def network() -> nn.Module:
@@ -126,3 +135,81 @@ def test_weights_must_fit(tmp_path: Path) -> None:
         with pytest.raises(RequestError, match=rf"w\.pt is broken \({reason}") as caught:
             load_weights(network, tensors, file)
         assert "\n" not in str(caught.value)
+
+
+HEADERS = [
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 6), ",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 99999999999999999999999), }",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 6), }",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (-2, 6), }",
+    "{'descr': ('<i4', (2, 3)), 'fortran_order': False, 'shape': (2, 6), }",
+    "{'descr': '|O', 'fortran_order': False, 'shape': (2, 6), }",
+    "{'descr': 5, 'fortran_order': None, 'shape': 'x', }",
+    "((((((((((",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (2L, 6L), }",
+    "5",
+]
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("version", [1, 2, 9])
+def test_headers_that_are_none(tmp_path: Path, header: str, version: int) -> None:
+    size = len(header).to_bytes(2 if version == 1 else 4, "little")
+    file = tmp_path / "x.npy"
+    file.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + size + header.encode() + bytes(12))
+    for read in (lambda: load_array(file, (None, 6), "rows"), lambda: load_labels(file, 2, 3)):
+        try:
+            read()
+        except RequestError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - numpy reads some of them
+            continue
+        assert "L" in header, "all others are refused"
+
+
+@pytest.mark.parametrize("labels", [np.array(["a", "b"]), np.zeros(2, "datetime64[s]"), np.zeros(2, "i4,i4")])
+def test_labels_that_are_no_numbers(tmp_path: Path, labels: np.ndarray) -> None:
+    np.save(tmp_path / "y.npy", labels)
+    with pytest.raises(RequestError, match=r"y\.npy is broken .*: expected 2 labels"):
+        load_labels(tmp_path / "y.npy", 2, 3)
+
+
+def test_an_archive_is_no_array(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", np.zeros((2, 6), np.uint8))
+    file = (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    with pytest.raises(RequestError, match="is broken"):
+        load_array(file, (None, 6), "rows of 6")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ({5: torch.ones(2)}, "under the int 5"),
+        ({"a": torch.ones(2, device="meta")}, "a is a meta tensor"),
+        ({"a": torch.eye(3).to_sparse()}, r"a is a torch\.sparse_coo tensor"),
+        ({"a": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8)}, "a is a quantized tensor"),
+        ({"a": 5}, "a int under the str a"),
+        ({"state_dict": {None: torch.ones(1)}}, "under the NoneType None"),
+    ],
+)
+def test_checkpoints_of_odd_keys_and_tensors(tmp_path: Path, content: dict, named: str) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(RequestError, match=named):
+        load_checkpoint(tmp_path / "w.pt")
+
+
+def test_a_checkpoint_that_unpacks_into_more_is_not_unpacked(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(10**6)}, tmp_path / "w.pt")
+    bomb = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(tmp_path / "w.pt") as plain, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(RequestError, match=r"unpacks into 4,0"):
+        load_checkpoint(bomb)
+
+
+def test_complex_and_narrow_weights(tmp_path: Path) -> None:
+    build = lambda: nn.Linear(2, 1, bias=False)
+    file = tmp_path / "w.pt"
+    with pytest.raises(RequestError, match="weight is complex"):
+        load_weights(build, {"weight": torch.ones(1, 2, dtype=torch.complex64)}, file)
+    assert load_weights(build, {"weight": torch.ones(1, 2).to(torch.float8_e4m3fn)}, file).weight.sum() == 2

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from evalsuite import store
+from evalsuite.checksums import append_blank, seal
 from evalsuite.errors import RequestError
 from evalsuite.store import Run
 from reports import style
@@ -26,4 +27,36 @@ def test_other_files_are_refused(run: Run, tmp_path) -> None:
     assert Examples().data(run).empty
     np.savez(tmp_path / "examples.npz", images=np.zeros((2, 4, 4), np.uint8), labels=[0, 1])
     with pytest.raises(RequestError, match=r"expected arrays images \(n, H, W, 3\) uint8"):
+        Examples().data(store.Run(tmp_path))
+
+
+def test_tall_images_make_no_tall_page(run: Run, tmp_path) -> None:
+    (tmp_path / "study.json").write_text((run.folder / "study.json").read_text())
+    images = np.zeros((5, 60_000, 2, 3), np.uint8)
+    np.savez_compressed(tmp_path / "examples.npz", images=images, labels=np.arange(5))
+    data = Examples().data(store.Run(tmp_path))
+    with style.applied():
+        figure = Examples().draw(data)
+    assert figure.get_figheight() < 4
+    assert max(axes.images[0].get_array().shape[0] for axes in figure.axes) <= 1024
+
+
+@pytest.mark.parametrize("damage", ["bomb", "lengths", "empty", "noise", "flip"])
+def test_damaged_examples_are_one_line(run: Run, tmp_path, damage) -> None:
+    file, images = tmp_path / "examples.npz", np.zeros((2, 4, 4, 3), np.uint8)
+    if damage == "bomb":
+        np.savez_compressed(file, images=np.zeros((1, 10**5, 10**3, 3), np.uint8), labels=[0])
+    elif damage == "lengths":
+        np.savez(file, images=images, labels=[0])
+    elif damage == "empty":
+        np.savez(file, images=images[:, :0], labels=[0, 1])
+    elif damage == "noise":
+        file.write_bytes(b"\xff" * 100)
+    else:
+        np.savez(file, images=images, labels=[0, 1])
+        append_blank(file)
+        seal(file)
+        content = file.read_bytes()
+        file.write_bytes(content[:30] + bytes([content[30] ^ 1]) + content[31:])
+    with pytest.raises(RequestError, match=r"examples\.npz[^\n]*$"):
         Examples().data(store.Run(tmp_path))
