@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from evalsuite.errors import Refused, RequestError
+from evalsuite.layout import Layouts, find_layouts
 
 WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
 NORM_LAYERS = (
@@ -45,6 +46,7 @@ class Structure:
     shortcut_norms : norms on a path around the block's main path. See :func:`describe`.
     following_norms : of each block, the first norm executed after it; a block without one has no entry.
     prefix_tokens : how many tokens of a transformer's blocks are no image patches (class token, registers).
+    layouts : where the images are in what each module gets and gives.
     """
 
     layers: tuple[str, ...]
@@ -60,6 +62,7 @@ class Structure:
     shortcut_norms: tuple[str, ...]
     following_norms: Mapping[str, str]
     prefix_tokens: int
+    layouts: Layouts
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -69,7 +72,7 @@ class Structure:
 
 
 def describe(model: nn.Module, example: Tensor) -> Structure:
-    """Find a network's structure by one forward pass over the first image of ``example`` (N, C, H, W).
+    """Find a network's structure by forward passes over the first image of ``example`` (N, C, H, W).
 
     The model runs in eval mode without gradients and is left as it was found: same modes, no hooks.
 
@@ -100,6 +103,7 @@ def describe(model: nn.Module, example: Tensor) -> Structure:
             model(example[:1])
         except Exception as error:
             raise RequestError(f"the model fails on an input of shape {tuple(example[:1].shape)}: {error}") from error
+        layouts = find_layouts(model, example)
     layers = trace.executed(WEIGHT_LAYERS)
     if not layers:
         raise RequestError("the model executes no Conv2d and no Linear: expected a network with weight layers")
@@ -109,7 +113,7 @@ def describe(model: nn.Module, example: Tensor) -> Structure:
     inside = {block: f"{block}." for block in blocks}
     block_layers = {b: tuple(name for name in layers if name.startswith(prefix)) for b, prefix in inside.items()}
     block_norms = {b: tuple(name for name in norms if name.startswith(prefix)) for b, prefix in inside.items()}
-    shapes = {block: trace.shapes[block][1:] for block in blocks}
+    shapes = {block: _of_an_image(trace, layouts, block) for block in blocks}
     architecture = _architecture(model, block_layers, shapes)
     return Structure(
         layers=layers,
@@ -126,7 +130,8 @@ def describe(model: nn.Module, example: Tensor) -> Structure:
             norm for block in blocks for norm in block_norms[block] if trace.on_shortcut(norm, block, block_layers)
         ),
         following_norms=_following_norms(trace, blocks, norms),
-        prefix_tokens=_prefix_tokens(trace, layers[0], blocks) if architecture == "transformer" else 0,
+        prefix_tokens=_prefix_tokens(trace, layers[0], shapes[blocks[0]]) if architecture == "transformer" else 0,
+        layouts=layouts,
     )
 
 
@@ -299,8 +304,14 @@ def _following_norms(trace: _Trace, blocks: tuple[str, ...], norms: tuple[str, .
     return found
 
 
-def _prefix_tokens(trace: _Trace, stem: str, blocks: tuple[str, ...]) -> int:
-    first, patches = trace.shapes[blocks[0]], trace.shapes[stem]
-    if len(first) != 3 or len(patches) != 4:
+def _of_an_image(trace: _Trace, layouts: Layouts, name: str) -> tuple[int, ...]:
+    """Return the shape of a module's output without the dimension that holds the images."""
+    shape, batch = trace.shapes[name], layouts.dimension(name, "output")
+    return (*shape[:batch], *shape[batch + 1 :])
+
+
+def _prefix_tokens(trace: _Trace, stem: str, tokens: tuple[int, ...]) -> int:
+    patches = trace.shapes[stem]
+    if len(tokens) != 2 or len(patches) != 4:
         return 0
-    return max(first[1] - patches[2] * patches[3], 0)
+    return max(tokens[0] - patches[2] * patches[3], 0)

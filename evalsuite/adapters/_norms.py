@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from evalsuite.layout import Layout
 from evalsuite.structure import NORM_LAYERS, Structure
 
 _LARGE = 100.0  # a squared mean, in variances
@@ -116,13 +117,14 @@ class _LentStatistics:
 class MixedStatistics:
     """Statistics of one BatchNorm layer between source and batch (Schneider et al. 2020, arXiv 2006.16971, eq. 3).
 
-    Mean and variance are each prior/(prior + n) of the source's and n/(prior + n) of the batch's, n its images;
-    the batch's variance is the biased one, by which BatchNorm normalises.
+    Mean and variance are each prior/(prior + n) of the source's and n/(prior + n) of the batch's, n its images, of
+    which ``layout`` tells the number; the batch's variance is the biased one, by which BatchNorm normalises.
     """
 
     prior: float
     mean: Tensor
     variance: Tensor
+    layout: Layout = field(default_factory=Layout)
 
     def mix(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         """Set a layer's running statistics for the input that it is about to take."""
@@ -130,7 +132,7 @@ class MixedStatistics:
         assert module.running_mean is not None
         assert module.running_var is not None
         mean, variance = channel_moments(args[0])
-        share = self.prior / (self.prior + len(args[0]))
+        share = self.prior / (self.prior + self.layout.images(args[0]))
         module.running_mean.copy_(torch.lerp(mean, self.mean.to(mean), share))
         module.running_var.copy_(torch.lerp(variance, self.variance.to(variance), share))
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from evalsuite.adapters._norms import channel_moments
+from evalsuite.errors import Refused
+from evalsuite.layout import Layout, Side
 from evalsuite.structure import Structure
 
 SOURCE_BATCH = 64
@@ -32,7 +34,8 @@ class Observation:
     Attributes
     ----------
     logits : (N, classes), of the model as it is.
-    feature : the head's input, (N, D) or, for a convolution as classifier, (N, D, H, W).
+    feature : the head's input, (N, D) or, for a convolution as classifier, (N, D, H, W); further dimensions second
+        where an image has several rows.
     groups : (N, C) features whose batch statistics are compared with the source's: one a stage (CNN), or one in
         which all blocks are joined (transformer).
     stem : mean and variance of the low-level features over batch and positions.
@@ -45,10 +48,11 @@ class Observation:
 
 
 class Tap:
-    """Keeps, of the first call of a module in a pass, what ``reduce`` makes of its input or output."""
+    """Keeps, of the first call of a module in a pass, what ``reduce`` makes of its input or output, images first."""
 
-    def __init__(self, reduce: Callable[[Tensor], Any]) -> None:
+    def __init__(self, reduce: Callable[[Tensor], Any], layout: Layout) -> None:
         self.reduce = reduce
+        self.layout = layout
         self.value: Any = None
 
     def output(self, module: nn.Module, args: Any, result: Any) -> None:
@@ -61,7 +65,8 @@ class Tap:
 
     def _keep(self, values: Any) -> None:
         if self.value is None:
-            self.value = self.reduce(next(leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)))
+            tensor = next(leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
+            self.value = self.reduce(self.layout.rows(tensor))
 
     def take(self) -> Any:
         """Return what was kept and forget it."""
@@ -76,26 +81,33 @@ class Observer:
     Transformer: the class token after every block, as the norm that follows passes it on (*choice*: the block's
     own output where none follows, the mean over tokens where there is no class token). Low-level features are
     the first convolution's output; in a transformer what enters the first block, without prefix tokens.
+
+    Raises
+    ------
+    Refused
+        Where it cannot be told which part of such a tensor belongs to which image, with the module's name.
     """
 
     def __init__(self, model: nn.Module, structure: Structure) -> None:
         self.model = model
         self.head = model.get_submodule(structure.head)
         self.joined = structure.architecture == "transformer"
-        self._head_input = Tap(_whole)
+        self._head_input = Tap(_whole, _layout(structure, structure.head, "input"))
         self.head.register_forward_pre_hook(self._head_input.input, with_kwargs=True)
         if self.joined:
             reduce: Callable[[Tensor], Tensor] = functools.partial(_token_feature, prefix=structure.prefix_tokens)
             ends = [structure.following_norms.get(block, block) for block in structure.blocks]
-            self._stem = Tap(functools.partial(_token_moments, prefix=structure.prefix_tokens))
+            moments = functools.partial(_token_moments, prefix=structure.prefix_tokens)
+            self._stem = Tap(moments, _layout(structure, structure.blocks[0], "input"))
             first = model.get_submodule(structure.blocks[0])
             first.register_forward_pre_hook(self._stem.input, with_kwargs=True)
         else:
             reduce = _pooled
             ends = [stage[-1] for stage in structure.stages]
-            self._stem = Tap(_moments)
+            self._stem = Tap(_moments, Layout())
             model.get_submodule(structure.stem).register_forward_hook(self._stem.output)
-        self._features = [Tap(reduce) for _ in ends]
+        layouts = [_layout(structure, name, "output") for name in ends]
+        self._features = [Tap(reduce if self.joined else _of_parts(reduce, one), one) for one in layouts]
         for tap, name in zip(self._features, ends, strict=True):
             model.get_submodule(name).register_forward_hook(tap.output)
 
@@ -108,7 +120,7 @@ class Observer:
 
     def classify(self, feature: Tensor) -> Tensor:
         """Return the head's (N, classes) logits of (N, D) features."""
-        logits: Tensor = self.head(feature)
+        logits: Tensor = self.head(self._head_input.layout.restore(feature))
         self._head_input.take()
         return logits
 
@@ -147,12 +159,24 @@ def moment_distance(groups: list[Tensor], source: list[Moments]) -> Tensor:
     return total / len(groups)
 
 
+def _layout(structure: Structure, name: str, side: Side) -> Layout:
+    layout = structure.layouts.at(name, side)
+    if layout.dim is None:
+        raise Refused(f"{name}: its {side} is the same for all images; expected a feature of each")
+    return layout
+
+
 def _whole(x: Tensor) -> Tensor:
     return x
 
 
 def _pooled(x: Tensor) -> Tensor:
     return x.flatten(2).mean(dim=2) if x.ndim > 2 else x
+
+
+def _of_parts(reduce: Callable[[Tensor], Tensor], layout: Layout) -> Callable[[Tensor], Tensor]:
+    """Let the parts of an image, (N, parts, C, ...), be further positions of its map."""
+    return reduce if layout.parts == 1 else lambda x: reduce(x.movedim(1, -1))
 
 
 def _token_feature(x: Tensor, prefix: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from evalsuite.adapters._norms import MixedStatistics, batch_norms, use_batch_statistics
 from evalsuite.errors import Refused, RequestError
+from evalsuite.layout import find_layouts
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,12 @@ class BatchNormAdaptation:
         if self.prior == 0.0:
             use_batch_statistics(model)
             return model
+        layouts, names = find_layouts(model, source), {module: name for name, module in model.named_modules()}
         for norm in norms:
             if norm.running_mean is None or norm.running_var is None:
                 raise Refused("bn_adapt with a prior needs source statistics; a BatchNorm layer keeps none")
-            mixed = MixedStatistics(self.prior, norm.running_mean.clone(), norm.running_var.clone())
+            layout = layouts.at(names[norm], "input")
+            mixed = MixedStatistics(self.prior, norm.running_mean.clone(), norm.running_var.clone(), layout)
             norm.register_forward_pre_hook(mixed.mix)
         return model
 

@@ -15,6 +15,7 @@ from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.adapters._norms import use_batch_statistics
 from evalsuite.adapters._observer import Moments, Observation, Observer, moment_distance, source_statistics
 from evalsuite.errors import Refused, RequestError
+from evalsuite.layout import Layout
 from evalsuite.structure import Structure, describe
 
 _HISTORY = 0.9
@@ -85,7 +86,7 @@ class FOA:
         if structure.architecture == "cnn":
             return InputOffset(source)
         block = observer.model.get_submodule(structure.blocks[0])
-        tokens = PromptTokens(self.prompts, structure.prefix_tokens)
+        tokens = PromptTokens(self.prompts, structure.prefix_tokens, structure.layouts.at(structure.blocks[0], "input"))
         block.register_forward_pre_hook(tokens.insert)
         try:
             tokens.learn_width = True
@@ -194,8 +195,8 @@ class Prompt(Protocol):
 class PromptTokens:
     """Tokens that a transformer's first block gets after its prefix tokens."""
 
-    def __init__(self, count: int, prefix: int) -> None:
-        self.count, self.prefix = count, prefix
+    def __init__(self, count: int, prefix: int, layout: Layout) -> None:
+        self.count, self.prefix, self.layout = count, prefix, layout
         self.width = 0
         self.patches = 0
         self.learn_width = False
@@ -226,14 +227,16 @@ class PromptTokens:
         self.tokens = None
 
     def insert(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        """Forward pre-hook of the first block: (N, T, D) tokens become (N, T + count, D)."""
+        """Forward pre-hook of the first block: (N, T, D) tokens, in any order, become (N, T + count, D)."""
         if self.learn_width:
             self.width = args[0].shape[-1]
             self.patches = max(args[0].numel() // self.width - self.prefix, 1)  # of one image
         if self.tokens is None:
             return None
-        own = self.tokens.expand(len(args[0]), -1, -1)
-        return (torch.cat([args[0][:, : self.prefix], own, args[0][:, self.prefix :]], dim=1), *args[1:])
+        rows = self.layout.rows(args[0])
+        own = self.tokens.expand(len(rows), -1, -1)
+        more = torch.cat([rows[:, : self.prefix], own, rows[:, self.prefix :]], dim=1)
+        return (self.layout.restore(more), *args[1:])
 
 
 class InputOffset:

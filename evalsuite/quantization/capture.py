@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.errors import Refused
-from evalsuite.quantization.calibration import batches
+from evalsuite.layout import Layout
+from evalsuite.quantization.calibration import BATCH, batches
 
 
 class Scratch:
@@ -63,49 +64,83 @@ class Scratch:
 
 
 class Kept:
-    """Rows of a tensor that arrive batch by batch; images that come with channels last are kept so.
+    """Tensors that arrive batch by batch and hold a row for each image; maps that come with channels last are kept so.
+
+    What is the same for all images is kept once.
 
     Parameters
     ----------
-    count : number of rows.
+    count : number of images.
     scratch : where they are kept.
+    name : what they are, for errors.
+    layout : where the images are in what arrives.
     """
 
-    def __init__(self, count: int, scratch: Scratch) -> None:
-        self.count = count
+    def __init__(self, count: int, scratch: Scratch, name: str = "a tensor", layout: Layout | None = None) -> None:
+        self.layout = Layout() if layout is None else layout
+        self.count = count if self.layout.dim is not None else 1
+        self.name = name
         self._scratch = scratch
         self._done = 0
         self._last = False
         self._rows: Tensor | None = None
 
     def add(self, batch: Tensor) -> None:
-        """Append rows."""
-        batch = batch.detach()
+        """Append the rows of a batch. Raises Refused where there are more of them than images."""
+        batch = self._images_first(batch.detach())
         if self._rows is None:
             self._last = batch.ndim == 4 and batch.is_contiguous(memory_format=torch.channels_last)
         batch = batch.permute(0, 2, 3, 1) if self._last else batch
         if self._rows is None:
             self._rows = self._scratch.empty((self.count, *batch.shape[1:]), batch)
-        self._rows[self._done : self._done + len(batch)] = batch
-        self._done += len(batch)
+        start = self._done if self.layout.dim is not None else 0
+        if start + len(batch) > self.count or batch.shape[1:] != self._rows.shape[1:]:
+            raise self._misshapen(batch)
+        self._rows[start : start + len(batch)] = batch
+        self._done = start + len(batch)
+
+    def _images_first(self, batch: Tensor) -> Tensor:
+        try:
+            return self.layout.rows(batch)
+        except (IndexError, RuntimeError):
+            raise self._misshapen(batch) from None
+
+    def _misshapen(self, batch: Tensor) -> Refused:
+        return Refused(f"{self.name}: shape {tuple(batch.shape)} for some images; expected one row of equal shape each")
+
+    def _written(self) -> Tensor:
+        if self._rows is None or self._done < self.count:
+            raise Refused(f"{self.name}: {self._done} rows for {self.count} images; expected one each")
+        return self._rows
 
     @property
     def rows(self) -> Tensor:
-        """All rows, (count, ...): a view."""
-        assert self._rows is not None
-        return self._rows.permute(0, 3, 1, 2) if self._last else self._rows
+        """All rows, images first, (count, ...): a view. Raises Refused unless all of them have arrived."""
+        rows = self._written()
+        return rows.permute(0, 3, 1, 2) if self._last else rows
 
     def take(self, chosen: Tensor, like: Tensor) -> Tensor:
-        """Return copies of some rows on the device of another tensor."""
-        assert self._rows is not None
-        found = self._rows.index_select(0, chosen.to(self._rows.device)).to(like.device)
-        return found.permute(0, 3, 1, 2) if self._last else found
+        """Return copies of some images' rows, laid out as they came, on the device of another tensor."""
+        rows = self._written()
+        if self.layout.dim is None:
+            chosen = chosen.new_zeros(1)
+        found = rows.index_select(0, chosen.to(rows.device)).to(like.device)
+        return self.layout.restore(found.permute(0, 3, 1, 2) if self._last else found)
+
+    def parts(self, size: int = BATCH) -> Iterator[Tensor]:
+        """Cut what is kept into batches of at most ``size`` images, laid out as they came."""
+        for start in range(0, self.count, size):
+            yield self.part(start, size)
+
+    def part(self, start: int, size: int) -> Tensor:
+        """Return a batch of some images that follow one another."""
+        start = start if self.layout.dim is not None else 0
+        return self.layout.restore(self.rows[start : start + size])
 
     def finite(self) -> bool:
         """Whether there is no NaN and no infinity."""
-        assert self._rows is not None
         # A sum is finite only if all is; where it is not it may have overflowed.
-        return all(bool(part.sum().isfinite()) or bool(part.isfinite().all()) for part in batches(self._rows))
+        return all(bool(part.sum().isfinite()) or bool(part.isfinite().all()) for part in batches(self._written()))
 
     def release(self) -> None:
         """Give up the rows and their room."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from evalsuite.quantization.calibration import batches
 from evalsuite.quantization.capture import Kept, Scratch
 from evalsuite.quantization.units import Unit
 
@@ -44,10 +43,11 @@ class StatisticsCorrection:
         wanted = {layer: _trained(model.get_submodule(norm)) for layer, norm in unit.norms.items()}
         if not wanted or self.steps == 0:
             return None
-        moved, outputs = Kept(sources.count, scratch), Kept(sources.count, scratch)
+        moved = Kept(sources.count, scratch, f"what reaches {unit.name}", unit.inputs)
+        outputs = Kept(sources.count, scratch, f"what {unit.name} gives", unit.outputs)
         device = next(reference.parameters()).device
         with _outputs(reference, unit) as seen:
-            for start in batches(sources.rows, _BATCH):
+            for start in sources.parts(_BATCH):
                 x = self._move(reference, unit, start.to(device), wanted, seen)
                 moved.add(x)
                 with torch.no_grad():

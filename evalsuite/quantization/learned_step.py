@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evalsuite.layout import Layout
 from evalsuite.quantization.affine import integer_range
 from evalsuite.quantization.modules import ActivationQuantizer
 
@@ -25,12 +26,24 @@ class Coin:
         seed = int(torch.randint(2**62, (), generator=generator))
         self._bits = np.random.SFC64(seed)
 
-    def toss(self, like: Tensor, probability: float) -> Tensor:
-        """Return a tensor like another (dense in memory) of ones with this probability, else zeros."""
+    def toss(self, like: Tensor, probability: float, layout: Layout | None = None) -> Tensor:
+        """Return a tensor like another (dense in memory) of ones with this probability, else zeros.
+
+        Where ``layout`` says that images do not come first the draws are still in their order, and where a tensor is a
+        permuted view in the order of its dimensions: how a network arranges its tensors changes no draw.
+        """
+        if layout is not None and not layout.plain and like.shape[layout.dim or 0] % layout.parts == 0:
+            return layout.restore(self.toss(layout.rows(like).contiguous(), probability))
+        if not (like.is_contiguous() or like.is_contiguous(memory_format=_last(like))):
+            return self.toss(like.contiguous(), probability)
         count = like.numel()
         raw = self._bits.random_raw((count + 7) // 8)
         mask = raw.view(np.uint8)[:count] < round(probability * 256)
         return torch.from_numpy(mask).to(like).as_strided(like.shape, like.stride())
+
+
+def _last(x: Tensor) -> torch.memory_format:
+    return torch.channels_last if x.ndim == 4 else torch.contiguous_format
 
 
 class LearnedStep(nn.Module):
@@ -42,9 +55,17 @@ class LearnedStep(nn.Module):
     scale : leaf scalar.
     drop : the probability by which each element passes unrounded (Wei et al. 2022, arXiv 2203.05740).
     coin : draws what passes; None if nothing does.
+    layout : where the images are in what it rounds; None: first.
     """
 
-    def __init__(self, quantizer: ActivationQuantizer, scale: Tensor, drop: float = 0.0, coin: Coin | None = None):
+    def __init__(
+        self,
+        quantizer: ActivationQuantizer,
+        scale: Tensor,
+        drop: float = 0.0,
+        coin: Coin | None = None,
+        layout: Layout | None = None,
+    ) -> None:
         super().__init__()
         self.scale = scale
         zero = int(quantizer.zero_point)
@@ -52,11 +73,12 @@ class LearnedStep(nn.Module):
         self.low, self.high = integers.low - zero, integers.high - zero
         self.drop = drop
         self.coin = coin
+        self.layout = layout
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` rounded."""
         x = x if _fills_memory(x) else x.contiguous()
-        passing = None if self.coin is None else self.coin.toss(x, self.drop)
+        passing = None if self.coin is None else self.coin.toss(x, self.drop, self.layout)
         out: Tensor = _Round.apply(x, self.scale, self.low, self.high, passing)  # type: ignore[no-untyped-call]
         return out
 
@@ -108,6 +130,7 @@ class LearnedSteps:
     ----------
     quantizers : those not calibrated, or without a fixed scale, are left out.
     drop, generator : see :class:`LearnedStep`; ``generator`` is drawn from only if ``drop`` is above 0.
+    layouts : of what quantizers round, where images do not come first.
 
     Attributes
     ----------
@@ -115,7 +138,13 @@ class LearnedSteps:
     modules : what stands in for each quantizer.
     """
 
-    def __init__(self, quantizers: Iterable[ActivationQuantizer], drop: float, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        quantizers: Iterable[ActivationQuantizer],
+        drop: float,
+        generator: torch.Generator,
+        layouts: Mapping[ActivationQuantizer, Layout] | None = None,
+    ) -> None:
         self._quantizers = [one for one in quantizers if type(one) is ActivationQuantizer and one.ready]
         start = [one.scale.detach().reshape(()) for one in self._quantizers]
         self.scales = nn.Parameter(torch.stack(start) if start else torch.empty(0))
@@ -128,7 +157,7 @@ class LearnedSteps:
             leaf = self.scales.detach()[i].requires_grad_()
             leaf.grad = self.scales.grad[i]
             self.leaves.append(leaf)
-            self.modules[one] = LearnedStep(one, leaf, drop, self.coin)
+            self.modules[one] = LearnedStep(one, leaf, drop, self.coin, (layouts or {}).get(one))
 
     def forget(self) -> None:
         """Forget the gradients."""

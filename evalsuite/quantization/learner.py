@@ -49,8 +49,9 @@ class Learner:
         if walk.rounding:
             last = images.is_contiguous(memory_format=torch.channels_last)
             self._rounding = SoftRounding(self._layers, [scale for scale, _ in self._folds], channels_last=last)
-        quantizers = activation_quantizers(self._module).values() if walk.step_rate is not None else ()
-        self._steps = LearnedSteps(quantizers, walk.drop, generator)
+        quantizers = activation_quantizers(self._module) if walk.step_rate is not None else {}
+        layouts = {quantizers[name]: layout for name, layout in unit.inside.items() if name in quantizers}
+        self._steps = LearnedSteps(quantizers.values(), walk.drop, generator, layouts)
         self._half = (
             options.precision == "bfloat16"
             and walk.rounding
@@ -122,7 +123,7 @@ class Learner:
     def mix(self, x: Tensor, full_precision: Tensor) -> None:
         """Replace elements of what reaches the unit by those in full precision, as often as ``drop`` says."""
         if self._steps.coin is not None:
-            x.lerp_(full_precision, self._steps.coin.toss(x, self._walk.drop))
+            x.lerp_(full_precision, self._steps.coin.toss(x, self._walk.drop, self._unit.inputs))
 
     def refresh(self, progress: float) -> None:
         """Bring everything up to date before a step, 0..1 of the way."""

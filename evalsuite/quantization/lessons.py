@@ -88,7 +88,8 @@ class Pass:
     iterations : of each unit.
     rounding : whether weights are learnt.
     step_rate : learning rate of activation scales, falling to 0 along half a cosine; None does not learn them.
-    choose_ranges : chooses each unit's activation ranges, given its name, when its turn comes; None leaves them.
+    choose_ranges : chooses each unit's activation ranges, given the unit, what reaches it with images first, which it
+        takes so meanwhile, and its name, when its turn comes; None leaves them.
     drop : the probability by which an element of an activation, or of what reaches the unit, is not quantized.
     losses : further ones beside the reconstruction error.
     error_weights : of the squared errors.

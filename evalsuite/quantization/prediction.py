@@ -24,7 +24,8 @@ def fisher_weights(situation: Situation) -> Kept | None:
     """
     if not situation.reaches_the_end:
         return None
-    kept = Kept(len(situation.images), situation.scratch)
+    unit = situation.unit
+    kept = Kept(len(situation.images), situation.scratch, f"gradients of {unit.name}", unit.outputs)
     total, start = 0.0, 0
     for images in batches(situation.images):
         chosen = torch.arange(start, start + len(images))

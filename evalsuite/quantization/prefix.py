@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evalsuite.quantization.calibration import batches
 from evalsuite.quantization.capture import Kept, Reached, Scratch, not_reached
 from evalsuite.quantization.units import Chain, Unit, find_units
 
@@ -48,7 +47,7 @@ def _outputs(model: nn.Module, unit: Unit, inputs: Kept, device: torch.device) -
             found.append(output)
             raise Reached
 
-        for batch in batches(inputs.rows):
+        for batch in inputs.parts():
             handle = model.get_submodule(name).register_forward_hook(stop)
             try:
                 with contextlib.suppress(Reached):

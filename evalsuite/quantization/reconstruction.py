@@ -8,6 +8,7 @@ import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +56,7 @@ class Reconstruction:
                 targets = reference.advance(unit, sources)
                 inputs = chain.inputs(unit)
                 if inputs.finite() and targets.finite():
-                    if walk.choose_ranges is not None:
-                        walk.choose_ranges(self._module(unit), inputs.rows, unit.name)
+                    self._choose_ranges(unit, walk, inputs)
                     lesson = Lesson(unit, inputs, sources, targets, reference, scratch)
                     with self._corrected(lesson, walk) as lesson:
                         self._learn(lesson, walk, generator)
@@ -71,6 +71,20 @@ class Reconstruction:
     def _module(self, unit: Unit) -> nn.Module:
         return self.model.get_submodule(unit.name)
 
+    def _choose_ranges(self, unit: Unit, walk: Pass, inputs: Kept) -> None:
+        if walk.choose_ranges is None:
+            return
+
+        def as_called(module: nn.Module, args: tuple[Tensor, ...], kwargs: Any) -> Any:
+            # A copy, because the unit may overwrite it.
+            return (unit.inputs.restore(args[0]).clone(), *unit.arguments), dict(unit.keywords)
+
+        handle = self._module(unit).register_forward_pre_hook(as_called, with_kwargs=True)
+        try:
+            walk.choose_ranges(self._module(unit), inputs.rows, unit.name)
+        finally:
+            handle.remove()
+
     @contextlib.contextmanager
     def _corrected(self, lesson: Lesson, walk: Pass) -> Iterator[Lesson]:
         found = None
@@ -84,8 +98,7 @@ class Reconstruction:
             kept.release()
 
     def _give_up(self, unit: Unit, walk: Pass, inputs: Kept) -> None:
-        if walk.choose_ranges is not None:
-            walk.choose_ranges(self._module(unit), inputs.rows, unit.name)
+        self._choose_ranges(unit, walk, inputs)
         if walk.rounding:
             for layer in quantized_layers(self._module(unit)).values():
                 layer.round_weight()

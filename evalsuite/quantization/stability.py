@@ -142,7 +142,7 @@ class PerturbationConsistency:
         if self.compare == "prediction" and not situation.reaches_the_end:
             return None
         images, unit = situation.images, situation.unit
-        kept = Kept(len(images), situation.scratch)
+        kept = Kept(len(images), situation.scratch, f"what reaches {unit.name}", unit.inputs)
         situation.release_later(kept)
         changed = perturb(images, self.perturbation, self.generator)
         for batch in batches(changed):

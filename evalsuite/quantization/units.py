@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
+from evalsuite.layout import Layout, Layouts
 from evalsuite.quantization.calibration import batches
 from evalsuite.quantization.capture import Kept, Reached, Scratch, not_reached, stand_ins
 from evalsuite.quantization.insert import norm_after, norm_as_affine
@@ -72,6 +73,8 @@ class Unit:
     norms : by layer, the BatchNorm inside the unit that alone reads it.
     follows : the unit whose output is all that reaches this one, but for what lies between; None if there is none.
     channels : the dimension of channels in its output.
+    inputs, outputs : where the images are in what reaches it and in what it gives.
+    inside : the same of what reaches modules inside it, by their name in it, where images do not come first.
     arguments, keywords : further, constant arguments of its call.
     """
 
@@ -80,11 +83,14 @@ class Unit:
     norms: Mapping[str, str] = field(default_factory=dict)
     follows: str | None = None
     channels: int = 1
+    inputs: Layout = field(default_factory=Layout)
+    outputs: Layout = field(default_factory=Layout)
+    inside: Mapping[str, Layout] = field(default_factory=dict)
     arguments: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Run it on what reaches it, (n, ...)."""
+        """Run it on what reaches it."""
         out: Tensor = model.get_submodule(self.name)(x, *self.arguments, **self.keywords)
         return out
 
@@ -100,6 +106,11 @@ def find_units(model: nn.Module, example: Tensor, *, blocks: bool = True) -> tup
     ----------
     example : (1, C, H, W) normalised.
     blocks : False takes every layer for itself.
+
+    Raises
+    ------
+    Refused
+        For a unit in whose input or output it cannot be told what belongs to which image, with its name.
     """
     structure = describe(model, example)
     modules = dict(model.named_modules())
@@ -122,11 +133,22 @@ def find_units(model: nn.Module, example: Tensor, *, blocks: bool = True) -> tup
             {} if name in layers else _norms_inside(name, inside, modules, found),
             follows,
             -1 if tokens else 1,
+            structure.layouts.at(name, "input"),
+            structure.layouts.at(name, "output"),
+            _other_layouts(structure.layouts, name),
             calls[name].arguments,
             calls[name].keywords,
         )
         before.append(name)
     return tuple(units.values())
+
+
+def _other_layouts(layouts: Layouts, unit: str) -> dict[str, Layout]:
+    return {
+        place.removeprefix(f"{unit}."): layout
+        for (place, side), layout in layouts.found.items()
+        if side == "input" and place.startswith(f"{unit}.") and isinstance(layout, Layout) and not layout.plain
+    }
 
 
 def _norms_inside(unit: str, layers: Sequence[str], modules: dict[str, nn.Module], found: Trace) -> dict[str, str]:
@@ -231,13 +253,13 @@ class Chain:
         self.units = tuple(units)
         self._images = images
         self._scratch = scratch
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._shapes: dict[str, tuple[Layout, tuple[int, ...]]] = {}
         self._last: tuple[str, Kept] | None = None
 
     @torch.no_grad()
     def inputs(self, unit: Unit) -> Kept:
         """Return what reaches a unit: its next, or any other."""
-        kept = Kept(len(self._images), self._scratch)
+        kept = Kept(len(self._images), self._scratch, f"what reaches {unit.name}", unit.inputs)
         start = 0
         follows = self._last is not None and unit.follows == self._last[0]
         for batch in batches(self._images):
@@ -255,31 +277,34 @@ class Chain:
     @torch.no_grad()
     def advance(self, unit: Unit, inputs: Kept) -> Kept:
         """Return what a unit gives; the next unit's inputs are then computed from it."""
-        kept = Kept(len(self._images), self._scratch)
-        for batch in batches(inputs.rows):
+        kept = Kept(len(self._images), self._scratch, f"what {unit.name} gives", unit.outputs)
+        for batch in inputs.parts():
             # A copy, because the unit may overwrite it.
             kept.add(unit.run(self.model, batch.to(self._images.device).clone()))
-        self._shapes[unit.name] = kept.rows.shape[1:]
+        self._shapes[unit.name] = (unit.outputs, kept.rows.shape[1:])
         self._last = (unit.name, kept)
         return kept
 
     def _given(self, start: int, count: int) -> dict[str, Callable[..., Tensor]]:
         assert self._last is not None
         last, outputs = self._last
-        given = outputs.rows[start : start + count].to(self._images.device)
+        given = outputs.part(start, count).to(self._images.device)
         return self._placeholders(count) | {last: _giving(given)}
 
     def _placeholders(self, count: int) -> dict[str, Callable[..., Tensor]]:
         """Return stand-ins for the units that have run, whose outputs nobody reads any more."""
         nothing = self._images.new_zeros(())
-        return {name: _giving(nothing.expand(count, *shape)) for name, shape in self._shapes.items()}
+        return {
+            name: _giving(layout.restore(nothing.expand(count, *shape)))
+            for name, (layout, shape) in self._shapes.items()
+        }
 
     def rest(self, unit: Unit, output: Tensor, images: Tensor) -> Tensor:
         """Run the network on from the output of the unit that was advanced last, for these images; with gradients."""
         later = self.units[self.units.index(unit) + 1 :]
         # Where a later unit reads an earlier one's output as well, all of them run.
         alone = all(one.follows is not None for one in later)
-        forwards = (self._placeholders(len(output)) if alone else {}) | {unit.name: _giving(output)}
+        forwards = (self._placeholders(len(images)) if alone else {}) | {unit.name: _giving(output)}
         with stand_ins(self.model, forwards):
             logits: Tensor = self.model(images)
         return logits
