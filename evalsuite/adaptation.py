@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from evalsuite import registry
 from evalsuite.costs import Meter, Spent, changed_parameters, kept_bytes
 from evalsuite.errors import RequestError
+from evalsuite.isolation import single_process
 from evalsuite.plugins import Adapter
 from evalsuite.randomness import torch_generator
 
@@ -41,7 +42,8 @@ class AdaptedModel:
         self._own_names = set(_tensors(private))
         self._meter = Meter()
         self._meter.attach(private)
-        state = adapter.prepare(private, source, generator)
+        with single_process():
+            state = adapter.prepare(private, source, generator)
         self._fresh = copy.deepcopy((private, state))
         self._model, self._state = private, state
         self._at_reset = Spent()
@@ -73,7 +75,7 @@ class AdaptedModel:
         """
         batches = (self._meter.spent - self._at_reset).batches
         _check(images, f"batch {batches + 1}")
-        with self._meter.batch(images):
+        with single_process(), self._meter.batch(images):
             logits = self._adapter.step(self._state, images).detach()
         if logits.ndim != 2 or len(logits) != len(images):
             raise RequestError(

@@ -14,7 +14,7 @@ import numpy as np
 
 from evalsuite.environment import available_cores
 from evalsuite.errors import RequestError
-from evalsuite.files import replacing
+from evalsuite.files import Unwritable, replacing, reserve
 from evalsuite.hashing import digest
 from evalsuite.plugins import IntArray, UInt8Array
 from evalsuite.tasks._files import broken, version
@@ -125,14 +125,13 @@ def decoded(files: Sequence[Path], preparation: Preparation) -> UInt8Array:
     try:
         with replacing(file) as temporary:
             out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            reserve(temporary)
             for row, picture in enumerate(_prepared(files, preparation)):
                 out[row] = picture
             out.flush()
         return _mapped(file, shape)
-    except OSError as error:
-        raise RequestError(
-            f"cannot write {file}: {error.strerror}; expected a folder for decoded pictures, see EVALSUITE_CACHE"
-        ) from error
+    except Unwritable as error:
+        raise RequestError(f"{error}; expected a folder for decoded pictures, see EVALSUITE_CACHE") from error
 
 
 def _mapped(file: Path, shape: tuple[int, ...]) -> UInt8Array:

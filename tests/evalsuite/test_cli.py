@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 
@@ -148,10 +149,10 @@ def test_interrupt_is_130(study, capsys, monkeypatch):
     from evalsuite import store
 
     def stop(*arguments):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(store, "write_trial", stop)
-    assert cli.call(["run", study, "--device", "cpu"]) == 130
+    assert cli.call(["run", study, "--device", "cpu", "--in-process"]) == 130
     assert "run the same command again" in said(capsys)[1]
 
 

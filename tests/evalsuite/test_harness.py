@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ FULL_PRECISION = [{"method": "full_precision"}]
 
 
 def execute(study, folder, workers=1, **options):
+    options = {"in_process": workers == 1} | options
     return harness.execute(study, folder, workers, device="cpu", console=QUIET, **options)
 
 
@@ -133,7 +135,7 @@ def test_interrupted_run_goes_on_where_it_stopped(finished, tmp_path, monkeypatc
 
     def interrupted(*arguments):
         if len(written) == 5:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         written.append(arguments[1]["trial"])
         write(*arguments)
 
@@ -226,18 +228,21 @@ def test_oracle_reset_makes_domains_independent(tmp_path):
 
 
 def test_progress_is_told_where_there_is_no_terminal(tmp_path, capsys):
-    harness.execute(tiny(), tmp_path, device="cpu", console=Console(stderr=True, force_terminal=False))
+    harness.execute(
+        tiny(), tmp_path, device="cpu", console=Console(stderr=True, force_terminal=False), in_process=True
+    )
     told = capsys.readouterr().err
     assert "corrupting images: 3 done" in told
     assert "quantizing: 3 done" in told
-    assert "evaluating: 6 done" in told
+    assert "evaluating: 12 done" in told
 
 
 def test_public_function_returns_the_folder(tmp_path, monkeypatch):
     import evalsuite
 
     monkeypatch.chdir(tmp_path)
-    folder = evalsuite.run(tiny(quantizer=[{"method": "full_precision"}], adapter=[{"method": "none"}]), device="cpu")
+    study = tiny(quantizer=[{"method": "full_precision"}], adapter=[{"method": "none"}])
+    folder = evalsuite.run(study, device="cpu", in_process=True)
     assert folder.as_posix() == "runs/tiny"
     assert json.loads((folder / "study.json").read_text())["name"] == "tiny"
 
@@ -248,12 +253,6 @@ def test_plan_that_fails_costs_only_its_own_trials(tmp_path):
     outcome = execute(study, tmp_path)
     assert (outcome.done, outcome.failed) == (3, 3)
     assert any("IndexError: no plan" in reason for reason in store.load(tmp_path).trials["reason"])
-
-
-def test_worker_that_dies_is_a_clear_line_and_the_run_goes_on_later(tmp_path):
-    study = tiny(quantizer=[{"method": "full_precision"}, {"method": "_dummies.plugins:Dying"}])
-    with pytest.raises(RequestError, match="a worker process died while quantizing"):
-        execute(study, tmp_path, workers=2)
 
 
 def test_broken_intermediate_files_are_made_again(finished, tmp_path):
