@@ -76,7 +76,11 @@ class AdaptedModel:
         batches = (self._meter.spent - self._at_reset).batches
         _check(images, f"batch {batches + 1}")
         with single_process(), self._meter.batch(images):
-            logits = self._adapter.step(self._state, images).detach()
+            logits = self._adapter.step(self._state, images)
+        if not isinstance(logits, Tensor) or not logits.is_floating_point():
+            kind = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
+            raise RequestError(f"{type(self._adapter).__name__} gave {kind}; expected a tensor of real logits")
+        logits = logits.detach()
         if logits.ndim != 2 or len(logits) != len(images):
             raise RequestError(
                 f"{type(self._adapter).__name__} gave logits of shape {tuple(logits.shape)}; "

@@ -91,17 +91,18 @@ def _machine() -> str:
 
 
 def remove_left(folder: Path) -> None:
-    """Remove what killed processes have left of :func:`replacing` in a folder and below it.
+    """Remove what killed processes have left of :func:`replacing` in a folder and the folders in it.
 
     Temporary files of processes of this machine that are no more, and those of other machines that are a day old.
     """
     if not folder.is_dir():
         return
-    for file in folder.rglob(".*~*"):
-        match = _TEMPORARY.fullmatch(file.name)
-        with contextlib.suppress(OSError):  # another run removes it too, or may not be removed by this one
-            if match and _left(file, machine=match[1], process=int(match[2])):
-                file.unlink()
+    for place in (folder, *(below for below in folder.iterdir() if below.is_dir() and not below.is_symlink())):
+        with contextlib.suppress(OSError):  # another run removes it too, or it may not be removed by this one
+            for file in place.glob(".*~*"):
+                match = _TEMPORARY.fullmatch(file.name)
+                if match and _left(file, machine=match[1], process=int(match[2])):
+                    file.unlink(missing_ok=True)
 
 
 def _left(file: Path, machine: str, process: int) -> bool:

@@ -170,6 +170,7 @@ def _execute(
 ) -> Outcome:
     folder, root = workspace.folder, workspace.root
     remove_left(folder)
+    remove_left(folder / ".work")
     tasks = {task: _described(task, root) for task in checked.tasks}
     digests = {
         task: digest([facts["source_digest"], facts["data_digest"], facts["weights_digest"]])

@@ -90,6 +90,10 @@ def task_data(task: Setting | str, root: str | None) -> TaskData:
                 f"task {title!r}, group column {name!r} of {len(values)} values: expected {len(data.test_labels)}, "
                 f"and a name other than {', '.join(RECORD_SCHEMA.names)}"
             )
+    # Every trial of this process reads these.
+    for shared in (data.test_images, data.test_labels, data.pool_images, data.pool_labels, *data.groups.values()):
+        if isinstance(shared, np.ndarray):
+            shared.setflags(write=False)
     return data
 
 

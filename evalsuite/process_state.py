@@ -32,7 +32,7 @@ _PATCHED = (
     *("evalsuite", "protocols", "torch.nn.modules"),  # and what is in them
 )
 _PACKAGES = tuple(f"{name}." for name in _PATCHED[-3:])
-_CODE = (types.FunctionType, types.BuiltinFunctionType, type, staticmethod, classmethod, property)
+_DESCRIPTORS = (staticmethod, classmethod, property)
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.is_grad_enabled, torch.set_grad_enabled),
     (torch.get_default_dtype, torch.set_default_dtype),
@@ -215,4 +215,4 @@ _HEAP = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by Python code, whose method
 
 
 def _code_of(owner: Any) -> dict[str, Any]:
-    return {name: value for name, value in list(vars(owner).items()) if isinstance(value, _CODE)}
+    return {n: value for n, value in list(vars(owner).items()) if callable(value) or isinstance(value, _DESCRIPTORS)}

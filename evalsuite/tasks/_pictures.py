@@ -14,7 +14,7 @@ import numpy as np
 
 from evalsuite.environment import available_cores
 from evalsuite.errors import RequestError
-from evalsuite.files import Unwritable, replacing, reserve
+from evalsuite.files import Unwritable, remove_left, replacing, reserve
 from evalsuite.hashing import digest
 from evalsuite.plugins import IntArray, UInt8Array
 from evalsuite.tasks._files import broken, version
@@ -122,6 +122,7 @@ def decoded(files: Sequence[Path], preparation: Preparation) -> UInt8Array:
         return _mapped(file, shape)
     except (OSError, ValueError, EOFError):
         pass
+    remove_left(file.parent)
     try:
         with replacing(file) as temporary:
             out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
