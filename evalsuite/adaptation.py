@@ -13,6 +13,7 @@ from evalsuite import registry
 from evalsuite.arguments import image_tensor
 from evalsuite.costs import Meter, Spent, changed_parameters, kept_bytes
 from evalsuite.errors import RequestError
+from evalsuite.isolation import single_process
 from evalsuite.networks import HALF, floating_type, outside_inference, plain_copy
 from evalsuite.plugins import Adapter
 from evalsuite.randomness import torch_generator
@@ -43,7 +44,7 @@ class AdaptedModel:
         private = plain_copy(model).eval()
         self._type = floating_type(private)
         self._adapter = adapter
-        with outside_inference():
+        with outside_inference(), single_process():
             source = _checked(source, "the source images", self._type)
             self._own_names = set(_tensors(private))
             self._meter = Meter()
@@ -80,10 +81,14 @@ class AdaptedModel:
         """
         batches = (self._meter.spent - self._at_reset).batches
         given = images.dtype if isinstance(images, Tensor) else self._type[0]
-        with outside_inference():
+        with outside_inference(), single_process():
             images = _checked(images, f"batch {batches + 1}", self._type)
             with self._meter.batch(images):
-                logits = self._adapter.step(self._state, images).detach()
+                logits = self._adapter.step(self._state, images)
+        if not isinstance(logits, Tensor) or not logits.is_floating_point():
+            kind = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
+            raise RequestError(f"{type(self._adapter).__name__} gave {kind}; expected a tensor of real logits")
+        logits = logits.detach()
         if logits.ndim != 2 or len(logits) != len(images):
             raise RequestError(
                 f"{type(self._adapter).__name__} gave logits of shape {tuple(logits.shape)}; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evalsuite import registry
 from evalsuite.corruptions import COMMON, HELD_OUT, family
+from evalsuite.isolation import requested
 from evalsuite.streams import Domain
 from evalsuite.study import Study
 from evalsuite.trials import adapts, expand
@@ -51,11 +52,13 @@ def cost_of(study: Study) -> dict[str, int]:
 
 
 def _shown(setting: registry.Setting) -> list[tuple[Domain, int]]:
-    protocol = setting.build()
-    domains = protocol.domains()
-    images = setting.values().get("images", getattr(protocol, "length", 0) // max(len(domains), 1))
-    return [(domain, int(images)) for domain in domains]
+    with requested(f"stream {setting.name!r} cannot say what it shows"):
+        protocol = setting.build()
+        domains = protocol.domains()
+        images = setting.values().get("images", getattr(protocol, "length", 0) // max(len(domains), 1))
+        return [(domain, int(images)) for domain in domains]
 
 
 def _length(setting: registry.Setting, shown: list[tuple[Domain, int]]) -> int:
-    return int(getattr(setting.build(), "length", sum(images for _, images in shown)))
+    with requested(f"stream {setting.name!r} cannot say how long it is"):
+        return int(getattr(setting.build(), "length", sum(images for _, images in shown)))

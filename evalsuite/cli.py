@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,7 @@ from rich.table import Table
 from evalsuite import __version__, registry
 from evalsuite.environment import wait_briefly
 from evalsuite.errors import RequestError
+from evalsuite.isolation import reason_of
 
 app = typer.Typer(
     help="How reliable is a post-training-quantized vision network under shift?",
@@ -49,13 +52,30 @@ Cache = Annotated[
 CacheGigabytes = Annotated[
     float, typer.Option("--cache-gigabytes", min=0, help="How much of it corrupted images may take.")
 ]
+TimeLimit = Annotated[
+    float,
+    typer.Option(
+        "--time-limit",
+        metavar="SECONDS",
+        help="What one trial, one quantization or one domain's images may take; a trial whose process uses no "
+        "processor time for 300 s is given up in any case.",
+    ),
+]
+InProcess = Annotated[
+    bool, typer.Option("--in-process", help="Run trials in this process, for a debugger; one that dies ends the run.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the status that the contract names."""
     wait_briefly()  # before anything imports torch
-    sys.exit(call(sys.argv[1:] if arguments is None else arguments))
+    status = call(sys.argv[1:] if arguments is None else arguments)
+    if any(thread is not threading.current_thread() and not thread.daemon for thread in threading.enumerate()):
+        sys.stdout.flush()  # a thread that a plugin has left would keep the process from ending
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def call(arguments: list[str]) -> int:
@@ -66,6 +86,8 @@ def call(arguments: list[str]) -> int:
         return _refuse(" ".join(str(error).split()))
     except (KeyboardInterrupt, click.exceptions.Abort):
         status = INTERRUPTED
+    except (SystemExit, GeneratorExit) as error:  # of a plugin: nothing here ends the program so
+        return _refuse(f"a plugin ended the program by {reason_of(error)}")
     except Exception as error:
         # typer carries its own copy of click's exceptions in some releases, so these are told by their form.
         if hasattr(error, "format_message"):
@@ -108,6 +130,8 @@ def run(
     device: Device = "auto",
     cache: Cache = None,
     cache_gigabytes: CacheGigabytes = 20.0,
+    time_limit: TimeLimit = 86_400.0,
+    in_process: InProcess = False,
     as_json: AsJson = False,
 ) -> int:
     """Run a study, resuming a run that exists, then report."""
@@ -122,6 +146,8 @@ def run(
         overrides=overrides or [],
         cache=cache,
         cache_gigabytes=cache_gigabytes,
+        time_limit=time_limit,
+        in_process=in_process,
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),
     )
@@ -199,6 +225,7 @@ def audit(
     workers: Workers = 1,
     data_root: DataRoot = None,
     device: Device = "auto",
+    time_limit: TimeLimit = 86_400.0,
     as_json: AsJson = False,
 ) -> int:
     """Audit a new PTQ method: is it better, where does it break, is the difference real?"""
@@ -213,6 +240,7 @@ def audit(
         workers,
         data_root=data_root,
         device=device,
+        time_limit=time_limit,
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),
     )

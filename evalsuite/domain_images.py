@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from evalsuite import checksums
 from evalsuite.corruptions import corrupt
 from evalsuite.errors import RequestError
+from evalsuite.files import reserve
 from evalsuite.hashing import digest, digest_arrays
 from evalsuite.materials import Workspace, images_digest, task_data
 from evalsuite.plugins import ImageFiles, IntArray, TaskData, UInt8Array
@@ -83,6 +84,7 @@ class DomainImages:
         files = published(self.task, workspace.root, self.domain, self.indices) if self._published else None
         with checksums.sealing(file) as temporary:
             pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            reserve(temporary)
             for start in range(0, len(self.indices), step):
                 chosen = self.indices[start : start + step]
                 pixels[start : start + step] = files.read(chosen) if files else self._corrupted(data, chosen)

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evalsuite import registry
+from evalsuite import registry, store
 from evalsuite.adaptation import AdaptedModel
 from evalsuite.collapse import SHARE, WINDOW, CollapseWatch, first_collapse
 from evalsuite.corruptions import family
 from evalsuite.domain_images import OpenImages, StreamImages
 from evalsuite.environment import peak_memory
 from evalsuite.errors import AdaptationWarning
-from evalsuite.hashing import canonical_json
+from evalsuite.hashing import canonical_json, digest
 from evalsuite.materials import (
     Workspace,
     load_quantized,
@@ -215,3 +215,20 @@ class Evaluator:
             "warnings": "; ".join([*self.quantized.warnings, *caught]),
         }
         return columns, records(stream, said, self.data)
+
+
+def unit(trial: Trial) -> tuple[str, str]:
+    """Return what trials have in common that share a quantized model and an adapter."""
+    return trial.quantization, digest(trial.adapter.as_dict())
+
+
+def run_trial(trial: Trial, workspace: Workspace, kept: dict[str, Any]) -> None:
+    """Run a trial and write its record. Raises whatever its plugins raise.
+
+    ``kept``: what a process keeps; a trial of the same :func:`unit` as the last one finds its evaluator there.
+    """
+    if kept.get("unit") != unit(trial):
+        kept.clear()
+        kept.update(evaluator=Evaluator(trial, workspace), unit=unit(trial))
+    columns, rows = kept["evaluator"].run(trial)
+    store.write_trial(workspace.folder, {"trial": trial.identity, **columns}, rows)

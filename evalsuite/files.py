@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
+import hashlib
 import json
 import os
+import platform
+import re
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,26 +20,111 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 
+from evalsuite.errors import RequestError
+
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
+_DAY = 86_400  # seconds after which a temporary file of another machine is taken for left; ours
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+_TEMPORARY = re.compile(r"\..*~([0-9a-f]{8})-([0-9]+)-[a-z0-9_]{8}(\.[^.]*)?")
+
+
+class Unwritable(RequestError):
+    """A file cannot be written: a full disk, a folder that belongs to others."""
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; rename it to ``path`` on success, remove it otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
+    """Yield a temporary path in the same folder; rename it to ``path`` on success, remove it otherwise.
+
+    The temporary name says which process of which machine made it, so that :func:`remove_left` finds those that were
+    killed.
+
+    Raises
+    ------
+    Unwritable
+        If the file cannot be written, a full disk for example; what was there before is still there then.
+    """
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{path.stem}~{_machine()}-{os.getpid()}-"
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+        os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with _writing(path, _NO_ROOM):
+            yield temporary
+        with _writing(path):
+            temporary.chmod(0o644)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writing(path: Path, numbers: frozenset[int] = frozenset()) -> Iterator[None]:
+    """Turn the system's errors, all or those of these numbers, into a line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        if numbers and error.errno not in numbers:
+            raise
+        reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+        raise Unwritable(f"cannot write to {path}: {reason}") from error
+
+
+def reserve(path: Path) -> None:
+    """Take the disk's room for all of a file that is there, before it is written through memory.
+
+    Where the disk is full, writing through memory ends the process by a signal; this raises OSError instead.
+    """
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, max(1, path.stat().st_size))
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # a file system without it
+                raise
+
+
+@functools.cache
+def _machine() -> str:
+    """Return eight hex digits of this machine and, in a container, its own numbering of processes."""
+    try:
+        numbering = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        numbering = ""
+    return hashlib.sha256(f"{platform.node()} {numbering}".encode()).hexdigest()[:8]
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what killed processes have left of :func:`replacing` in a folder and the folders in it.
+
+    Temporary files of processes of this machine that are no more, and those of other machines that are a day old.
+    """
+    if not folder.is_dir():
+        return
+    for place in (folder, *(below for below in folder.iterdir() if below.is_dir() and not below.is_symlink())):
+        with contextlib.suppress(OSError):  # another run removes it too, or it may not be removed by this one
+            for file in place.glob(".*~*"):
+                match = _TEMPORARY.fullmatch(file.name)
+                if match and _left(file, machine=match[1], process=int(match[2])):
+                    file.unlink(missing_ok=True)
+
+
+def _left(file: Path, machine: str, process: int) -> bool:
+    if machine != _machine():
+        return time.time() - file.stat().st_mtime > _DAY
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,13 @@ from evalsuite.environment import (
     versions,
     wait_briefly,
 )
-from evalsuite.errors import Refused, RequestError
-from evalsuite.evaluation import Evaluator
+from evalsuite.errors import RequestError
+from evalsuite.evaluation import run_trial, unit
 from evalsuite.examples import keep_examples
+from evalsuite.files import Unwritable, remove_left
 from evalsuite.groups import chosen_groups
 from evalsuite.hashing import digest
+from evalsuite.isolation import Failure, requested
 from evalsuite.materials import (
     Workspace,
     calibration_pool,
@@ -39,14 +40,14 @@ from evalsuite.materials import (
     task_data,
     task_model,
 )
+from evalsuite.process_state import restored
 from evalsuite.quantization.insert import check_overrides
+from evalsuite.registry import Setting
 from evalsuite.stages import progress_of, stage
 from evalsuite.study import Study, read
 from evalsuite.study_tables import Corruption
 from evalsuite.trials import Trial, expand, labels, reference, task_labels
-
-Failure = tuple[str, str]
-"""(status, reason) of what could not be done."""
+from evalsuite.workers import TIME_LIMIT, Here, Limits, Workers
 
 SIMULATED = (
     "Where a trial's engine is called simulated, quantization is simulated in floating point, and times are those of "
@@ -78,12 +79,14 @@ def run(
     overrides: Sequence[str] = (),
     cache: str | Path | None = None,
     cache_gigabytes: float = CACHE_GIGABYTES,
+    time_limit: float = TIME_LIMIT,
+    in_process: bool = False,
 ) -> Path:
     """Run a study and return the run's folder; a run that is there already is resumed.
 
-    Its processes, this one where it is the only worker, tell glibc's allocator to keep freed memory, which it goes on
-    doing (:func:`evalsuite.environment.keep_freed_memory`), and OpenMP to wait for work only briefly
-    (:func:`evalsuite.environment.wait_briefly`).
+    Trials run in processes of their own: one that dies or hangs costs its trial. These processes, or this one where it
+    runs them, tell glibc's allocator to keep freed memory (:func:`evalsuite.environment.keep_freed_memory`), and OpenMP
+    to wait for work only briefly (:func:`evalsuite.environment.wait_briefly`).
 
     Parameters
     ----------
@@ -97,6 +100,8 @@ def run(
         the run's folder.
     cache_gigabytes : beyond so many, the least recently used corrupted images there are removed, those of this run
         excepted.
+    time_limit : seconds after which one trial, one quantization or one domain's images are given up.
+    in_process : run trials in this process, for a debugger; then one that dies or hangs is the end of the run.
 
     Raises
     ------
@@ -112,6 +117,8 @@ def run(
         overrides=overrides,
         cache=cache,
         cache_gigabytes=cache_gigabytes,
+        time_limit=time_limit,
+        in_process=in_process,
     ).folder
 
 
@@ -125,6 +132,8 @@ def execute(
     overrides: Sequence[str] = (),
     cache: str | Path | None = None,
     cache_gigabytes: float = CACHE_GIGABYTES,
+    time_limit: float = TIME_LIMIT,
+    in_process: bool = False,
     command: str = "",
     console: Console | None = None,
 ) -> Outcome:
@@ -141,68 +150,60 @@ def execute(
     folder = Path(out) if out is not None else Path("runs") / checked.name
     if not cache_gigabytes >= 0:
         raise RequestError(f"cache of {cache_gigabytes} gigabytes: expected at least 0")
+    if not time_limit > 0:
+        raise RequestError(f"a time limit of {time_limit:g} s: expected more than 0")
+    if in_process and workers > 1:
+        raise RequestError(f"{workers} workers in this process: expected 1")
     shared = cache or os.environ.get("EVALSUITE_CACHE")
-    workspace = Workspace(folder, root, resolve_device(device), threads, Path(shared) if shared else None)
+    # Absolute, for a plugin may change the working folder.
+    workspace = Workspace(
+        folder.absolute(),
+        str(Path(root).absolute()) if root else root,
+        resolve_device(device),
+        threads,
+        Path(shared).absolute() if shared else None,
+    )
+    pool = Here(workspace) if in_process else Workers(workers, workspace, Limits(time_limit))
     with workspace.announced():
-        return _execute(checked, workspace, workers, 1e9 * cache_gigabytes, command, console or Console(stderr=True))
+        outcome = _execute(checked, workspace, pool, 1e9 * cache_gigabytes, command, console or Console(stderr=True))
+    return replace(outcome, folder=folder)
 
 
 def _execute(
-    checked: Study, workspace: Workspace, workers: int, cache_bytes: float, command: str, console: Console
+    checked: Study,
+    workspace: Workspace,
+    pool: Here | Workers,
+    cache_bytes: float,
+    command: str,
+    console: Console,
 ) -> Outcome:
-    import torch
-
     folder, root = workspace.folder, workspace.root
-    tasks = {task: describe_task(task, root) for task in checked.tasks}
+    remove_left(folder)
+    remove_left(folder / ".work")
+    tasks = {task: _described(task, root) for task in checked.tasks}
     chosen_groups(checked.analysis.groups, [facts["groups"] for facts in tasks.values()])
     digests = {
         task: digest([facts["source_digest"], facts["data_digest"], facts["weights_digest"]])
         for task, facts in tasks.items()
     }
     trials = expand(checked, digests)
-    settings = checked.as_dict()
     named = task_labels(trial.task for trial in trials)
-    facts = {
-        "name": checked.name,
-        "title": checked.title,
-        "description": checked.description,
-        "command": command,
-        "settings": settings,
-        "trials": len(trials),
-        "seeds": list(checked.seeds),
-        "analysis": settings["analysis"],
-        "tasks": {label: tasks[task] for task, label in named.items()},
-        "versions": versions(),
-        "hardware": hardware(workspace.device, workspace.threads),
-        "notes": notes(trials, checked.corruption, root),
-    }
+    facts = _facts(checked, command, trials, workspace)
+    facts["tasks"] = {label: tasks[task] for task, label in named.items()}
     finished = {t: row for t, row in store.read_rows(folder).items() if row["status"] != "failed"}
     missing = [trial for trial in trials if trial.identity not in finished]
-    # What a task cannot serve is refused here, before anything is written.
-    shown = shared_images(missing, workspace)
-    for task, calibration, seed in dict.fromkeys((t.task, t.calibration, t.seed) for t in missing):
-        with _plugin_faults_later():
-            check_calibration(calibration, calibration_pool(task, workspace, seed))
-    for task, bits in dict.fromkeys((t.task, t.quantizer.bits) for t in missing):
-        if bits is not None and bits.overrides:
-            with _plugin_faults_later():
-                check_overrides(task_model(task, root), bits, example(task_data(task, root)))
-    quantized = {named[trial.task]: trial.task for trial in trials if trial.quantizer.bits is not None}
-    facts["gate"] = gate.check(quantized, digests, workspace, checked.gate, console)
-    try:
-        if workspace.cache is not None:
-            (workspace.cache / "images").mkdir(parents=True, exist_ok=True)
-        store.write_study(folder, facts)
-    except OSError as error:
-        raise RequestError(f"cannot write to {error.filename or folder}: {error.strerror}") from error
-    before = torch.get_num_threads()
-    try:
+    failures: dict[str, Failure] | None = None
+    with pool if missing else nullcontext():
+        shown = _check(missing, workspace)
+        quantized = {named[trial.task]: trial.task for trial in trials if trial.quantizer.bits is not None}
+        facts["gate"] = gate.check(quantized, digests, workspace, checked.gate, console)
+        _begin(facts, workspace)
         if missing:
             _make_room(list(shown.values()), workspace, cache_bytes)
-            _run_missing(missing, shown, workspace, workers, console)
-    finally:
-        torch.set_num_threads(before)
-        rows = gather(trials, checked, folder)
+        try:
+            failures = _run_missing(missing, shown, workspace, pool, console) if missing else {}
+        finally:
+            rows = gather(trials, checked, folder, failures)
     status = [row["status"] for row in rows]
     if "done" in status:
         first = rows[status.index("done")]["trial"]
@@ -218,9 +219,67 @@ def _execute(
     )
 
 
-def gather(trials: Sequence[Trial], study: Study, folder: Path) -> list[dict[str, Any]]:
-    """Write ``trials.parquet`` from the rows of the trials that have ended, and return them in the study's order."""
+def _described(task: Setting, root: str | None) -> dict[str, Any]:
+    with requested(f"task {task.name!r} cannot be loaded"), restored():
+        return describe_task(task, root)
+
+
+def _facts(study: Study, command: str, trials: Sequence[Trial], workspace: Workspace) -> dict[str, Any]:
+    """Return what ``study.json`` says of a study and of the machine."""
+    settings = study.as_dict()
+    return {
+        "name": study.name,
+        "title": study.title,
+        "description": study.description,
+        "command": command,
+        "settings": settings,
+        "trials": len(trials),
+        "seeds": list(study.seeds),
+        "analysis": settings["analysis"],
+        "tasks": {},
+        "versions": versions(),
+        "hardware": hardware(workspace.device, workspace.threads),
+        "notes": notes(trials, study.corruption, workspace.root),
+    }
+
+
+def _check(missing: Sequence[Trial], workspace: Workspace) -> dict[str, DomainImages]:
+    """Refuse what a task cannot serve before anything is written; return the corrupted images that trials need."""
+    shown = shared_images(missing, workspace)
+    for task, calibration, seed in dict.fromkeys((t.task, t.calibration, t.seed) for t in missing):
+        with _plugin_faults_later():
+            check_calibration(calibration, calibration_pool(task, workspace, seed))
+    for task, bits in dict.fromkeys((t.task, t.quantizer.bits) for t in missing):
+        if bits is not None and bits.overrides:
+            with _plugin_faults_later():
+                check_overrides(task_model(task, workspace.root), bits, example(task_data(task, workspace.root)))
+    return shown
+
+
+def _begin(facts: dict[str, Any], workspace: Workspace) -> None:
+    try:
+        if workspace.cache is not None:
+            (workspace.cache / "images").mkdir(parents=True, exist_ok=True)
+            remove_left(workspace.cache)
+    except OSError as error:
+        raise RequestError(f"cannot write to {error.filename or workspace.cache}: {error.strerror}") from error
+    store.write_study(workspace.folder, facts)
+
+
+def gather(
+    trials: Sequence[Trial], study: Study, folder: Path, failures: Mapping[str, Failure] | None = None
+) -> list[dict[str, Any]]:
+    """Write ``trials.parquet`` from the rows of the trials that have ended, and return them in the study's order.
+
+    ``failures``, by trial: of a run that has come to its end; then a trial without a row has failed as well. Without
+    them, trials that have no row have not been run yet.
+    """
     ended = store.read_rows(folder)
+    if failures is not None:
+        ended |= {identity: _failed_row(identity, failure) for identity, failure in failures.items()}
+        lost = "failed", f"its record is not in {folder / 'records'}: it was removed, or written elsewhere"
+        for trial in trials:
+            ended.setdefault(trial.identity, _failed_row(trial.identity, lost))
     named = labels(trials)
     rows = []
     for trial in trials:
@@ -286,10 +345,11 @@ def shared_images(trials: Sequence[Trial], workspace: Workspace) -> dict[str, Do
 def _plugin_faults_later() -> Iterator[None]:
     """Let a wrong request through, and any other fault of a plugin wait for the trials that it will fail."""
     try:
-        yield
-    except RequestError:
+        with restored():
+            yield
+    except (RequestError, KeyboardInterrupt):
         raise
-    except Exception:  # shows again, with its reason, in the trials' rows
+    except BaseException:  # shows again, with its reason, in the trials' rows
         return
 
 
@@ -297,67 +357,48 @@ def _run_missing(
     missing: Sequence[Trial],
     shown: Mapping[str, DomainImages],
     workspace: Workspace,
-    workers: int,
+    pool: Here | Workers,
     console: Console,
-) -> None:
+) -> dict[str, Failure]:
+    """Do the shared work, then the trials; return how trials failed."""
     models = {trial.quantization: trial for trial in missing if not workspace.model_file(trial.quantization).is_file()}
     units: dict[tuple[str, str], list[Trial]] = {}
     for trial in missing:
-        units.setdefault((trial.quantization, digest(trial.adapter.as_dict())), []).append(trial)
+        units.setdefault(unit(trial), []).append(trial)
+    failures: dict[str, Failure] = {}
     with progress_of(console) as progress:
-        images = [one for one in shown.values() if not workspace.images_file(one.key).is_file()]
-        for _ in stage("corrupting images", _corrupt, images, workspace, workers, progress):
-            pass
-        quantized = stage("quantizing", _quantize, list(models.values()), workspace, workers, progress)
-        failures = {key: failure for key, failure in quantized if failure is not None}
+        images = [[one] for one in shown.values() if not workspace.images_file(one.key).is_file()]
+        for _ in stage("corrupting images", _corrupt, images, pool, progress):
+            pass  # a failure shows again, with its reason, in the trials that need these images
+        unquantized = {}
+        for trial, failure in stage("quantizing", _quantize, [[trial] for trial in models.values()], pool, progress):
+            if failure is not None:
+                unquantized[trial.quantization] = failure
         for trial in missing:
-            if trial.quantization in failures:
-                _write_failure(workspace.folder, trial, failures[trial.quantization])
-        ready = [trials for (model, _), trials in units.items() if model not in failures]
-        for _ in stage("evaluating", _evaluate, ready, workspace, workers, progress, size=len):
-            pass
+            if trial.quantization in unquantized:
+                failures[trial.identity] = unquantized[trial.quantization]
+                _write_failure(workspace.folder, trial, failures[trial.identity])
+        ready = [trials for (model, _), trials in units.items() if model not in unquantized]
+        for trial, failure in stage("evaluating", run_trial, ready, pool, progress):
+            if failure is not None:
+                failures[trial.identity] = failure
+                _write_failure(workspace.folder, trial, failure)
+    return failures
 
 
-def _corrupt(shown: DomainImages, workspace: Workspace) -> None:
-    # A failure shows again, with its reason, in the trials that need these images.
-    _attempt(lambda: shown.make(workspace))
+def _corrupt(shown: DomainImages, workspace: Workspace, kept: dict[str, Any]) -> None:
+    shown.make(workspace)
 
 
-def _quantize(trial: Trial, workspace: Workspace) -> tuple[str, Failure | None]:
-    return trial.quantization, _attempt(lambda: quantize_model(trial, workspace))
+def _quantize(trial: Trial, workspace: Workspace, kept: dict[str, Any]) -> None:
+    quantize_model(trial, workspace)
 
 
-def _evaluate(trials: Sequence[Trial], workspace: Workspace) -> None:
-    """Run trials that share a quantized model and an adapter; what goes wrong becomes the trial's row."""
-    prepared: list[Evaluator] = []
-    failure = _attempt(lambda: prepared.append(Evaluator(trials[0], workspace)))
-    for trial in trials:
-        own = failure or _attempt(lambda trial=trial: _write_done(workspace.folder, trial, prepared[0]))  # type: ignore[misc]
-        if own is not None:
-            _write_failure(workspace.folder, trial, own)
-
-
-def _write_done(folder: Path, trial: Trial, evaluator: Evaluator) -> None:
-    columns, records = evaluator.run(trial)
-    store.write_trial(folder, {"trial": trial.identity, **columns}, records)
+def _failed_row(identity: str, failure: Failure) -> dict[str, Any]:
+    status, reason = failure
+    return {"trial": identity, "status": status, "reason": reason}
 
 
 def _write_failure(folder: Path, trial: Trial, failure: Failure) -> None:
-    status, reason = failure
-    store.write_trial(folder, {"trial": trial.identity, "status": status, "reason": reason})
-
-
-def _attempt(action: Callable[[], Any]) -> Failure | None:
-    try:
-        action()
-    except Refused as error:
-        return "refused", _one_line(error)
-    except Exception as error:  # a plugin may raise anything; the rest of the study must go on
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = "" if isinstance(error, RequestError) else f" ({Path(last.filename).name}:{last.lineno})"
-        return "failed", f"{type(error).__name__}: {_one_line(error)}{where}"
-    return None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    with suppress(Unwritable):  # on a full disk; the row is gathered all the same
+        store.write_trial(folder, _failed_row(trial.identity, failure))

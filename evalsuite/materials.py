@@ -98,6 +98,10 @@ def task_data(task: Setting | str, root: str | None) -> TaskData:
                 f"and a name other than {', '.join(RECORD_SCHEMA.names)}"
             )
     _check_writable(data, title)
+    # Every trial of this process reads these.
+    for shared in (data.test_images, data.test_labels, data.pool_images, data.pool_labels, *data.groups.values()):
+        if isinstance(shared, np.ndarray):
+            shared.setflags(write=False)
     return data
 
 

@@ -6,14 +6,16 @@ A plugin is named by its entry point (``rtn``), by an import path (``package.mod
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from evalsuite.errors import RequestError, unknown_name
 from evalsuite.hashing import canonical_json, digest
+from evalsuite.isolation import printable, requested, single_process, text_of
 
 Kind = Literal["tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports"]
 KINDS: tuple[Kind, ...] = ("tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports")
@@ -58,12 +61,8 @@ def load(kind: Kind, name: str) -> Any:
         if ":" in name:
             return load_path(name)
         raise unknown_name(kind[:-1] if kind != "studies" else "study", name, names(kind))
-    try:
+    with _importing(f"{kind[:-1]} {name!r} is registered as {point.value} but cannot be loaded"):
         return point.load()
-    except Exception as error:  # one broken package must not take the others along
-        raise RequestError(
-            f"{kind[:-1]} {name!r} is registered as {point.value} but cannot be loaded: {error}"
-        ) from error
 
 
 def load_path(path: str, what: str = "Class") -> Any:
@@ -81,12 +80,8 @@ def load_path(path: str, what: str = "Class") -> Any:
             raise RequestError(f"no file {where}: expected path/to/file.py:{what}")
         module = _load_file(file.resolve())
     else:
-        try:
+        with _importing(f"cannot import {where!r}", f"; expected package.module:{what}"):
             module = importlib.import_module(where)
-        except Exception as error:  # whatever a foreign module does when it is imported
-            raise RequestError(
-                f"cannot import {where!r}: {type(error).__name__}: {error}; expected package.module:{what}"
-            ) from error
     if not hasattr(module, attribute):
         raise RequestError(f"{where} has no {attribute!r}; it defines {', '.join(_classes(module)) or 'no class'}")
     return getattr(module, attribute)
@@ -104,11 +99,28 @@ def _load_file(file: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with _importing(f"{file} cannot be imported"):
+            spec.loader.exec_module(module)
+    except BaseException:
         del sys.modules[name]
-        raise RequestError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
+        raise
     return module
+
+
+@contextlib.contextmanager
+def _importing(what: str, expected: str = "") -> Iterator[None]:
+    """Turn whatever a foreign module does when it is imported into a RequestError, and stay in the working folder."""
+    folder = os.open(".", os.O_RDONLY)
+    try:
+        with single_process():
+            yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # one broken package must not take the others along
+        raise RequestError(f"{what}: {printable(type(error).__name__)}: {text_of(error)}{expected}") from error
+    finally:
+        os.fchdir(folder)
+        os.close(folder)
 
 
 def _classes(module: Any) -> list[str]:
@@ -265,6 +277,11 @@ def _construct(kind: Kind, name: str, options: dict[str, Any]) -> Any:
             raise RequestError(f"{what}, {key} = {value!r}: expected finite numbers") from error
     if not isinstance(cls, type):
         raise RequestError(f"{what} is a {type(cls).__name__}: expected a class")
+    with requested(f"{what} cannot be made"):
+        return _instance(cls, what, options)
+
+
+def _instance(cls: type[Any], what: str, options: dict[str, Any]) -> Any:
     try:
         if not dataclasses.is_dataclass(cls):
             return cls()

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from evalsuite import registry
 from evalsuite.errors import RequestError, unknown_name
 from evalsuite.hashing import canonical_json
+from evalsuite.isolation import requested
 from evalsuite.quantization.policy import BitPolicy, parse_bits
 from evalsuite.registry import Setting, configure
 from evalsuite.study_tables import Analysis, Corruption, Gate
@@ -95,7 +96,8 @@ class Study:
 def display_name(setting: Setting) -> str:
     """Return what a plugin calls itself, if it says so, else its registered name."""
     plugin = setting.build()
-    return str(plugin) if "__str__" in vars(type(plugin)) else setting.name.rpartition(":")[2]
+    with requested(f"{setting.kind[:-1]} {setting.name!r} cannot say its name"):
+        return str(plugin) if "__str__" in vars(type(plugin)) else setting.name.rpartition(":")[2]
 
 
 _TABLES = {"task": "name", "calibration": "protocol", "quantizer": "method", "adapter": "method", "stream": "protocol"}

@@ -98,9 +98,9 @@ def shows_corruption(stream: Setting) -> bool:
     """Whether a stream shows any corrupted domain."""
     try:
         return any(domain.severity > 0 for domain in stream.build().domains())
-    except RequestError:
+    except (RequestError, KeyboardInterrupt):
         raise
-    except Exception:  # a plugin's fault, which shows again when the trial is run
+    except BaseException:  # a plugin's fault, which shows again when the trial is run
         return True
 
 

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from evalsuite import registry, store
 from evalsuite.errors import RequestError
-from evalsuite.files import write_csv, write_text
+from evalsuite.files import remove_left, write_csv, write_text
 from evalsuite.plugins import Figure
 from evalsuite.store import Run
 from reports import style
@@ -97,6 +97,7 @@ def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Pat
     found = evidence(run)
     for each in (place, place / "figures", place / "tables"):
         _make_writable(each)
+    remove_left(place)
     found.analysis.write(place)
     write_tables(run, found, place / "tables")
     drawn = {name: _draw(name, plugin(), run, place / "figures") for name, plugin in plugins.items()}

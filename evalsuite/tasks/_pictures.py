@@ -15,6 +15,7 @@ import numpy as np
 from evalsuite import checksums
 from evalsuite.environment import available_cores
 from evalsuite.errors import RequestError
+from evalsuite.files import Unwritable, remove_left, reserve
 from evalsuite.hashing import digest
 from evalsuite.plugins import IntArray, UInt8Array
 from evalsuite.tasks._files import broken, version
@@ -165,18 +166,18 @@ def decoded(files: Sequence[Path], preparation: Preparation) -> UInt8Array:
         pass
     except (OSError, ValueError, EOFError) as error:
         checksums.warn_of(file, error, "its pictures are decoded again")
+    remove_left(file.parent)
     try:
         with checksums.sealing(file) as temporary:
             out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            reserve(temporary)
             for row, picture in enumerate(_prepared(files, preparation)):
                 out[row] = picture
             out.flush()
             checksums.append_blank(temporary)
         return _mapped(file, shape)
-    except OSError as error:
-        raise RequestError(
-            f"cannot write {file}: {error.strerror}; expected a folder for decoded pictures, see EVALSUITE_CACHE"
-        ) from error
+    except Unwritable as error:
+        raise RequestError(f"{error}; expected a folder for decoded pictures, see EVALSUITE_CACHE") from error
 
 
 def _mapped(file: Path, shape: tuple[int, ...]) -> UInt8Array:

@@ -1,9 +1,11 @@
 import json
+import signal
 import subprocess
 import sys
 
 import pytest
 from _dummies import plugins
+from _dummies.disk import full_disk
 from _dummies.runs import make_run
 
 from evalsuite import cli
@@ -144,14 +146,50 @@ def test_failed_trials_give_status_1_and_the_rest_is_reported(study, capsys, tmp
     assert (tmp_path / "runs" / "tiny" / "index.html").is_file()
 
 
+ENDING = {
+    "imported": "raise SystemExit(0)",
+    "asked": "class Stream:\n    def domains(self): raise SystemExit(0)\n    def plan(self, labels, generator): pass",
+    "named": "class Stream:\n    def __str__(self): raise SystemExit(0)\n    def domains(self): return ()\n"
+    "    def plan(self, labels, generator): pass",
+}
+
+
+@pytest.mark.parametrize("when", ENDING)
+def test_plugin_that_ends_the_program_ends_no_command(when, study, capsys, tmp_path):
+    (tmp_path / "mine.py").write_text(ENDING[when])
+    text = (tmp_path / study).read_text()
+    (tmp_path / study).write_text(text.replace('"continual"\nimages = 24', '"mine.py:Stream"').partition("severity")[0])
+    assert cli.call(["validate", study]) == 2
+    out, err = said(capsys)
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "mine.py" in err
+    assert "SystemExit" in err
+
+
+def test_a_full_disk_is_a_line_of_the_report(capsys, tmp_path):
+    run = make_run(tmp_path / "run", quantizers=[("full_precision", "FP32"), ("rtn", "W4A4")], adapters=("none",))
+    assert cli.call(["report", str(run), "--figures", "error_heatmap"]) == 0
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    said(capsys)
+    with full_disk(2000):
+        assert cli.call(["report", str(run), "--figures", "error_heatmap"]) == 2
+    out, err = said(capsys)
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "cannot write to" in err
+    assert {file for file in run.rglob("*") if file.is_file()} == set(before), "something half-written is left"
+    assert (run / "index.html").read_bytes() == before[run / "index.html"]
+
+
 def test_interrupt_is_130(study, capsys, monkeypatch):
     from evalsuite import store
 
     def stop(*arguments):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(store, "write_trial", stop)
-    assert cli.call(["run", study, "--device", "cpu"]) == 130
+    assert cli.call(["run", study, "--device", "cpu", "--in-process"]) == 130
     assert "run the same command again" in said(capsys)[1]
 
 

@@ -15,12 +15,12 @@ def test_a_run_keeps_an_image_of_each_domain(tmp_path):
     }
     from evalsuite.study import parse
 
-    folder = harness.run(parse(study), tmp_path / "run", device="cpu")
+    folder = harness.run(parse(study), tmp_path / "run", device="cpu", in_process=True)
     with np.load(folder / examples.FILE) as kept:
         assert kept["domains"].tolist() == ["clean", "fog 5", "contrast 5"]
         assert kept["images"].shape[0] == len(kept["labels"]) == 3
         assert kept["images"].dtype == np.uint8
         assert not np.array_equal(kept["images"][1], kept["images"][0])
     before = (folder / examples.FILE).read_bytes()
-    harness.run(parse(study), tmp_path / "run", device="cpu")
+    harness.run(parse(study), tmp_path / "run", device="cpu", in_process=True)
     assert (folder / examples.FILE).read_bytes() == before

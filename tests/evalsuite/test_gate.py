@@ -74,7 +74,7 @@ def test_what_is_known_is_not_measured_again(tmp_path, monkeypatch):
 
 
 def test_a_run_keeps_what_the_gate_found(tmp_path):
-    execute(tiny(), tmp_path / "run", device="cpu", console=QUIET)
+    execute(tiny(), tmp_path / "run", device="cpu", console=QUIET, in_process=True)
     written = json.loads((tmp_path / "run" / "study.json").read_text())
     assert set(written["gate"][plugins.TASK]) == {"key", "images", "full_precision_error", "w8a8_error"}
     assert written["settings"]["gate"] == {"points": 1.0, "images": 1000}
@@ -82,14 +82,14 @@ def test_a_run_keeps_what_the_gate_found(tmp_path):
 
 def test_a_stopped_run_writes_nothing(tmp_path):
     with pytest.raises(RequestError, match=rf"^{gated.LOUD}"):
-        execute(tiny(tasks=[gated.LOUD]), tmp_path / "run", device="cpu", console=QUIET)
+        execute(tiny(tasks=[gated.LOUD]), tmp_path / "run", device="cpu", console=QUIET, in_process=True)
     assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_gated_in_full_precision(tmp_path, monkeypatch):
     monkeypatch.setattr(gate, "measure", None)
     study = tiny(tasks=[gated.LOUD], quantizer=[{"method": "full_precision"}])
-    execute(study, tmp_path / "run", device="cpu", console=QUIET)
+    execute(study, tmp_path / "run", device="cpu", console=QUIET, in_process=True)
     assert json.loads((tmp_path / "run" / "study.json").read_text())["gate"] == {}
 
 

@@ -1,11 +1,15 @@
 import json
 import os
+import shutil
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from _dummies import plugins
+from _dummies.disk import full_disk
 from _dummies.studies import tiny
 from rich.console import Console
 
@@ -19,6 +23,7 @@ FULL_PRECISION = [{"method": "full_precision"}]
 
 
 def execute(study, folder, workers=1, **options):
+    options = {"in_process": workers == 1} | options
     return harness.execute(study, folder, workers, device="cpu", console=QUIET, **options)
 
 
@@ -133,7 +138,7 @@ def test_interrupted_run_goes_on_where_it_stopped(finished, tmp_path, monkeypatc
 
     def interrupted(*arguments):
         if len(written) == 5:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         written.append(arguments[1]["trial"])
         write(*arguments)
 
@@ -226,18 +231,19 @@ def test_oracle_reset_makes_domains_independent(tmp_path):
 
 
 def test_progress_is_told_where_there_is_no_terminal(tmp_path, capsys):
-    harness.execute(tiny(), tmp_path, device="cpu", console=Console(stderr=True, force_terminal=False))
+    harness.execute(tiny(), tmp_path, device="cpu", console=Console(stderr=True, force_terminal=False), in_process=True)
     told = capsys.readouterr().err
     assert "corrupting images: 3 done" in told
     assert "quantizing: 3 done" in told
-    assert "evaluating: 6 done" in told
+    assert "evaluating: 12 done" in told
 
 
 def test_public_function_returns_the_folder(tmp_path, monkeypatch):
     import evalsuite
 
     monkeypatch.chdir(tmp_path)
-    folder = evalsuite.run(tiny(quantizer=[{"method": "full_precision"}], adapter=[{"method": "none"}]), device="cpu")
+    study = tiny(quantizer=[{"method": "full_precision"}], adapter=[{"method": "none"}])
+    folder = evalsuite.run(study, device="cpu", in_process=True)
     assert folder.as_posix() == "runs/tiny"
     assert json.loads((folder / "study.json").read_text())["name"] == "tiny"
 
@@ -250,10 +256,77 @@ def test_plan_that_fails_costs_only_its_own_trials(tmp_path):
     assert any("IndexError: no plan" in reason for reason in store.load(tmp_path).trials["reason"])
 
 
-def test_worker_that_dies_is_a_clear_line_and_the_run_goes_on_later(tmp_path):
-    study = tiny(quantizer=[{"method": "full_precision"}, {"method": "_dummies.plugins:Dying"}])
-    with pytest.raises(RequestError, match="a worker process died while quantizing"):
-        execute(study, tmp_path, workers=2)
+HOSTILE = f"{Path(__file__).parents[2] / 'benchmarks' / 'hostile.py'}:Hostile"
+SOFT = [
+    *("seeds", "variables", "folder", "double", "strict_warnings", "settings", "hook", "patches", "labels", "exit_0"),
+    *("exit_7", "interrupt", "generator_exit", "foreign", "speechless", "surrogate", "long", "recursion"),
+    *("nan", "row_missing", "listed", "complex", "nothing_returned", "question"),
+]
+HARD = ["hard_exit", "fork", "folder", "labels", "speechless"]
+
+
+@pytest.mark.parametrize(("modes", "workers"), [(SOFT, 1), (HARD, 2)])
+def test_hostile_plugins_cost_their_own_trials_and_no_other(finished, tmp_path, monkeypatch, modes, workers):
+    monkeypatch.chdir(tmp_path)
+    stream = {"protocol": "continual", "images": 24, "batch_size": 7, "severity": 1}
+    stream["corruptions"] = ["gaussian_noise", "contrast", "brightness"]
+    adapters = [{"method": HOSTILE, "mode": modes}, {"method": ["none", plugins.DRIFTING]}]
+    study = tiny(adapter=adapters, quantizer=FULL_PRECISION, stream=[stream])
+    outcome = execute(study, "run", workers)
+    run = store.load(tmp_path / "run")
+    assert len(run.trials) == len(modes) + 2
+    honest = run.trials[run.trials["adapter"] != HOSTILE]
+    assert set(honest["status"]) == {"done"}
+    for trial in honest["trial"]:
+        assert run.records_of(trial).equals(finished.records_of(trial))
+    hostile = run.trials[run.trials["adapter"] == HOSTILE].set_index("adapter.mode")
+    harmless = {"seeds", "variables", "folder", "double", "strict_warnings", "settings", "hook", "patches"}
+    assert set(hostile.index[hostile["status"] == "done"]) <= harmless
+    assert {"seeds", "variables", "folder"} & set(modes) <= set(hostile.index[hostile["status"] == "done"])
+    assert outcome.failed == len(modes) - (hostile["status"] == "done").sum()
+    assert hostile["reason"].map(lambda reason: len(reason) <= 1200 and reason.isprintable()).all()
+    assert (hostile.loc[hostile["status"] == "failed", "reason"] != "").all()
+
+
+def test_trials_whose_records_vanish_have_failed(tmp_path, monkeypatch):
+    write, written = store.write_trial, []
+
+    def vanish(folder, row, records=None):
+        write(folder, row, records)
+        written.append(row["trial"])
+        if len(written) == 5:
+            shutil.rmtree(folder / "records")
+
+    monkeypatch.setattr(store, "write_trial", vanish)
+    outcome = execute(tiny(), tmp_path)
+    assert (outcome.done, outcome.failed) == (7, 5)
+    trials = store.load(tmp_path).trials
+    lost = trials[trials["status"] == "failed"]
+    assert set(lost["trial"]) == set(written[:5])
+    assert lost["reason"].str.contains("its record is not in .*records: it was removed").all()
+    monkeypatch.undo()
+    again = execute(tiny(), tmp_path)
+    assert (again.done, again.reused) == (12, 7)
+
+
+def test_reasons_survive_a_disk_that_is_full_of_records(tmp_path):
+    study = tiny(adapter=[{"method": "none"}], quantizer=FULL_PRECISION)
+    execute(study, tmp_path)  # so that all but the records lies on the disk
+    shutil.rmtree(tmp_path / "records")
+    before = (tmp_path / "trials.parquet").read_bytes()
+    with full_disk(3000), pytest.raises(RequestError, match="cannot write to"):
+        execute(study, tmp_path)
+    assert (tmp_path / "trials.parquet").read_bytes() == before
+    assert not [file for file in tmp_path.rglob(".*") if file.is_file()]
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan")])
+def test_impossible_ways_to_run_are_refused(limit, tmp_path):
+    with pytest.raises(RequestError, match=r"a time limit of .* s: expected more than 0"):
+        execute(tiny(), tmp_path / "run", time_limit=limit)
+    with pytest.raises(RequestError, match="2 workers in this process: expected 1"):
+        execute(tiny(), tmp_path / "run", workers=2, in_process=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_broken_intermediate_files_are_made_again(finished, tmp_path):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from _dummies import plugins
 
@@ -74,6 +76,13 @@ def test_file_that_does_not_import_is_named(tmp_path):
         registry.load("quantizers", f"{file}:Mine")
 
 
+def test_plugin_that_changes_the_working_folder_as_it_is_imported_does_so_for_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("import os\nos.chdir('/')\nclass Mine:\n    'Mine.'\n")
+    registry.load("quantizers", "mine.py:Mine")
+    assert Path.cwd() == tmp_path
+
+
 def test_two_packages_with_one_name_collide(monkeypatch):
     import importlib.metadata as metadata
 
@@ -118,6 +127,13 @@ def test_two_spellings_of_a_file_are_one_plugin(tmp_path, monkeypatch):
         ("def Mine(): pass", "is a function: expected a class"),
         ("class Mine:\n    def __init__(self, x): pass", "cannot be made"),
         ("syntax error", "cannot be imported: SyntaxError"),
+        ("raise SystemExit(0)", "cannot be imported: SystemExit: 0"),
+        (
+            "raise BaseException('x' * 10_000_000)",
+            r"cannot be imported: BaseException: x+\.\.\. \(10,000,000 characters\)",
+        ),
+        ("class Mine:\n    def __init__(self): exit(0)", "cannot be made: SystemExit: 0"),
+        ("class Mine:\n    def __init__(self): 1 / 0", "cannot be made: ZeroDivisionError"),
     ],
 )
 def test_targets_that_are_no_plugin(tmp_path, code, message):

@@ -1,14 +1,17 @@
+import functools
+
 import numpy as np
 import pytest
 from _dummies import plugins
 from _dummies.studies import tiny
 
+from evalsuite import harness
 from evalsuite.errors import RequestError
-from evalsuite.harness import execute
 from evalsuite.store import load
 from evalsuite.stream_files import write_streams
 from evalsuite.streams import Stream, round_of
 
+execute = functools.partial(harness.execute, in_process=True)
 COMMON = {"protocol": "continual", "images": 12, "batch_size": 5, "severity": 1, "corruptions": ["contrast", "clean"]}
 STREAM = COMMON | {"mixed": True, "label_order": "dirichlet", "reset": 2, "rounds": 2}
 QUANTIZER = [{"method": "full_precision"}]
