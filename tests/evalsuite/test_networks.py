@@ -238,12 +238,12 @@ class Half:
 @pytest.mark.parametrize(
     ("method", "match"),
     [
-        (lambda model, images: model, "expected the name of one of the quantizers"),
-        (None, "expected the name of one of the quantizers"),
-        (Tent, "expected the name of one of the quantizers"),
-        (Half, "what has insert and calibrate"),
-        (nn.ReLU(), "what has insert and calibrate"),
-        (["rtn"], "what has insert and calibrate"),
+        (lambda model, images: model, "expected the name of a quantizer"),
+        (None, "expected the name of a quantizer"),
+        (Tent, "expected the name of a quantizer"),
+        (Half, "class or instance with insert and calibrate"),
+        (nn.ReLU(), "class or instance with insert and calibrate"),
+        (["rtn"], "class or instance with insert and calibrate"),
     ],
 )
 def test_what_is_no_method_is_named(method, match):
