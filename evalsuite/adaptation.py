@@ -14,7 +14,7 @@ from evalsuite.arguments import image_tensor
 from evalsuite.costs import Meter, Spent, changed_parameters, kept_bytes
 from evalsuite.errors import RequestError
 from evalsuite.isolation import single_process
-from evalsuite.networks import HALF, floating_type, outside_inference, plain_copy
+from evalsuite.networks import HALF, floating_type, outside_inference, plain_copy, released
 from evalsuite.plugins import Adapter
 from evalsuite.randomness import torch_generator
 
@@ -50,7 +50,7 @@ class AdaptedModel:
             self._meter = Meter()
             self._meter.attach(private)
             state = adapter.prepare(private, source, generator)
-            self._fresh = copy.deepcopy((private, state))
+            self._fresh = copy.deepcopy((private, state), released(private))
         self._model, self._state = private, state
         self._at_reset = Spent()
         self._changed: dict[str, int] = {}

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from evalsuite import registry
 from evalsuite.checksums import warn_of
 from evalsuite.corruptions import check as check_corruption
-from evalsuite.errors import QuantizationWarning, RequestError
+from evalsuite.errors import QuantizationWarning, Refused, RequestError
 from evalsuite.features import kept, look
 from evalsuite.hashing import canonical_json, digest, digest_arrays, digest_tensors
 from evalsuite.network_check import check_network
@@ -29,7 +29,7 @@ from evalsuite.networks import plain
 from evalsuite.plugins import IntArray, Pool, PoolOutputs, Task, TaskData, UInt8Array
 from evalsuite.quantization.plain_state import lost_attributes, plain_attributes
 from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.saving import DamagedFile, check_kept, read_facts, read_state, write_state
+from evalsuite.quantization.saving import DamagedFile, read_facts, read_state, would_be_lost, write_state
 from evalsuite.randomness import numpy_generator, torch_generator
 from evalsuite.registry import Setting
 from evalsuite.store import RECORD_SCHEMA
@@ -323,7 +323,8 @@ def quantize_model(trial: Trial, workspace: Workspace) -> None:
             images = normalise(calibration_images(trial.calibration, pool), data).to(workspace.device)
             generator = torch_generator(trial.seed, "quantize", trial.quantization)
             trial.quantizer.method.build().calibrate(quantized, images, generator)
-            check_kept(lost_attributes(quantized, before, images[:1]))
+            if lost := lost_attributes(quantized, before, images[:1]):
+                raise Refused(would_be_lost(lost))
     facts = {
         "seconds": f"{time.perf_counter() - start:.6f}",
         "warnings": json.dumps(caught),

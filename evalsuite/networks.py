@@ -36,12 +36,16 @@ def plain_copy(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise RequestError(f"the model is a {type(model).__name__}: expected a torch.nn.Module")
     with outside_inference():
-        memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in _attributes(model) if _bound(tensor)}
-        twin = copy.deepcopy(model, memo)
+        twin = copy.deepcopy(model, released(model))
         for module in twin.modules():
             if type(module) is nn.SyncBatchNorm:
                 module.__class__ = _LocalBatchNorm  # type: ignore[assignment]
         return twin.float() if half_precision(twin) else twin
+
+
+def released(model: nn.Module) -> dict[int, Any]:
+    """Return the memo by which a deep copy takes plain tensors for those that remember how they were computed."""
+    return {id(tensor): tensor.detach().clone() for tensor in _attributes(model) if _bound(tensor)}
 
 
 def plain(model: nn.Module) -> nn.Module:

@@ -142,7 +142,7 @@ class Quantizer(Protocol):
     """A PTQ method. ``insert`` says what the quantized network looks like, ``calibrate`` fills it from images.
 
     The harness saves ``state_dict`` after ``calibrate`` and restores it into a fresh ``insert``, so everything
-    that was learnt must be in parameters or buffers (else the trial fails, naming the attribute). The same images and
+    that was learnt must be in parameters or buffers (else the trial is refused). The same images and
     seed must give the same bits. Optional class attributes: ``calibrated`` (default True): False says that bits and
     calibration set play no role (full precision); ``stochastic`` (default False): True says that another seed gives
     another result.

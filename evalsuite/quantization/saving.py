@@ -50,7 +50,9 @@ def save(quantized: nn.Module, path: str | Path) -> None:
     recipe = getattr(quantized, _RECIPE, None)
     if not isinstance(recipe, str):
         raise RequestError(f"{type(quantized).__name__} has no recipe: expected what evalsuite.quantize returned")
-    check_kept(getattr(quantized, _LOST, ()))
+    lost = getattr(quantized, _LOST, ())
+    if lost:
+        raise RequestError(would_be_lost(lost))
     try:
         write_state(Path(path), quantized, {_RECIPE: recipe})
     except OSError as error:
@@ -109,11 +111,9 @@ def mark(quantized: nn.Module, recipe: str, lost: Sequence[str] = ()) -> None:
     setattr(quantized, _LOST, tuple(lost))
 
 
-def check_kept(lost: Sequence[str]) -> None:
-    """Raise RequestError if there is anything that was learnt and would be lost in a file."""
-    if lost:
-        names = ", ".join(lost)
-        raise RequestError(f"{names} would be lost in a file: expected all that is learnt in parameters or buffers")
+def would_be_lost(names: Sequence[str]) -> str:
+    """Say that attributes hold what was learnt and would not be in a file."""
+    return f"{', '.join(names)} would be lost in a file: expected all that is learnt in parameters or buffers"
 
 
 def write_state(file: Path, quantized: nn.Module, facts: Mapping[str, str]) -> None:
