@@ -100,6 +100,26 @@ def grid(panels: int, height: float, *, wide: bool = False) -> tuple[Figure, lis
     return figure, places[:panels]
 
 
+def even(panels: int, most: int) -> int:
+    """Return how many panels a line has where they stand in as few lines as they need: of 4, 2 and not 3."""
+    return -(-panels // -(-panels // most))
+
+
+def lines(
+    panels: Sequence[tuple[str, pd.DataFrame]], across: int, together: Sequence[str]
+) -> list[list[tuple[str, pd.DataFrame]]]:
+    """Arrange panels, named data, in lines of at most ``across``; a line has one value of the columns ``together``."""
+    found: list[list[tuple[str, pd.DataFrame]]] = []
+    before: list[Any] | None = None
+    for name, own in panels:
+        key = own[list(together)].iloc[0].tolist()
+        if key != before or len(found[-1]) == across:
+            found.append([])
+        found[-1].append((name, own))
+        before = key
+    return found
+
+
 def legend_below(axes: Axes, width: float = style.COLUMN, handles: Sequence[Any] | None = None) -> None:
     """Explain a panel's lines below its label, in as many columns as ``width`` inches have room for."""
     found = axes.get_legend_handles_labels()[0] if handles is None else handles

@@ -16,7 +16,7 @@ from evalsuite.analysis.harm import Harm, harm, holm_factors
 from evalsuite.outcomes import Rows, pooled
 from reports import style
 from reports.evidence import LEVEL, evidence, outcomes_of
-from reports.layout import pages, panel, text_width, wrapped
+from reports.layout import even, lines, pages, panel, text_width, wrapped
 from reports.methods import ORDER, as_rows, readable, with_room
 from reports.views import combinations_of
 
@@ -84,10 +84,10 @@ class ClassDrops:
 
     def draw(self, data: pd.DataFrame) -> Figure:
         """Draw a panel per task and grouping side by side, a row per network, a dot per group."""
-        panels = list(data.groupby(_PANEL, sort=False))
+        arranged = _lines(data)
         networks = data.drop_duplicates("network").sort_values("network_order")["network"]
         rows = {name: place + 0.5 for place, name in enumerate(networks)}
-        across = _across(data)
+        across = max(map(len, arranged))
         left, gap = text_width([wrapped(name, _ROW) for name in rows]) + 0.12, 0.15
         width = style.COLUMN if across == 1 and left < style.COLUMN / 2 else style.PAGE
         width = max(width, left + across * (_LEAST + gap))
@@ -96,25 +96,27 @@ class ClassDrops:
         figure = Figure(figsize=(width, _height(data)))
         low, high = data[["drop", "mean_drop"]].min().min() * 100, data[["drop", "high"]].max().max() * 100
         margin = 0.05 * (high - low) or 1.0
-        for place, ((task, group), own) in enumerate(panels):
-            x, y = left + (place % across) * (inner + gap), _HEAD + (place // across) * (height + _HEAD + _FOOT)
+        for line, place, (task, own) in (
+            (k, n, each) for k, part in enumerate(arranged) for n, each in enumerate(part)
+        ):
+            x, y = left + place * (inner + gap), _HEAD + line * (height + _HEAD + _FOOT)
             axes = panel(figure, x, y, inner, height)
             axes.set(title=task, xlim=(low - margin, high + margin), ylim=(len(rows), 0))
             _panel(axes, own, rows, inner)
-            axes.set_xlabel(f"drop of a {readable(str(group))} (points)")
-            axes.set_yticks(list(rows.values()), [wrapped(name, _ROW) for name in rows] if place % across == 0 else [])
+            axes.set_xlabel(f"drop of a {readable(str(own['group'].iloc[0]))} (points)")
+            axes.set_yticks(list(rows.values()), [wrapped(name, _ROW) for name in rows] if place == 0 else [])
         return figure
 
 
-def _across(data: pd.DataFrame) -> int:
-    """Return how many panels stand side by side: the groupings of a task, or the tasks where there is one."""
+def _lines(data: pd.DataFrame) -> list[list[tuple[str, pd.DataFrame]]]:
+    """Arrange the panels: the groupings of a task side by side, or the tasks where there is one grouping."""
+    panels = [(str(task), own) for (task, _), own in data.groupby(_PANEL, sort=False)]
     groups = data["group"].nunique()
-    return min(data.groupby(_PANEL).ngroups, _ACROSS, groups if groups > 1 else _ACROSS)
+    return lines(panels, even(groups, _ACROSS), ["task"]) if groups > 1 else lines(panels, _ACROSS, [])
 
 
 def _height(data: pd.DataFrame) -> float:
-    down = -(-data.groupby(_PANEL).ngroups // _across(data))
-    return down * (data["network"].nunique() * _ROW + _HEAD + _FOOT)
+    return len(_lines(data)) * (data["network"].nunique() * _ROW + _HEAD + _FOOT)
 
 
 def _drawn(rows: Rows, groups: Sequence[str]) -> list[str]:

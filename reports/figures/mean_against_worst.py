@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from reports import style
 from reports.evidence import LEVEL, evidence, with_room
-from reports.layout import Rows, pages, panel, title
+from reports.layout import Rows, even, lines, pages, panel, title
 from reports.methods import KEYS, ORDER, readable
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ class MeanAgainstWorst:
         limits = 100 * min(0, data["drop_low"].min()), 100 * data[["worst_drop", "worst_high", "null"]].max().max()
         margin = 0.04 * (limits[1] - limits[0]) or 1.0
         below = _LEGEND
-        for line in range(0, len(plan.panels), plan.across):
-            part = plan.panels[line : line + plan.across]
+        for part in plan.lines:
             below += plan.head(part)
             for place, (name, own) in enumerate(part):
                 axes = panel(figure, plan.left + place * (plan.inner + _GAP), below, plan.inner, plan.tall)
@@ -100,10 +99,9 @@ class MeanAgainstWorst:
 class _Plan:
     """Where everything goes, in inches."""
 
-    panels: list[tuple[str, pd.DataFrame]]
-    """Titles and data."""
+    lines: list[list[tuple[str, pd.DataFrame]]]
+    """Titles and data of the panels that stand side by side."""
     rows: Rows
-    across: int
     width: float
     left: float
     """Left edge of the first panel."""
@@ -114,7 +112,9 @@ class _Plan:
     def of(cls, data: pd.DataFrame) -> _Plan:
         panels, rows = list(data.groupby(_PANEL, sort=False)), Rows.of(data, _ROW)
         streams = data["stream_label"].nunique()
-        across = min(len(panels), _ACROSS, _side_by_side(data))
+        several = [column for column in _PANEL[:0:-1] if data[column].nunique() > 1]
+        across = even(data[several[0]].nunique() if several else len(panels), _ACROSS)
+        together = _PANEL[: _PANEL.index(several[0])] if several else []
         left = rows.label_width
         width = style.COLUMN if across == 1 and left < style.COLUMN / 2 else style.PAGE
         width = max(width, left + across * (_LEAST + _GAP))
@@ -124,7 +124,7 @@ class _Plan:
             for (task, stream, group), _ in panels
         ]
         titled = [(title(name, inner), own) for name, (_, own) in zip(names, panels, strict=True)]
-        return cls(titled, rows, across, width, left, inner)
+        return cls(lines(titled, across, together), rows, width, left, inner)
 
     @property
     def tall(self) -> float:
@@ -138,14 +138,7 @@ class _Plan:
     @property
     def height(self) -> float:
         """Height of the figure."""
-        lines = [self.panels[line : line + self.across] for line in range(0, len(self.panels), self.across)]
-        return _LEGEND + sum(self.head(line) + self.tall + _FOOT for line in lines)
-
-
-def _side_by_side(data: pd.DataFrame) -> int:
-    """Return how many panels belong together: the groupings of a task and stream, or its streams."""
-    numbers = data["group"].nunique(), data["stream_label"].nunique()
-    return next((number for number in numbers if number > 1), _ACROSS)
+        return _LEGEND + sum(self.head(line) + self.tall + _FOOT for line in self.lines)
 
 
 def _grouped(group: str, data: pd.DataFrame) -> list[str]:

@@ -134,3 +134,14 @@ def test_costs_are_means_over_seeds(outcomes):
         "adapted_parameters": 960,
         "state_bytes": 7680,
     }
+
+
+def test_a_network_that_puts_out_nan_has_no_calibration_error_and_stops_nothing(tmp_path):
+    run = store.load(make_run(tmp_path, **SMALL | {"adapters": ("none",), "streams": ("usual",)}, domains=("fog",)))
+    trial = run.trials["trial"].iloc[-1]
+    records = {name: values.to_numpy() for name, values in run.records_of(trial).to_pandas().items() if name != "trial"}
+    nothing = dict.fromkeys(("confidence", "loss", "brier"), np.full(len(records["image"]), np.nan, np.float32))
+    store.write_trial(run.folder, store.read_rows(run.folder)[trial], records | nothing)
+    facts = [each.facts for each in read_outcomes(run).combinations]
+    assert [np.isnan(each["ece"]) for each in facts] == [False] * (len(facts) - 1) + [True]
+    assert np.isnan([facts[-1][name] for name in ("ece_mass", "nll", "brier")]).all()

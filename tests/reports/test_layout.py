@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from reports import style
+from reports import layout, style
 from reports.layout import GAP, Rows, legend_below, pages, panel, size, text_width, title, wrapped
 
 
@@ -98,3 +98,11 @@ def test_a_legend_has_the_columns_that_fit() -> None:
     assert narrow is not None
     assert wide._ncols == 4
     assert 1 <= narrow._ncols < 4
+
+
+def test_panels_of_different_tasks_stand_on_different_lines() -> None:
+    panels = [(f"{task}{k}", pd.DataFrame({"task": [task]})) for task in "ab" for k in range(4)]
+    arranged = [[name for name, _ in line] for line in layout.lines(panels, layout.even(4, 3), ["task"])]
+    assert arranged == [["a0", "a1"], ["a2", "a3"], ["b0", "b1"], ["b2", "b3"]]
+    assert [len(line) for line in layout.lines(panels, 3, [])] == [3, 3, 2]
+    assert [layout.even(panels, 3) for panels in range(1, 8)] == [1, 2, 3, 2, 3, 3, 3]
