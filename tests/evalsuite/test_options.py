@@ -109,7 +109,7 @@ OTHER: dict[str, Any] = {
     "slots": 3,
     "imbalance": 5.0,
     "bursts": 2,
-    "rounds": 2,
+    "continual.rounds": 2,
     "classes": 2,
 }
 FULL_PRECISION_ONLY = {("quantizers", "onnxruntime")}  # its engine is an extra, tested beside it
