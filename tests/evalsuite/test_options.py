@@ -85,6 +85,7 @@ OTHER: dict[str, Any] = {
     "zoa.moment_weight": 7.0,
     "zoa.threshold": 1e9,
     "zoa.min_batch": 64,
+    "zoa.margin": 1e-4,
     "bank": 1,
     "reset": 100.0,
     "supports": 1,
