@@ -85,6 +85,7 @@ OTHER: dict[str, Any] = {
     "zoa.moment_weight": 7.0,
     "zoa.threshold": 1e9,
     "zoa.min_batch": 64,
+    "zoa.margin": 1e-4,
     "bank": 1,
     "reset": 100.0,
     "supports": 1,
@@ -109,7 +110,7 @@ OTHER: dict[str, Any] = {
     "slots": 3,
     "imbalance": 5.0,
     "bursts": 2,
-    "rounds": 2,
+    "continual.rounds": 2,
     "classes": 2,
 }
 FULL_PRECISION_ONLY = {("quantizers", "onnxruntime")}  # its engine is an extra, tested beside it
