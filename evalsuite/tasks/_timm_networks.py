@@ -99,7 +99,7 @@ def _translated(
     timm: ModuleType, name: str, options: Mapping[str, Any], source: Mapping[str, Any], misfit: RequestError
 ) -> nn.Module:
     """Let timm translate a file of another layout. Raises ``misfit`` where it cannot, or leaves values at random."""
-    networks = []
+    networks: list[nn.Module] = []
     for seed in (0, 1):
         try:
             with torch.random.fork_rng(devices=[]):
