@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("network", nargs="*")
     parser.add_argument("--parameters", type=float, default=400.0, help="at most so many millions")
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     import_torchvision()
     torch.set_num_threads(1)
     fields = ["library", "network", "parameters", "difference", "logits", "preparation", "error"]
