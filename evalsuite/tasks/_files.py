@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,10 @@ def load_weights(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], 
         network = build()
     for reason, what in _misfits(network.state_dict(), tensors):
         raise broken(file, f"weights of {type(network).__name__}, {what}", reason)
-    network.load_state_dict(dict(tensors), strict=False)
+    state = OrderedDict(tensors)
+    # The names are today's, so the layout is: without a version some modules take it for an older one.
+    state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+    network.load_state_dict(state, strict=False)
     return network.eval()
 
 

@@ -26,6 +26,7 @@ from torch import nn
 from evalsuite.errors import RequestError, unknown_name
 from evalsuite.plugins import ImageFiles, IntArray, TaskData, UInt8Array
 from evalsuite.streams import Domain
+from evalsuite.tasks._evaluation import MEAN, STD
 from evalsuite.tasks._files import data_folder
 from evalsuite.tasks._imagenet_sample import STEM, read_sample, sample_is_there
 from evalsuite.tasks._networks import Restricted
@@ -33,9 +34,6 @@ from evalsuite.tasks._pictures import Preparation, class_folders, decoded, label
 from evalsuite.tasks._published import corrupted_pictures
 from evalsuite.tasks._splits import shuffled
 from evalsuite.torchvision_compat import import_torchvision
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 _POOL_PER_CLASS = 5
 _VALIDATION, _TRAINING = Path("imagenet/val"), Path("imagenet/train")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from evalsuite import registry
-from evalsuite.errors import RequestError, unknown_name
-from evalsuite.tasks._files import distributed_weights, load_checkpoint, load_tensors, load_weights
-from evalsuite.torchvision_compat import import_torchvision
+from evalsuite.errors import RequestError
+from evalsuite.tasks import _timm_networks, _torchvision_networks
+from evalsuite.tasks._evaluation import USUAL, Evaluation
+from evalsuite.tasks._files import load_checkpoint, load_weights
+from evalsuite.tasks._torchvision_networks import published_weights, torchvision_checkpoint, torchvision_network
 
 _TIMM = "timm:"
 
@@ -45,7 +46,8 @@ def named_network(name: str, checkpoint: Path | None, classes: int | None, root:
     name : a torchvision model, ``timm:NAME``, or ``package.module:factory`` or ``file.py:factory``, a function
         without arguments that returns the network.
     checkpoint : its weights; None takes those that torchvision or timm distribute (torchvision's first release of
-        them, ``IMAGENET1K_V1``), or what the factory returns.
+        them, mostly ``IMAGENET1K_V1``), or what the factory returns. A file that torchvision published, known by its
+        name, is built as torchvision builds it.
     classes : outputs of a torchvision or timm network; None keeps the number that it was published with.
     root : the data folder, in whose ``weights`` distributed weights are looked for first.
 
@@ -55,53 +57,32 @@ def named_network(name: str, checkpoint: Path | None, classes: int | None, root:
         If there is no such network, or the weights are missing, broken or of another network.
     """
     if name.startswith(_TIMM):
-        return _timm_network(name.removeprefix(_TIMM), checkpoint, classes)
+        return _timm_networks.timm_network(name.removeprefix(_TIMM), checkpoint, classes)
     if ":" in name:
         return _factory_network(name, checkpoint)
-    models = import_torchvision().models
-    known = [model for model in models.list_models() if "/" not in model]
-    if name not in known:
-        raise unknown_name("torchvision network", name, known)
-    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if checkpoint is not None:
-        return load_weights(
-            lambda: models.get_model(name, weights=None, **options), load_checkpoint(checkpoint), checkpoint
-        )
-    return torchvision_network(models.get_model_weights(name)["IMAGENET1K_V1"], name, root)
+        return torchvision_checkpoint(name, checkpoint, classes)
+    return torchvision_network(published_weights(name), name, root)
 
 
-def torchvision_network(weights: Any, name: str, root: str | None) -> nn.Module:
-    """Build a torchvision network with weights that torchvision distributes, downloading them where there is a network.
+def published_evaluation(name: str, checkpoint: str = "") -> Evaluation:
+    """Return what the authors of a network evaluate it with; a network of one's own gets ImageNet's usual 224 pixels.
+
+    Parameters
+    ----------
+    name : as in :func:`named_network`.
+    checkpoint : the file of its weights; where torchvision published it under this name, that release counts.
 
     Raises
     ------
     RequestError
-        If they are neither there nor to be had, saying which file belongs where.
+        If there is no such network, or what they do cannot be expressed.
     """
-    file = distributed_weights(weights.url, root, download=True)
-    return load_weights(lambda: import_torchvision().models.get_model(name, weights=None), load_tensors(file), file)
-
-
-def _timm_network(name: str, checkpoint: Path | None, classes: int | None) -> nn.Module:
-    import_torchvision()  # timm imports it
-    import timm
-
-    known = timm.list_models()
-    if name.partition(".")[0] not in known:
-        raise unknown_name("timm network", name, known)
-    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-    if checkpoint is not None:
-        return load_weights(
-            lambda: timm.create_model(name, pretrained=False, **options), load_checkpoint(checkpoint), checkpoint
-        )
-    try:
-        network: nn.Module = timm.create_model(name, pretrained=True, **options)
-    except Exception as error:  # the hub's clients fail in many ways without a network
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RequestError(
-            f"timm cannot get the weights of {name} ({reason}): expected a network connection, or the option checkpoint"
-        ) from error
-    return network.eval()
+    if name.startswith(_TIMM):
+        return _timm_networks.evaluation(name.removeprefix(_TIMM))
+    if ":" in name:
+        return USUAL
+    return _torchvision_networks.evaluation(published_weights(name, Path(checkpoint).name))
 
 
 def _factory_network(name: str, checkpoint: Path | None) -> nn.Module:

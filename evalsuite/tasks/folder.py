@@ -15,14 +15,14 @@ from torch import nn
 from evalsuite.errors import RequestError, unknown_name
 from evalsuite.plugins import ImageFiles, IntArray, TaskData
 from evalsuite.streams import Domain
+from evalsuite.tasks._evaluation import Evaluation
 from evalsuite.tasks._files import broken, existing
-from evalsuite.tasks._networks import Restricted, named_network
+from evalsuite.tasks._networks import Restricted, named_network, published_evaluation
 from evalsuite.tasks._parts import parts_of
-from evalsuite.tasks._pictures import Interpolation, Preparation, decoded, labelled, pictures
+from evalsuite.tasks._pictures import Interpolation, Preparation, Resize, decoded, labelled, pictures
 from evalsuite.tasks._published import corrupted_pictures
 from evalsuite.tasks._splits import shuffled
 
-Triple = tuple[float, float, float]
 Pictures = dict[str, list[Path]]
 
 
@@ -43,7 +43,9 @@ class _Parts:
 class Folder:
     """Your own pictures, a folder a class, with a torchvision, timm or own network and checkpoint.
 
-    Paths are relative to the data folder where one is given, else to the working directory.
+    Paths are relative to the data folder where one is given, else to the working directory. What is not given of size,
+    crop, interpolation, resize, mean and std is what torchvision or timm evaluate the network's published weights with;
+    for a function of yours 256, 224, bilinear, the shorter side, and ImageNet's mean and deviation.
 
     Parameters
     ----------
@@ -53,11 +55,14 @@ class Folder:
         and the rest the test set.
     network : a torchvision model, ``timm:NAME``, ``package.module:factory`` or ``file.py:factory``.
     checkpoint : its weights (``torch.save`` or safetensors); empty: those published for it, or the factory's own.
+        torchvision's Inception and GoogLeNet renormalise their input to 0.5, 0.5 where they are built from published
+        weights, and else do not: a checkpoint trained from these wants ``mean`` and ``std`` of 0.5.
     groups : a CSV file, column ``file`` (a picture, as in ``class/name.jpg``) and any further columns, which become
         columns of the records; a row for each test image.
     classes : names of the class folders in the order of the network's outputs; empty: alphabetical.
     outputs : which of the network's outputs the classes are, where it has more of them; empty: all.
-    size, crop, interpolation : the shorter side is resized to ``size`` pixels, then the central ``crop`` is cut.
+    size, crop, interpolation, resize : the shorter side, or both sides, are resized to ``size`` pixels, then the
+        central ``crop`` is cut.
     mean, std : by which the network's input is normalised, on the scale 0..1.
     pool : at most so many calibration images.
     corrupted : folder with the test images as someone has corrupted them, laid out as ImageNet-C is:
@@ -75,42 +80,66 @@ class Folder:
     groups: str = ""
     classes: tuple[str, ...] = ()
     outputs: tuple[int, ...] = ()
-    size: int = 256
-    crop: int = 224
-    interpolation: Interpolation = "bilinear"
-    mean: Triple = (0.485, 0.456, 0.406)
-    std: Triple = (0.229, 0.224, 0.225)
+    size: int | None = None
+    crop: int | None = None
+    interpolation: Interpolation | None = None
+    resize: Resize | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     pool: int = 4096
     corrupted: str = ""
 
     def __post_init__(self) -> None:
-        Preparation(self.size, self.crop, self.interpolation)
-        if self.pool < 1 or min(self.std) <= 0:
+        self._fill_in()
+        shown = self._shown
+        if self.pool < 1 or min(shown.std) <= 0:
             raise RequestError(
-                f"pool = {self.pool}, std = {self.std}: expected at least 1 image and deviations above 0"
+                f"pool = {self.pool}, std = {shown.std}: expected at least 1 image and deviations above 0"
             )
         for name in ("classes", "outputs"):
             given = getattr(self, name)
             if len(set(given)) < len(given):
                 raise RequestError(f"{name} = {list(given)}: expected each once")
 
+    def _fill_in(self) -> None:
+        """Set what the study leaves open to what the network was published with, so that records say it."""
+        names = ("size", "crop", "interpolation", "resize", "mean", "std")
+        if None not in (getattr(self, name) for name in names):
+            return
+        published = published_evaluation(self.network, self.checkpoint)
+        for name in names:
+            if getattr(self, name) is None:
+                source = published if name in ("mean", "std") else published.preparation
+                object.__setattr__(self, name, getattr(source, name))
+
+    @property
+    def _shown(self) -> Evaluation:
+        assert self.size is not None
+        assert self.crop is not None
+        assert self.interpolation is not None
+        assert self.resize is not None
+        assert self.mean is not None
+        assert self.std is not None
+        return Evaluation(Preparation(self.size, self.crop, self.interpolation, self.resize), self.mean, self.std)
+
     @property
     def image_size(self) -> int:
         """Height and width of the network's input, pixels."""
-        return self.crop
+        return self._shown.preparation.crop
 
     def data(self, root: str | None) -> TaskData:
         """Decode the pictures, once. Raises RequestError naming the missing or broken file."""
         parts = self._parts(root)
-        prepared = Preparation(self.size, self.crop, self.interpolation)
+        shown = self._shown
+        prepared = shown.preparation
         return TaskData(
             test_images=decoded(parts.test_files, prepared),
             test_labels=parts.test_labels,
             pool_images=decoded(parts.pool_files, prepared),
             pool_labels=parts.pool_labels,
             classes=parts.classes,
-            mean=self.mean,
-            std=self.std,
+            mean=shown.mean,
+            std=shown.std,
             groups=self._groups(root, parts),
             data_set=Path(self.images).name,
         )
@@ -128,12 +157,15 @@ class Folder:
         return network
 
     def _check_outputs(self, network: nn.Module, classes: int) -> None:
+        size = self.image_size
         with torch.no_grad():
             try:
-                logits = network(torch.zeros(1, 3, self.crop, self.crop))
+                logits = network(torch.zeros(1, 3, size, size))
             except Exception as error:  # whatever a foreign network does
                 reason = " ".join(str(error).split())
-                raise RequestError(f"{self.network} fails on (1, 3, {self.crop}, {self.crop}): {reason}") from error
+                raise RequestError(f"{self.network} fails on (1, 3, {size}, {size}): {reason}") from error
+        if not isinstance(logits, torch.Tensor):
+            raise RequestError(f"{self.network} returns a {type(logits).__name__}: expected a tensor of logits")
         if tuple(logits.shape) != (1, classes):
             raise RequestError(
                 f"{self.network} gives {tuple(logits.shape)} for one image: expected logits of the {classes} classes "
@@ -148,7 +180,8 @@ class Folder:
                 'corrupted, or [corruption] files = "regenerated"'
             )
         parts = self._parts(root)
-        prepared = Preparation(self.crop, self.crop, self.interpolation)
+        size = self.image_size
+        prepared = Preparation(size, size, self._shown.preparation.interpolation)
         return corrupted_pictures(_path(self.corrupted, root), domain, parts.test_names, indices, prepared)
 
     def _parts(self, root: str | None) -> _Parts:

@@ -15,8 +15,8 @@ from torch import nn
 
 from evalsuite.tasks._files import data_folder, distributed_weights, load_tensors, load_weights
 from evalsuite.tasks._imagenet import ImageNetTask
-from evalsuite.tasks._networks import torchvision_network
 from evalsuite.tasks._pictures import Preparation
+from evalsuite.tasks._torchvision_networks import evaluation, published_weights, torchvision_network
 from evalsuite.torchvision_compat import import_torchvision
 
 
@@ -62,13 +62,12 @@ class _Torchvision(ImageNetTask):
     @property
     def weights(self) -> Any:
         """The first weights that torchvision released for the network."""
-        return import_torchvision().models.get_model_weights(self.name)["IMAGENET1K_V1"]
+        return published_weights(self.name)
 
     @property
     def preparation(self) -> Preparation:
         """What torchvision evaluates these weights with."""
-        preset = self.weights.transforms()
-        return Preparation(preset.resize_size[0], preset.crop_size[0], preset.interpolation.value)
+        return evaluation(self.weights).preparation
 
     def network(self, root: str | None) -> nn.Module:
         """Load the network, downloading its weights where there is a network; see ``torchvision_network``."""

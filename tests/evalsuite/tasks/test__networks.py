@@ -12,7 +12,8 @@ from evalsuite.quantization.policy import BitPolicy
 from evalsuite.structure import describe
 from evalsuite.tasks import _networks
 from evalsuite.tasks._files import distributed_weights
-from evalsuite.tasks._networks import Restricted, named_network, torchvision_network
+from evalsuite.tasks._networks import Restricted, named_network
+from evalsuite.tasks._torchvision_networks import torchvision_network
 from evalsuite.torchvision_compat import import_torchvision
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from evalsuite.errors import RequestError
 from evalsuite.materials import describe_task
-from evalsuite.registry import configure
+from evalsuite.registry import configure, list_options
 from evalsuite.streams import Domain
 from evalsuite.tasks.folder import Folder
 
@@ -234,3 +234,22 @@ def test_corrupted_pictures_of_one_s_own(split: str):
         own.published(split, Domain("snow", 1), np.arange(6))
     with pytest.raises(RequestError, match="expected its option corrupted"):
         task().published(split, Domain("fog", 3), np.arange(6))
+
+
+def test_a_network_s_own_preparation_unless_the_study_says_otherwise():
+    def options(network: str, **given) -> dict:
+        return configure("tasks", "folder", {"images": "set", "network": network, **given}).values()
+
+    vit = options("timm:vit_small_patch16_224")
+    assert (vit["size"], vit["crop"], vit["interpolation"], vit["mean"]) == (248, 224, "bicubic", [0.5, 0.5, 0.5])
+    inception = options("inception_v3", crop=256, std=[0.5, 0.25, 0.5])
+    assert (inception["size"], inception["crop"], inception["std"]) == (342, 256, [0.5, 0.25, 0.5])
+    usual = {"size": 256, "crop": 224, "interpolation": "bilinear", "mean": [0.485, 0.456, 0.406]}
+    assert usual.items() <= options("resnet18").items()
+    assert usual.items() <= options("mine.py:network").items()
+    squashed = options("timm:convnext_base.fb_in22k_ft_in1k_384")
+    assert squashed["resize"] == "both sides"
+
+
+def test_lists_of_three_are_values_and_no_grid():
+    assert {"mean", "std"} <= list_options("tasks", "folder")
