@@ -317,11 +317,13 @@ def measure(data_root: str | None, flip: int = FLIPS, study: int = STUDIES, bina
         folder = Path(name)
         small_run(folder / "run")
         before = _peak()
-        for what, found in (
-            ("flips", flips(folder / "run", flip, np.random.default_rng(0))),
-            ("study files", studies(folder, study, np.random.default_rng(1))),
-            ("binary files", binaries(folder / "corpus", binary, np.random.default_rng(2))),
-        ):
+        parts: list[tuple[str, Callable[[], Counts]]] = [
+            ("flips", lambda: flips(folder / "run", flip, np.random.default_rng(0))),
+            ("study files", lambda: studies(folder, study, np.random.default_rng(1))),
+            ("binary files", lambda: binaries(folder / "corpus", binary, np.random.default_rng(2))),
+        ]
+        for what, make in parts:
+            found = make()
             print(what, *(f"{number} {outcome}" for outcome, number in found.items()), sep="\n  ", file=sys.stderr)
             good = sum(found[key] for key in ("noticed", "without effect", "done", "refused"))
             wrong = sum(found.values()) - good - found["kinds"]
