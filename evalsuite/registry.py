@@ -286,11 +286,16 @@ def _instance(cls: type[Any], what: str, options: dict[str, Any]) -> Any:
         if not dataclasses.is_dataclass(cls):
             return cls()
         # JSON's strict rules: a list may be a tuple and 1 a float, but true is no number and "6" no 6.
-        return TypeAdapter(cls).validate_json(canonical_json(options), strict=True)
+        return _adapter(cls).validate_json(canonical_json(options), strict=True)
     except ValidationError as error:
         raise validation_error(what, error) from error
     except TypeError as error:
         raise RequestError(f"{what} cannot be made: {error}; expected options with defaults") from error
+
+
+@functools.lru_cache(maxsize=256)
+def _adapter(cls: type) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)  # a millisecond or more; a study may make thousands of settings of one class
 
 
 def validation_error(what: str, error: ValidationError) -> RequestError:

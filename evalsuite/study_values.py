@@ -11,7 +11,7 @@ from typing import Any
 
 from evalsuite.errors import RequestError
 
-MOST_TRIALS = 20_000
+MOST_TRIALS = 10_000
 """How many trials a study may have unless it says otherwise (``max_trials``)."""
 _LARGEST = 2**22  # bytes of a study file
 _DEPTH = 16  # tables and lists within each other; a study needs five
@@ -64,11 +64,8 @@ def _wrong(value: Any) -> str:
     if isinstance(value, bool | str | Mapping | list | tuple) or value is None:
         return ""
     if isinstance(value, int):  # one of thousands of digits cannot even be printed
-        return (
-            ""
-            if -(2**63) <= value < 2**63
-            else f"a whole number of {value.bit_length()} bits: expected one below 2^63 in size"
-        )
+        fits = -(2**63) <= value < 2**63
+        return "" if fits else f"a whole number of {value.bit_length()} bits: expected one below 2^63 in size"
     if isinstance(value, float):
         return "" if math.isfinite(value) else f"{value}: expected a finite number"
     return f"{value}, a {type(value).__name__}: expected text, a number, true or false, a list or a table"
