@@ -17,7 +17,6 @@ from evalsuite.errors import Refused
 from evalsuite.layout import Layout
 from evalsuite.quantization.calibration import batches
 
-
 _BATCH = 64  # images at a time
 
 
