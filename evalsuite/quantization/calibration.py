@@ -14,7 +14,7 @@ from evalsuite.networks import HALF
 from evalsuite.quantization.modules import ActivationQuantizer, activation_quantizers, quantized_layers
 from evalsuite.quantization.ranges import FAR, RARE, RangeEstimator, Sample, bulk
 
-BATCH = 64  # images at a time; no part of any result but for rounding in the last digit
+_BATCH = 64  # images at a time; no part of any result but for rounding in the last digit
 _COARSE = 120  # bins on either side of zero: what all lies within is not resolved
 _LEVELS = 6  # of finer bins that are added at once: to run the network again costs more
 
@@ -36,7 +36,7 @@ def check_images(images: Tensor) -> None:
         raise RequestError(f"calibration image {int(broken[0])} holds NaN or infinity: expected finite values")
 
 
-def batches(images: Tensor, size: int = BATCH) -> Iterator[Tensor]:
+def batches(images: Tensor, size: int = _BATCH) -> Iterator[Tensor]:
     """Cut (N, C, H, W) images into batches of at most ``size``."""
     for start in range(0, len(images), size):
         yield images[start : start + size]

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from evalsuite.errors import Refused
 from evalsuite.layout import Layout
-from evalsuite.quantization.calibration import BATCH, batches
+from evalsuite.quantization.calibration import batches
+
+_BATCH = 64  # images at a time
 
 
 class Scratch:
@@ -127,7 +129,7 @@ class Kept:
         found = rows.index_select(0, chosen.to(rows.device)).to(like.device)
         return self.layout.restore(found.permute(0, 3, 1, 2) if self._last else found)
 
-    def parts(self, size: int = BATCH) -> Iterator[Tensor]:
+    def parts(self, size: int = _BATCH) -> Iterator[Tensor]:
         """Cut what is kept into batches of at most ``size`` images, laid out as they came."""
         for start in range(0, self.count, size):
             yield self.part(start, size)

@@ -7,6 +7,8 @@ import pytest
 import torch
 from _dummies.models import random_images, tiny_resnet
 
+from evalsuite.errors import Refused
+from evalsuite.layout import Layout
 from evalsuite.quantization.capture import Kept, Scratch, stand_ins
 
 X = random_images(70)
@@ -77,3 +79,34 @@ def test_stand_ins_go_again_even_after_an_error():
     assert model.layer1.__dict__["forward"] is own
     assert "forward" not in model.layer2[1].__dict__
     assert torch.equal(model(X), before)
+
+
+@pytest.mark.parametrize("layout", [Layout(), Layout(1), Layout(0, 1, 2), Layout(1, 2, 1)])
+def test_rows_that_nobody_wrote_are_refused(layout):
+    rows = torch.randn(6, 2, 5) if layout.parts == 2 else torch.randn(6, 5)
+    with Scratch(1e9) as scratch:
+        kept = Kept(6, scratch, "what x gives", layout)
+        for access in (lambda: kept.rows, kept.finite, lambda: kept.take(torch.tensor([0]), rows)):
+            with pytest.raises(Refused, match=r"^what x gives: 0 rows for 6 images"):
+                access()
+        kept.add(layout.restore(rows[:4]))
+        for access in (lambda: kept.rows, kept.finite, lambda: kept.take(torch.tensor([0]), rows)):
+            with pytest.raises(Refused, match=r"^what x gives: 4 rows for 6 images"):
+                access()
+        kept.add(layout.restore(rows[4:]))
+        assert torch.equal(kept.rows, rows)
+        assert torch.equal(kept.take(torch.tensor([5, 1]), rows), layout.restore(rows[[5, 1]]))
+        assert torch.equal(torch.cat([layout.rows(part) for part in kept.parts(4)]), rows)
+        with pytest.raises(Refused, match="what x gives"):
+            kept.add(layout.restore(rows[:1]))
+
+
+def test_what_is_the_same_for_all_images_is_kept_once():
+    table = torch.randn(3, 4)
+    with Scratch(1e9) as scratch:
+        kept = Kept(6, scratch, layout=Layout(None))
+        kept.add(table)
+        kept.add(table)
+        assert kept.rows.shape == (1, 3, 4)
+        assert torch.equal(kept.take(torch.tensor([5, 1]), table), table)
+        assert [part.shape for part in kept.parts(2)] == [table.shape]
