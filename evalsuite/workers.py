@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from evalsuite.environment import keep_freed_memory
 from evalsuite.errors import RequestError
-from evalsuite.isolation import Failure, Forks, attempt, interrupts, nothing_left
+from evalsuite.isolation import Failure, Forks, attempt, interrupts, nothing_left, printable
 from evalsuite.materials import Workspace
 from evalsuite.process_state import restored
 
@@ -65,7 +65,7 @@ def do(
         torch.set_num_threads(workspace.threads)
         failure = attempt(lambda: work(item, workspace, kept), interrupted)
     if left and failure is None:
-        failure = "failed", f"it left {', '.join(left)} running: expected nothing that lasts beyond the trial"
+        failure = "failed", f"it left {printable(', '.join(left), 300)} running: expected nothing that lasts beyond it"
     return failure, bool(left)
 
 
@@ -196,7 +196,7 @@ class _Worker:
             [sys.executable, "-c", _START, *arguments],
             env=dict.fromkeys(_THREADS, str(threads)) | os.environ,
             stdin=subprocess.DEVNULL,
-            stdout=2,  # what a plugin prints is no output of the command
+            stdout=_standard_error(),  # what a plugin prints is no output of the command
             pass_fds=[other.fileno()],
             start_new_session=True,  # so that all that it starts can be ended with it
         )
@@ -282,6 +282,14 @@ class _Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self.connection.close()
+
+
+def _standard_error() -> int:
+    try:
+        os.fstat(2)
+    except OSError:  # closed
+        return subprocess.DEVNULL
+    return 2
 
 
 def _signal_name(number: int) -> str:

@@ -138,6 +138,19 @@ def test_wrong_inputs_are_named():
         adapted(Misshapen())(random_images(4))
 
 
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [(lambda y: y.tolist(), "list"), (lambda y: torch.complex(y, y), "torch.complex64"), (lambda y: None, "NoneType")],
+)
+def test_what_is_no_tensor_of_real_numbers_is_no_result(change, kind):
+    class Odd(Drifting):
+        def step(self, state, images):
+            return change(super().step(state, images))
+
+    with pytest.raises(RequestError, match=f"Odd gave {kind}; expected a tensor of real logits"):
+        adapted(Odd())(random_images(4))
+
+
 def test_logits_that_are_not_finite_are_no_result():
     run = adapted(Drifting(scale=0.0))
     run(random_images(4))
