@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from evalsuite._checks import comparable, finite
 from evalsuite.errors import RequestError
 
 FloatArray = NDArray[np.float64]
@@ -49,7 +50,7 @@ def _rows(**arrays: ArrayLike) -> tuple[NDArray[Any], ...]:
     if len({array.shape for array in found}) > 1 or found[0].ndim != 1 or found[0].size == 0:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(arrays, found, strict=True))
         raise RequestError(f"{shapes}: expected one shape (N,) with N at least 1")
-    return found
+    return comparable(**dict(zip(arrays, found, strict=True)))
 
 
 def _whole(name: str, values: ArrayLike) -> NDArray[np.int64]:
@@ -109,7 +110,11 @@ def mean_corruption_error(errors: ArrayLike, reference_errors: ArrayLike) -> flo
     """
     own, reference = np.asarray(errors, np.float64), np.asarray(reference_errors, np.float64)
     if own.ndim != 2 or own.size == 0 or own.shape != reference.shape or (np.isnan(own) != np.isnan(reference)).any():
-        raise RequestError(f"errors {own.shape} and {reference.shape}: expected (corruptions, severities) twice")
+        raise RequestError(
+            f"errors {own.shape} and {reference.shape}: "
+            "expected (corruptions, severities) twice, NaN in both or neither"
+        )
+    finite(errors=own[~np.isnan(own)], reference_errors=reference[~np.isnan(reference)])
     base = np.nansum(reference, axis=1)
     if (base <= 0).any():
         raise RequestError(f"the reference makes no error under corruption {int(np.argmin(base))}: no mCE against it")
@@ -130,6 +135,7 @@ def forgetting(errors: ArrayLike) -> FloatArray:
     table = np.asarray(errors, np.float64)
     if table.ndim != 2 or len(table) < 2:
         raise RequestError(f"errors of shape {table.shape}: expected (rounds, domains) of at least two rounds")
+    finite(errors=table)
     lost: FloatArray = table[-1] - table[:-1].min(axis=0)
     return lost
 
@@ -162,7 +168,7 @@ def change_detection(
     RequestError
         If ``starts`` do not rise from 0 within the stream, ``judged`` has another length, or ``within`` is below 1.
     """
-    shown, first = np.asarray(domain), _whole("starts", starts)
+    (shown,), first = comparable(domain=domain), _whole("starts", starts)
     if len(first) == 0 or first[0] != 0 or (np.diff(first) <= 0).any() or first[-1] >= len(shown) or within < 1:
         raise RequestError(
             f"{len(first)} batches of {len(shown)} images, within {within}: expected starts that rise from 0 within "
@@ -225,7 +231,7 @@ def group_means(values: ArrayLike, groups: ArrayLike, n_groups: int) -> tuple[Fl
     -------
     Means (n_groups,) or (n_groups, M), NaN for a group without rows, and sizes (n_groups,).
     """
-    numbers, codes = np.asarray(values), _whole("groups", groups)
+    (numbers,), codes = finite(values=values), _whole("groups", groups)
     if len(codes) != len(numbers) or (codes.size and not 0 <= codes.min() <= codes.max() < n_groups):
         raise RequestError(f"groups: expected {len(numbers)} integers from 0 to {n_groups - 1}")
     sizes = np.bincount(codes, minlength=n_groups)
@@ -236,9 +242,10 @@ def group_means(values: ArrayLike, groups: ArrayLike, n_groups: int) -> tuple[Fl
 
 def worst_group(means: ArrayLike, sizes: ArrayLike) -> WorstGroup:
     """Return the group with the highest of (G,) mean errors or drops; the first of equals, never an empty one."""
-    values, counts = _rows(means=means, sizes=sizes)
-    if np.isnan(values[counts > 0]).any():
-        raise RequestError("the mean of a group that has rows is NaN: expected a number")
+    values, counts = np.asarray(means), np.asarray(sizes)
+    if values.shape == counts.shape:
+        values = np.where((counts == 0) & ~np.isfinite(values), 0, values)  # the mean of no rows
+    values, counts = _rows(means=values, sizes=counts)
     candidates = np.where(counts > 0, values, -np.inf)
     index = int(np.argmax(candidates))
     if counts[index] == 0:
@@ -248,7 +255,7 @@ def worst_group(means: ArrayLike, sizes: ArrayLike) -> WorstGroup:
 
 def _present(values: ArrayLike) -> FloatArray:
     numbers = np.asarray(values, np.float64)
-    kept = numbers[~np.isnan(numbers)]
+    (kept,) = finite(values=numbers[~np.isnan(numbers)])
     if kept.size == 0:
         raise RequestError("no group has a value: expected at least one")
     return kept

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from evalsuite.analysis import Settings
 from evalsuite.hashing import canonical_json
 from evalsuite.metrics import group_means
 from evalsuite.outcomes import Combination, Outcome, pooled
+from evalsuite.statistics import difference_bounds, largest_mean_bounds
 from reports.evidence import evidence, once, outcomes_of
 from reports.methods import as_rows, labelled, readable
 
 if TYPE_CHECKING:
-    from evalsuite.metrics import FloatArray
     from evalsuite.store import Run
 
 FACTORS = {
@@ -93,9 +91,9 @@ def effects(run: Run) -> pd.DataFrame:
 
     For a task's first stream. ``difference``, ``low``, ``high``, ``p_holm`` (Holm over the sets of one network),
     ``n``, ``unit`` and ``note`` are of ``comparisons.csv``, for the mean error. ``worst_change`` is the largest drop
-    of a class (``worst_class``) minus the largest one with the first set (``first_worst_class``),
-    over the ``draws`` done for both, with the bootstrap interval of ``summary.csv``; both classes are taken as given,
-    and each class mean is linearised (a ratio whose denominator is held at its expectation: ours). Fractions.
+    of a class (``worst_class``) minus the largest one with the first set (``first_worst_class``), over the ``draws``
+    done for both, with an interval that holds whichever classes are the worst
+    (:func:`evalsuite.statistics.largest_mean_bounds`) and is wide. Fractions.
     """
     sets = calibration_sets(run)
     comparisons = evidence(run).comparisons
@@ -143,7 +141,7 @@ def _families(run: Run) -> Iterator[tuple[int, list[Combination]]]:
 
 def _worst_changes(run: Run, base: Combination, others: list[Combination]) -> list[dict[str, Any]]:
     """Return the columns on the worst class, of each of ``others`` against ``base``."""
-    outcomes, settings = outcomes_of(run), Settings.of(run)
+    outcomes = outcomes_of(run)
     references = {seed: ref for seed, name in base.references.items() if (ref := outcomes.by_trial.get(name))}
     both = [_common(base, other, references) for other in others]
     found: list[dict[str, Any]] = [{"draws": len(seeds)} for seeds in both]
@@ -157,10 +155,12 @@ def _worst_changes(run: Run, base: Combination, others: list[Combination]) -> li
             first = pooled(base.outcomes[seed] for seed in both[part[0]]) - right
             (drops, _), (base_drops, _) = (group_means(each, codes, len(names)) for each in (own, first))
             worst, base_worst = drops.argmax(axis=0), int(base_drops.argmax())
-            values = np.column_stack([_linearised(own[:, k], codes, code) for k, code in enumerate(worst)])
-            values -= _linearised(first, codes, base_worst)[:, None]
-            generator = settings.generator("reports", rows.task, "worst change", base.quantizer)
-            interval = settings.interval(values, rows, generator)
+            bounds = difference_bounds(
+                *(
+                    largest_mean_bounds(each, codes, rows.image, rows.replicate, level=0.975, signed=True)
+                    for each in (own, first)
+                )
+            )
             for k, member in enumerate(part):
                 change = float(drops[worst[k], k] - base_drops[base_worst])
                 found[member] |= {
@@ -169,8 +169,8 @@ def _worst_changes(run: Run, base: Combination, others: list[Combination]) -> li
                     "first_worst_class": names[base_worst],
                     "first_worst_drop": float(base_drops[base_worst]),
                     "worst_change": change,
-                    "worst_low": change + float(interval.low[k]),
-                    "worst_high": change + float(interval.high[k]),
+                    "worst_low": float(bounds.low[k]),
+                    "worst_high": float(bounds.high[k]),
                 }
     return found
 
@@ -180,10 +180,3 @@ def _common(base: Combination, other: Combination, references: dict[int, Outcome
     seeds = [seed for seed in other.outcomes if seed in base.outcomes and seed in references]
     shown = [{id(each[seed].layout) for each in (base.outcomes, other.outcomes, references)} for seed in seeds]
     return seeds if all(len(layouts) == 1 for layouts in shown) else []
-
-
-def _linearised(drops: NDArray[np.int8], codes: NDArray[np.int64], code: int) -> FloatArray:
-    """Return (N,) values of mean 0 whose mean varies as that of the rows with this code does, to first order."""
-    inside = codes == code
-    mean = drops[inside].mean()
-    return np.where(inside, (drops - mean) * (len(codes) / np.count_nonzero(inside)), 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from evalsuite.errors import RequestError
 from evalsuite.groups import chosen_groups, parts
 from evalsuite.outcomes import Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.randomness import numpy_generator
-from evalsuite.statistics import Interval, paired_bootstrap, two_way_bootstrap
+from evalsuite.statistics import Interval, mean_bounds, paired_bootstrap, two_way_bootstrap
 from evalsuite.store import Run
 
 Values = dict[str, Any]
@@ -52,19 +52,31 @@ class Settings:
         return chosen_groups(self.groups, asked if self.groups else list(outcomes.columns.values()))
 
     def interval(
-        self, values: NDArray[Any], rows: Rows, generator: np.random.Generator, inside: NDArray[np.int64] | None = None
+        self,
+        values: NDArray[Any],
+        rows: Rows,
+        generator: np.random.Generator,
+        inside: NDArray[np.int64] | None = None,
+        level: float = 0.95,
+        signed: bool = True,
     ) -> Interval:
         """Return the means of (N, M) values, or of the rows ``inside``, with their intervals.
 
+        ``signed``: differences of errors, -1..1; else errors, 0..1.
+
         Test images are resampled and, where every image was shown in every one of several calibration draws, the
-        draws as well.
+        draws as well. A bootstrap of few images or rare errors is too narrow: an end is never nearer than that of
+        :func:`evalsuite.statistics.mean_bounds`.
         """
         image, replicate = rows.image, rows.replicate
         if inside is not None:
             values, image, replicate = values[inside], image[inside], replicate[inside]
         if rows.crossed and len(np.unique(image)) > 1:
-            return two_way_bootstrap(values, image, replicate, generator, draws=self.bootstrap)
-        return paired_bootstrap(values, image, generator, draws=self.bootstrap)
+            found = two_way_bootstrap(values, image, replicate, generator, draws=self.bootstrap, level=level)
+        else:
+            found = paired_bootstrap(values, image, generator, draws=self.bootstrap, level=level)
+        least = mean_bounds(values, image, replicate, level=level, signed=signed)
+        return replace(found, low=np.minimum(found.low, least.low), high=np.maximum(found.high, least.high))
 
 
 def baselines(run: Run) -> dict[str, tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -11,16 +11,26 @@ import numpy as np
 import pandas as pd
 
 from evalsuite.analysis._settings import Settings, Values, differences
-from evalsuite.metrics import group_means
+from evalsuite.metrics import FloatArray, group_means
 from evalsuite.outcomes import Combination, Int8Array, Outcome, Outcomes, Rows, pooled
-from evalsuite.statistics import PairedTest, holm, mcnemar_exact, resampled_worst_groups, wilcoxon_signed_rank
-from evalsuite.statistics.worst_groups import reflected
+from evalsuite.statistics import (
+    Bounds,
+    PairedTest,
+    difference_bounds,
+    holm,
+    largest_mean_bounds,
+    mcnemar_exact,
+    swap_test,
+    wilcoxon_signed_rank,
+)
+from evalsuite.statistics.swaps import swapped_worst_groups
 
 COMPARISON_COLUMNS = (
     *("task", "factor", "context", "a", "b", "test", "unit", "n", "statistic", "p", "p_holm", "p_holm_context"),
     "family",
     *("effect", "effect_name", "difference", "low", "high"),
-    *("worst_class_difference", "worst_class_low", "worst_class_high", "worst_class_p", "worst_class_p_holm", "note"),
+    *("worst_class_difference", "worst_class_low", "worst_class_high", "worst_class_p", "worst_class_p_holm"),
+    *("worst_class_note", "note"),
 )
 
 Factor = Literal["quantizer", "adapter", "adapter pair", "calibration"]
@@ -137,9 +147,10 @@ def _tested(rows: Rows, gaps: Int8Array, settings: Settings) -> list[Values]:
     interval = settings.interval(gaps, rows, generator)
     once = len(np.unique(rows.image)) == len(rows.image)
     by_domain, _ = group_means(gaps, rows.domain, len(rows.domains))
+    swapped = np.full(gaps.shape[1], np.nan) if once else swap_test(gaps, rows.image, rows.replicate)
     found = []
     for index in range(gaps.shape[1]):
-        test = _mcnemar(gaps[:, index]) if once else wilcoxon_signed_rank(by_domain[:, index], np.zeros(len(by_domain)))
+        test = _mcnemar(gaps[:, index]) if once else _over_domains(by_domain[:, index], float(swapped[index]))
         found.append(
             vars(test)
             | {
@@ -149,6 +160,18 @@ def _tested(rows: Rows, gaps: Int8Array, settings: Settings) -> list[Values]:
             }
         )
     return found
+
+
+def _over_domains(gaps: FloatArray, swapped: float) -> PairedTest:
+    """Test over domains, held to what the images allow: all domains show the same ones, and so go together.
+
+    p is the larger of Wilcoxon's, for domains drawn at random, and of :func:`evalsuite.statistics.swap_test`, for
+    images drawn at random.
+    """
+    test = wilcoxon_signed_rank(gaps, np.zeros(len(gaps)))
+    if np.isnan(test.p) or not np.isnan(swapped):
+        return replace(test, p=max(test.p, swapped))
+    return replace(test, p=np.nan, note="the two differ on fewer than 6 images; p < 0.05 needs at least 6")
 
 
 def _worst_classes(rows: Rows, pairs: list[list[tuple[Outcome, Outcome]]], settings: Settings) -> list[Values]:
@@ -165,14 +188,17 @@ def _worst_classes(rows: Rows, pairs: list[list[tuple[Outcome, Outcome]]], setti
             places.append(column[key])
     code, _ = rows.group("class")
     generator = settings.generator("worst classes", rows.task)
-    observed, resampled = resampled_worst_groups(
-        np.column_stack(values), code, rows.image, rows.replicate, generator, draws=settings.bootstrap
-    )
+    wrong = np.column_stack(values)
     a, b = places[::2], places[1::2]
-    gap = observed[a] - observed[b]
-    names = [f"worst_class_{name}" for name in ("difference", "low", "high", "p")]
-    columns = (gap, *reflected(gap, resampled[:, a] - resampled[:, b]))
-    return [dict(zip(names, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
+    largest = largest_mean_bounds(wrong, code, rows.image, rows.replicate, level=0.975)
+    first, second = (Bounds(largest.mean[side], largest.low[side], largest.high[side]) for side in (a, b))
+    bounds = difference_bounds(first, second)
+    gap, p, notes = swapped_worst_groups(
+        wrong[:, a], wrong[:, b], code, rows.image, rows.replicate, generator, settings.permutations
+    )
+    names = [f"worst_class_{name}" for name in ("difference", "low", "high", "p", "note")]
+    columns = (gap.tolist(), bounds.low.tolist(), bounds.high.tolist(), p.tolist(), notes)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _mcnemar(gaps: Int8Array) -> PairedTest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from evalsuite.analysis._settings import Values
 from evalsuite.metrics import group_means
 from evalsuite.outcomes import Combination, Outcomes, Rows, pooled
-from evalsuite.statistics import Ranking, friedman_nemenyi
+from evalsuite.statistics import Ranking, exchange_test, friedman_nemenyi
 
 RANKING_COLUMNS = (
     *("task", "factor", "context", "method", "error", "mean_rank", "among_best"),
@@ -50,7 +51,9 @@ def _ranked(names: Values, methods: Sequence[str], outcomes: Outcomes, alike: li
     rows = Rows(alike[0].task, layouts, outcomes.classes[alike[0].task])
     wrong = np.column_stack([pooled(each.outcomes.values()) for each in alike])
     by_domain, _ = group_means(wrong, rows.domain, len(rows.domains))
+    # All domains show the same images and so go together: p is held to what the images allow as well.
     ranking = friedman_nemenyi(by_domain)
+    ranking = replace(ranking, p=max(ranking.p, exchange_test(wrong, rows.image, rows.replicate)))
     best = ranking.mean_rank.min()
     return [
         names
@@ -66,7 +69,8 @@ def _ranked(names: Values, methods: Sequence[str], outcomes: Outcomes, alike: li
 
 
 def _among_best(ranking: Ranking, distance: float) -> bool | None:
-    return None if ranking.note else bool(distance <= ranking.critical_difference)
+    """Whether a method may be the best; ``None`` without a test. Without p < 0.05 over all, every one may be."""
+    return None if ranking.note else bool(distance <= ranking.critical_difference or not ranking.p < 0.05)
 
 
 def _of_all(ranking: Ranking) -> Values:

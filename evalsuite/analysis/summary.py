@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evalsuite.analysis._settings import Settings, Values, differences
+from evalsuite.errors import RequestError
 from evalsuite.groups import OF_A_GROUP
 from evalsuite.metrics import (
     FloatArray,
@@ -20,7 +21,15 @@ from evalsuite.metrics import (
     worst_group,
 )
 from evalsuite.outcomes import COMBINATION, GROUPS, Combination, Int8Array, Outcome, Outcomes, Rows, pooled
-from evalsuite.statistics import WorstGroupNull, holm, interquartile_mean_interval, kendalls_w, worst_group_null
+from evalsuite.statistics import (
+    WorstGroupNull,
+    holm,
+    interquartile_mean,
+    kendalls_w,
+    mean_bounds,
+    middle_half,
+    worst_group_null,
+)
 
 
 def summary_columns(groups: Sequence[str]) -> tuple[str, ...]:
@@ -87,15 +96,13 @@ def _no_drop(groups: Sequence[str]) -> Values:
 def _errors(rows: Rows, wrong: Int8Array, settings: Settings, groups: Sequence[str]) -> list[Values]:
     """Columns of ``summary.csv`` that need no reference, for each column of ``wrong`` (N, M)."""
     generator = settings.generator("summary", rows.task, "error")
-    interval = settings.interval(wrong, rows, generator)
+    interval = settings.interval(wrong, rows, generator, signed=False)
     found: list[Values] = [
         {"error": estimate, "error_low": low, "error_high": high, "unit": interval.unit}
         for estimate, low, high in zip(interval.estimate, interval.low, interval.high, strict=True)
     ]
-    for values, scores in zip(found, _scores(rows, wrong), strict=True):
-        generator = settings.generator("summary", rows.task, "iqm")
-        middle = interquartile_mean_interval(scores, generator, draws=settings.bootstrap)
-        values |= {"iqm": float(middle.estimate), "iqm_low": float(middle.low), "iqm_high": float(middle.high)}
+    for values, middle in zip(found, _middles(rows, wrong), strict=True):
+        values |= middle
     for group in filter(rows.has, groups):
         codes, names = rows.group(group)
         means, sizes = group_means(wrong, codes, len(names))
@@ -126,7 +133,9 @@ def _drops(rows: Rows, drops: Int8Array, settings: Settings, groups: Sequence[st
         for code in np.unique(null.group):
             inside, columns = np.flatnonzero(codes == code), np.flatnonzero(null.group == code)
             generator = settings.generator("summary", rows.task, "drop", group, names[code])
-            interval = settings.interval(drops[:, columns], rows, generator, inside)
+            # The group is the worst of all: an interval that holds for any group named needs all at once.
+            level = 1 - 0.05 / len(names)
+            interval = settings.interval(drops[:, columns], rows, generator, inside, level)
             for index, column in enumerate(columns):
                 found[column] |= {
                     f"worst_drop_{group}": names[code],
@@ -156,10 +165,26 @@ def _by_replicate(values: Int8Array, codes: NDArray[np.int64], groups: int, rows
     yield from means.reshape(seeds, groups, -1).transpose(2, 0, 1)
 
 
-def _scores(rows: Rows, wrong: Int8Array) -> Iterator[FloatArray]:
-    """Yield the errors (seeds, domains) of each column; the domains are those that every seed shows."""
-    for table in _by_replicate(wrong, rows.domain, len(rows.domains), rows):
-        yield table[:, np.isfinite(table).all(axis=0)]
+def _middles(rows: Rows, wrong: Int8Array) -> Iterator[Values]:
+    """Yield the interquartile mean of the errors of all seeds and domains, of each column, with its interval.
+
+    The interval is that of the mean of the rows in the middle half, which is taken as given.
+    """
+    shown = np.bincount(
+        rows.replicate * len(rows.domains) + rows.domain, minlength=len(rows.layouts) * len(rows.domains)
+    )
+    everywhere = (shown.reshape(len(rows.layouts), -1) > 0).all(axis=0)
+    tables = [table[:, everywhere] for table in _by_replicate(wrong, rows.domain, len(rows.domains), rows)]
+    if not everywhere.any():
+        raise RequestError(f"{rows.task}: no domain is shown in every seed; expected the same stream in all")
+    kept = np.zeros((len(rows.layouts), len(rows.domains), wrong.shape[1]), np.bool_)
+    for column, table in enumerate(tables):
+        kept[:, everywhere, column] = middle_half(table)
+    inside = kept[rows.replicate, rows.domain]
+    bounds = mean_bounds(wrong, rows.image, rows.replicate, inside=inside, signed=False)
+    for table, mean, low, high in zip(tables, bounds.mean, bounds.low, bounds.high, strict=True):
+        middle = interquartile_mean(table)
+        yield {"iqm": middle, "iqm_low": middle - (mean - low), "iqm_high": middle + (high - mean)}
 
 
 def _against_reference(rows: Rows, pairs: list[tuple[Outcome, Outcome]]) -> Values:

@@ -4,19 +4,21 @@ Every result says its unit of replication and how many of them there were. Rows 
 corruptions, its calibration draws) are dependent; nothing here treats them as independent.
 """
 
-from evalsuite.statistics.aggregates import interquartile_mean, interquartile_mean_interval, performance_profile
+from evalsuite.statistics.aggregates import (
+    interquartile_mean,
+    interquartile_mean_interval,
+    middle_half,
+    performance_profile,
+)
+from evalsuite.statistics.bounds import Bounds, difference_bounds, group_bounds, largest_mean_bounds, mean_bounds
 from evalsuite.statistics.intervals import Interval, paired_bootstrap, two_way_bootstrap
 from evalsuite.statistics.paired import PairedTest, cliffs_delta, holm, mcnemar_exact, wilcoxon_signed_rank
 from evalsuite.statistics.ranking import Concordance, Ranking, friedman_nemenyi, kendalls_w
-from evalsuite.statistics.worst_groups import (
-    WorstGroupDifference,
-    WorstGroupNull,
-    resampled_worst_groups,
-    worst_group_difference,
-    worst_group_null,
-)
+from evalsuite.statistics.swaps import WorstGroupDifference, exchange_test, swap_test, worst_group_difference
+from evalsuite.statistics.worst_groups import WorstGroupNull, worst_group_null
 
 __all__ = [
+    "Bounds",
     "Concordance",
     "Interval",
     "PairedTest",
@@ -24,15 +26,21 @@ __all__ = [
     "WorstGroupDifference",
     "WorstGroupNull",
     "cliffs_delta",
+    "difference_bounds",
+    "exchange_test",
     "friedman_nemenyi",
+    "group_bounds",
     "holm",
     "interquartile_mean",
     "interquartile_mean_interval",
     "kendalls_w",
+    "largest_mean_bounds",
     "mcnemar_exact",
+    "mean_bounds",
+    "middle_half",
     "paired_bootstrap",
     "performance_profile",
-    "resampled_worst_groups",
+    "swap_test",
     "two_way_bootstrap",
     "wilcoxon_signed_rank",
     "worst_group_difference",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evalsuite._checks import comparable, finite
 from evalsuite.errors import RequestError
 
 ELEMENTS = 2_000_000
@@ -16,16 +17,18 @@ ELEMENTS = 2_000_000
 
 def codes(values: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the different values, sorted, and each row's index into them."""
-    unique, inverse = np.unique(np.asarray(values), return_inverse=True)
+    (labels,) = comparable(codes=values)
+    unique, inverse = np.unique(labels, return_inverse=True)
     return unique, inverse.astype(np.int64)
 
 
 def columns(values: ArrayLike, **others: ArrayLike) -> tuple[NDArray[Any], bool]:
     """Return (N,) or (N, M) values as (N, M), and whether they were one column.
 
-    Raises RequestError for other shapes, or if one of ``others`` is not (N,).
+    Raises RequestError for other shapes, if one of ``others`` is not (N,), or where one holds NaN.
     """
-    array = np.asarray(values)
+    (array,) = finite(values=values)
+    comparable(**others)
     if array.ndim not in (1, 2) or len(array) == 0:
         raise RequestError(f"values of shape {array.shape}: expected (N,) or (N, M) with N at least 1")
     for name, other in others.items():

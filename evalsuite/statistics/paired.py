@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from evalsuite._checks import finite
 from evalsuite.errors import RequestError
 from evalsuite.metrics import FloatArray
 
@@ -41,6 +42,7 @@ def wilcoxon_signed_rank(a: ArrayLike, b: ArrayLike, *, unit: str = "domain") ->
     """
     if np.ndim(a) != 1 or np.shape(a) != np.shape(b):
         raise RequestError(f"pairs of shapes {np.shape(a)} and {np.shape(b)}: expected (n,) twice")
+    a, b = finite(a=a, b=b)
     # Equal differences of rates, such as 0.3 - 0.2 and 0.2 - 0.1, are to tie.
     difference = np.round(np.asarray(a, np.float64) - np.asarray(b, np.float64), 12)
     different = difference[difference != 0]
@@ -77,9 +79,10 @@ def _signed_rank_cdf(ranks: FloatArray, statistic: float) -> float:
 
 def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float:
     """P(a > b) - P(a < b) for independent (n,) and (m,) values (Cliff 1993); -1..1."""
-    first, second = np.asarray(a, np.float64), np.sort(np.asarray(b, np.float64))
-    if first.size == 0 or second.size == 0:
-        raise RequestError(f"{first.size} and {second.size} values: expected at least one each")
+    if np.size(a) == 0 or np.size(b) == 0:
+        raise RequestError(f"{np.size(a)} and {np.size(b)} values: expected at least one each")
+    first, second = finite(a=a, b=b)
+    second = np.sort(second)
     below = np.searchsorted(second, first, side="left")
     above = len(second) - np.searchsorted(second, first, side="right")
     return float((below - above).mean() / len(second))
@@ -91,9 +94,9 @@ def mcnemar_exact(only_a: int, only_b: int, *, unit: str = "image") -> PairedTes
     Give one count per independent unit: not several corruptions of one image. The effect is Cohen's g, the
     share of ``only_a`` among the units that differ, less one half.
     """
-    n = only_a + only_b
-    if min(only_a, only_b) < 0:
-        raise RequestError(f"counts {only_a} and {only_b}: expected at least 0")
+    if not (only_a >= 0 and only_b >= 0) or int(only_a) != only_a or int(only_b) != only_b:
+        raise RequestError(f"counts {only_a} and {only_b}: expected at least 0, whole numbers")
+    n = int(only_a) + int(only_b)
     if n == 0:
         note = "no unit that one got right and the other wrong"
         return PairedTest("mcnemar", unit, 0, np.nan, np.nan, np.nan, "Cohen's g", note)
@@ -102,8 +105,13 @@ def mcnemar_exact(only_a: int, only_b: int, *, unit: str = "image") -> PairedTes
 
 
 def holm(p: ArrayLike) -> FloatArray:
-    """Holm's (1979) step-down adjusted p-values of (m,) tests; a NaN is no test and stays NaN."""
+    """Holm's (1979) step-down adjusted p-values of (m,) tests; a NaN is no test and stays NaN.
+
+    Raises RequestError for what is not 0..1.
+    """
     values = np.asarray(p, np.float64)
+    if ((values < 0) | (values > 1)).any():
+        raise RequestError(f"p-values from {np.nanmin(values)} to {np.nanmax(values)}: expected 0 to 1, or NaN")
     adjusted = np.full(values.shape, np.nan)
     tested = np.flatnonzero(~np.isnan(values))
     order = tested[np.argsort(values[tested], kind="stable")]

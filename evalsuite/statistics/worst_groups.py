@@ -1,4 +1,4 @@
-"""Is the worst group worse than chance makes the worst of so many groups, and than another method's worst?"""
+"""Is the worst group worse than chance makes the worst of so many groups?"""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from evalsuite.errors import RequestError
 from evalsuite.metrics import COLUMNS, FloatArray, exact_type, group_means, group_sums
-from evalsuite.statistics._units import ELEMENTS, codes, columns, multinomial_counts
+from evalsuite.statistics._units import ELEMENTS, codes, columns
 
 # Measured once; they only decide which of two ways to the same distribution is taken.
 _NS_PER_DEAL, _NS_PER_CELL = 300, 80
@@ -110,120 +109,6 @@ def worst_group_null(
         permutations=permutations,
         maxima=maxima,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class WorstGroupDifference:
-    """The worst group mean of one method minus that of another, each its own group; shapes () or (M,)."""
-
-    estimate: FloatArray
-    low: FloatArray
-    high: FloatArray
-    p: FloatArray
-    level: float
-    unit: str
-    n: int
-    """Images."""
-
-
-def resampled_worst_groups(
-    values: ArrayLike,
-    groups: ArrayLike,
-    images: ArrayLike,
-    replicates: ArrayLike,
-    generator: np.random.Generator,
-    *,
-    draws: int = 10_000,
-) -> tuple[FloatArray, FloatArray]:
-    """Return the largest group mean of each column, (M,), and of the same resamples of all columns, (draws, M).
-
-    Parameters
-    ----------
-    values : (N, M), for example whether a prediction was wrong.
-    groups : (N,) group codes; every image is in one group, as with classes.
-    images : (N,) test image of the row.
-    replicates : (N,) calibration draw of the row.
-
-    Notes
-    -----
-    Ours. Images are drawn with replacement within each group, so that a rare class keeps its size, and calibration
-    draws as a whole, where there are several. A group of which a resample has no row keeps its mean. A maximum over
-    groups is biased upwards in a resample as it is in the sample, the more groups are near it: intervals are to be
-    reflected at what was observed, see :func:`reflected`. With a handful of calibration draws that differ much
-    they are too narrow: unlike those of ``two_way_bootstrap`` they are not corrected.
-
-    Raises RequestError if an image is in several groups.
-    """
-    array, _ = columns(values, groups=groups, images=images, replicates=replicates)
-    (_, group), (_, image), (draw_names, draw) = codes(groups), codes(images), codes(replicates)
-    d = len(draw_names)
-    if len(np.unique(np.column_stack([image, group]), axis=0)) > image.max() + 1:
-        raise RequestError("an image is in several groups: expected groups that do not overlap, such as classes")
-    picked = generator.multinomial(d, np.full(d, 1 / d), size=draws) / d
-    observed, worst = np.full(array.shape[1], -np.inf), np.full((draws, array.shape[1]), -np.inf)
-    order = np.argsort(group, kind="stable")
-    for inside in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-        names, own = codes(image[inside])
-        n = len(names)
-        cell = draw[inside] * n + own
-        cells = np.column_stack([group_sums(array[inside], cell, d * n), np.bincount(cell, minlength=d * n)])
-        cells = cells.reshape(d, n, -1)
-        whole = cells.sum(axis=(0, 1))
-        mean = whole[:-1] / whole[-1]
-        observed = np.maximum(observed, mean)
-        for part, counts in multinomial_counts(n, draws, generator, np.float64):
-            totals = np.zeros((len(counts), cells.shape[2]))
-            for own_cells, share in zip(cells, picked[part].T, strict=True):
-                totals += share[:, None] * (counts @ own_cells)
-            rows = totals[:, -1:]
-            means = np.divide(totals[:, :-1], rows, out=np.tile(mean, (len(counts), 1)), where=rows > 0)
-            np.maximum(worst[part], means, out=worst[part])
-    return observed, worst
-
-
-def worst_group_difference(
-    a: ArrayLike,
-    b: ArrayLike,
-    groups: ArrayLike,
-    images: ArrayLike,
-    replicates: ArrayLike,
-    generator: np.random.Generator,
-    *,
-    draws: int = 10_000,
-    level: float = 0.95,
-) -> WorstGroupDifference:
-    """Compare the worst group of two methods on the same rows: interval and p, by bootstrap.
-
-    ``a`` and ``b`` are (N,) or (N, M), column against column; other arguments and the resampling are those of
-    :func:`resampled_worst_groups`, interval and p those of :func:`reflected`. *Ours.*
-    """
-    (first, single), (second, _) = columns(a), columns(b)
-    if first.shape != second.shape:
-        raise RequestError(f"a of shape {first.shape}, b of shape {second.shape}: expected the same")
-    m = first.shape[1]
-    both = np.column_stack([first, second])
-    observed, worst = resampled_worst_groups(both, groups, images, replicates, generator, draws=draws)
-    difference = observed[:m] - observed[m:]
-    results = (difference, *reflected(difference, worst[:, :m] - worst[:, m:], level))
-    estimate, low, high, p = (np.asarray(result[0] if single else result) for result in results)
-    seeds = len(np.unique(np.asarray(replicates)))
-    unit = "image within group" + (f" x {seeds} calibration draws" if seeds > 1 else "")
-    return WorstGroupDifference(estimate, low, high, p, level, unit, len(np.unique(np.asarray(images))))
-
-
-def reflected(
-    observed: FloatArray, resampled: FloatArray, level: float = 0.95
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return low and high ends and two-sided p, each (M,), from (M,) differences and (draws, M) resampled ones.
-
-    The basic bootstrap (Davison and Hinkley 1997, section 5.2): what a resample adds to the sample is what the sample
-    has added to the truth, its bias included. p is twice the smaller share of reflected differences on either side of
-    0, the sample itself counted with them.
-    """
-    mirrored = 2 * observed - resampled
-    low, high = np.quantile(mirrored, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    sides = [(1 + np.count_nonzero(side, axis=0)) / (1 + len(mirrored)) for side in (mirrored <= 0, mirrored >= 0)]
-    return low, high, np.minimum(2 * np.minimum(*sides), 1)
 
 
 def _shuffled(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from evalsuite.metrics import forgetting
+from evalsuite.statistics import group_bounds
 from evalsuite.streams import round_of
 from reports import style
 from reports.layout import grid, grid_height, legend_below, pages, title
@@ -44,7 +44,8 @@ class RecurringRounds:
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, view, stream, line, round) with its error, and one per domain with what it lost.
 
-        ``shows`` says which. ``low`` and ``high`` bound an error in 95 % (normal, over images). Fractions.
+        ``shows`` says which. ``low`` and ``high`` bound an error in 95 %
+        (``evalsuite.statistics.group_bounds``, over images and seeds). Fractions.
         """
         trials = run.trials
         if _ROUNDS not in trials.columns:
@@ -100,9 +101,10 @@ def _rounds(run: Run, trials: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 def _errors(records: pd.DataFrame) -> pd.DataFrame:
     by_image = records.groupby(["round", "image"])["wrong"].mean().groupby("round")
-    table = pd.DataFrame({"value": by_image.mean(), "sem": by_image.sem(), "images": by_image.size()}).reset_index()
-    half = stats.norm.ppf(0.975) * table.pop("sem").fillna(0)
-    low, high = (table["value"] - half).clip(lower=0), (table["value"] + half).clip(upper=1)
+    table = pd.DataFrame({"value": by_image.mean(), "images": by_image.size()}).reset_index()
+    bounds = group_bounds(records["wrong"], records["round"], records["image"], records["trial"], signed=False)
+    low, high = (np.asarray(edge)[:, 0] for edge in (bounds.low, bounds.high))
+    low, high = np.minimum(low, table["value"]), np.maximum(high, table["value"])
     return table.assign(shows=ERROR, domain="", low=low, high=high)
 
 

@@ -53,7 +53,7 @@ class SeverityCurves:
             wrong = np.column_stack([pooled(own[member]) for member in members])
             for level in np.unique(severity[severity >= 0]):
                 generator = settings.generator("reports", rows.task, "severity")
-                interval = settings.interval(wrong, rows, generator, np.flatnonzero(severity == level))
+                interval = settings.interval(wrong, rows, generator, np.flatnonzero(severity == level), signed=False)
                 values: dict[str, Any] = {"error": interval.estimate, "low": interval.low, "high": interval.high}
                 numbers: dict[str, Any] = {
                     "severity": int(level),

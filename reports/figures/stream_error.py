@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
-from scipy import stats
 
+from evalsuite.statistics import group_bounds
 from reports import style
 from reports.layout import grid, grid_height, pages, text_width, title
 from reports.methods import labelled, readable
@@ -40,7 +41,8 @@ class StreamError:
         A stretch shows one domain without a break; where there are more than 24 or only one, or where seeds differ in
         their number, the stream is cut into 24 equal ones. Streams that no adapter met are left out. Of several
         networks with equally few bits, the one with most adapters is taken, then the first. ``error`` is a fraction,
-        the mean over images and seeds; ``low`` and ``high`` are its 95 % interval over images (normal).
+        the mean over images and seeds; ``low`` and ``high`` are its 95 % interval over images and seeds
+        (``evalsuite.statistics.group_bounds``).
         ``reference`` marks the full-precision, unadapted network.
         """
         trials = _chosen(labelled(run))
@@ -95,11 +97,13 @@ def _errors(records: pd.DataFrame) -> pd.DataFrame:
     records = records.assign(stretch=stretch, wrong=records["prediction"] != records["label"])
     images = records.groupby([*_METHOD, "stretch", "image"], sort=False)["wrong"].mean()
     of_stretch = images.groupby([*_METHOD, "stretch"], sort=False)
-    errors = pd.DataFrame({"error": of_stretch.mean(), "sem": of_stretch.sem(), "images": of_stretch.size()})
+    errors = pd.DataFrame({"error": of_stretch.mean(), "images": of_stretch.size()})
+    keys = records.groupby([*_METHOD, "stretch"], sort=False).ngroup()  # in the order of ``errors``
+    bounds = group_bounds(records["wrong"], keys, records["image"], records["trial"], signed=False)
+    errors["low"] = np.minimum(bounds.low[:, 0], errors["error"])
+    errors["high"] = np.maximum(bounds.high[:, 0], errors["error"])
     errors = errors.reset_index().sort_values(["reference", "adapter_order", "stretch"], ignore_index=True)
-    half = stats.norm.ppf(0.975) * errors.pop("sem").fillna(0)
-    low, high = (errors["error"] - half).clip(lower=0), (errors["error"] + half).clip(upper=1)
-    return errors.assign(low=low, high=high, shown=errors["stretch"].map(names))
+    return errors.assign(shown=errors["stretch"].map(names))
 
 
 def _stretches(records: pd.DataFrame) -> tuple[pd.Series, dict[int, str]]:

@@ -64,8 +64,8 @@ def test_planted_effects_are_found(study_run: Run) -> None:
     assert (harmless["difference"].abs() < harmful["difference"]).all()
 
 
-def test_an_interval_of_a_worst_class_is_as_wide_as_that_of_its_drop(tmp_path) -> None:
-    """Linearised values vary as the two class means do: against a bootstrap that resamples within classes."""
+def test_an_interval_of_a_worst_class_holds_that_of_its_drop(tmp_path) -> None:
+    """Any class may be the worst: wider than a bootstrap of the one that is, by how much is bounded."""
     from _dummies.runs import USUAL_SET, CalibrationSet
 
     other = CalibrationSet("size 16", [("calibration", {"size": 16})], 1.0)
@@ -90,8 +90,8 @@ def test_an_interval_of_a_worst_class_is_as_wide_as_that_of_its_drop(tmp_path) -
     generator = np.random.default_rng(0)
     means = [generator.choice(gaps, len(gaps)).mean() for _ in range(2000)]
     low, high = np.quantile(means, [0.025, 0.975])
-    assert row["worst_high"] - row["worst_low"] == pytest.approx(high - low, rel=0.1)
-    assert row["worst_low"] == pytest.approx(low, abs=0.02)
+    assert row["worst_low"] < low < high < row["worst_high"]
+    assert row["worst_high"] - row["worst_low"] < 6 * (high - low)
 
 
 def _wrong(run: Run, label: str) -> np.ndarray:

@@ -45,7 +45,8 @@ def test_performance_profile_is_the_empirical_distribution():
     np.testing.assert_allclose(found.estimate, [(scores <= limit).mean() for limit in limits])
     assert (found.low <= found.estimate).all()
     assert (found.estimate <= found.high).all()
-    assert found.low[-1] == found.high[-1] == 1
+    assert found.high[-1] == 1
+    assert 0.5 < found.low[-1] < 1  # six seeds at or below the last threshold do not make all seeds so
 
 
 @pytest.mark.parametrize("scores", [[], [[np.nan]], [1.0, 2.0]])
