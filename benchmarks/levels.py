@@ -3,9 +3,10 @@
 python benchmarks/levels.py [--simulations 1000] [--rows 2000000] [--quick] [--out benchmarks/levels.csv]
 
 Two (rankings: four) methods that are equally good make errors on the same images, by a probit model in which an image
-is hard, or hard for one method, under all domains; in several calibration draws each method has a shift of its own. At 5 %, nothing should be
-above 6.5 % but for the simulation's own noise, which ``most`` allows for (99.9 % of the binomial at 5 %). Large cells
-get fewer simulations, ``--rows`` divided by the rows of one; the last column says how many. The numbers are made up.
+is hard, or hard for one method, under all domains; in several calibration draws each method has a shift of its own.
+At 5 %, nothing should be above 6.5 % but for the simulation's own noise, which ``most`` allows for (99.9 % of the
+binomial at 5 %). Large cells get fewer simulations, ``--rows`` divided by the rows of one; the last column says how
+many. The numbers are made up.
 """
 
 from __future__ import annotations
