@@ -58,8 +58,9 @@ def group_bounds(
     quantile, whose degrees of freedom follow from the kurtosis, but never above p (1 - p) / images, the largest that
     values of 0..1 can have; with several calibration draws that between draws is added, less what both share (Cameron,
     Gelbach and Miller 2011), with t of draws - 1 degrees. Of a difference: from the bounds of both shares by the square
-    root of summed squares (MOVER; Zou and Donner 2008), with the shares' correlation over images where that is
-    negative. Putting these together is *ours*; ``benchmarks/levels.py`` measures what they miss.
+    root of summed squares (MOVER; Zou and Donner 2008), with the shares' correlation over images, or over images and
+    draws together, where that is negative. Putting these together is *ours*; ``benchmarks/levels.py``
+    measures what they miss.
 
     Raises RequestError for values beyond -1..1 or shapes that do not fit.
     """
@@ -85,7 +86,7 @@ def _bounds(array: NDArray[Any], layout: _Layout, below: float, above: float, si
     if not signed:
         return Bounds(gains.mean, gains.low, gains.high)
     losses = _Share.of(np.maximum(-array, 0), layout, above, below)
-    together = np.minimum(_correlation(gains.spread, losses.spread, layout), 0)
+    together = _correlation(gains, losses, layout)
     mean = gains.mean - losses.mean
     low = mean - _apart(gains.mean - gains.low, losses.high - losses.mean, together)
     high = mean + _apart(gains.high - gains.mean, losses.mean - losses.low, together)
@@ -203,6 +204,11 @@ class _Clusters:
         squares = group_sums(np.square(residuals), self.group, len(rows))
         return squares / rows**2 * self.number / np.maximum(self.number - 1, 1)
 
+    def products(self, a: FloatArray, b: FloatArray, rows: FloatArray) -> FloatArray:
+        """Return covariance and variances of the group means of two shares, (3, G, M)."""
+        sums = np.stack([group_sums(part, self.group, len(rows)) for part in (a * b, a * a, b * b)])
+        return np.asarray(sums / rows**2 * self.number / np.maximum(self.number - 1, 1))
+
 
 @dataclass(frozen=True, eq=False)
 class _Share:
@@ -212,6 +218,8 @@ class _Share:
     low: FloatArray
     high: FloatArray
     spread: FloatArray
+    of_draws: FloatArray | None
+    """Residuals of the calibration draws, where there are several."""
 
     @classmethod
     def of(cls, values: FloatArray, layout: _Layout, below: float, above: float) -> _Share:
@@ -224,7 +232,8 @@ class _Share:
         (n, hits), (m, caught) = ends
         low = np.where(hits > 0, special.betaincinv(np.maximum(hits, 1e-12), n - hits + 1, below), 0.0)
         high = np.where(caught < m, special.betaincinv(caught + 1, np.maximum(m - caught, 1e-12), 1 - above), 1.0)
-        return cls(mean, np.minimum(low, mean), np.maximum(high, mean), residuals)
+        of_draws = None if layout.draws is None else layout.draws.residuals(values, mean)
+        return cls(mean, np.minimum(low, mean), np.maximum(high, mean), residuals, of_draws)
 
 
 def _effective_images(
@@ -267,11 +276,19 @@ def _inflation(freedom: FloatArray, miss: float) -> FloatArray:
     return np.asarray(np.square(special.stdtrit(freedom, 1 - miss) / stats.norm.ppf(1 - miss)))
 
 
-def _correlation(a: FloatArray, b: FloatArray, layout: _Layout) -> FloatArray:
-    group, g = layout.images.group, layout.n_groups
-    product, own, other = (group_sums(part, group, g) for part in (a * b, a * a, b * b))
-    scale = np.sqrt(own * other)
-    return np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
+def _correlation(a: _Share, b: _Share, layout: _Layout) -> FloatArray:
+    """Return the correlation of the two shares, 0 where it is positive, or not known."""
+    products = layout.images.products(a.spread, b.spread, layout.rows)
+    found = _scaled(products)
+    if layout.draws is not None and a.of_draws is not None and b.of_draws is not None:
+        products = products + layout.draws.products(a.of_draws, b.of_draws, layout.rows)
+        found = np.minimum(found, _scaled(products))
+    return np.minimum(found, 0)
+
+
+def _scaled(products: FloatArray) -> FloatArray:
+    scale = np.sqrt(products[1] * products[2])
+    return np.asarray(np.divide(products[0], scale, out=np.zeros_like(scale), where=scale > 0))
 
 
 def _apart(one: FloatArray, other: FloatArray, correlation: FloatArray) -> FloatArray:

@@ -35,15 +35,20 @@ def test_three_questions_are_answered(said: dict[str, list[str]]) -> None:
 
 def test_what_harms_and_helps_most_is_that_of_the_numbers(study_run: Run, said: dict[str, list[str]]) -> None:
     changed = effects(study_run)
-    worst = changed.loc[changed["difference"].idxmax()]
+    shown = changed[
+        (changed["p_holm"] < 0.05) & (changed["low"] > 0) & (changed["calibration_label"] == "size 64, fog 3")
+    ]
     distribution, _, chosen, _ = said.values()
-    start = f"Most harmful on average: fog 3, which raises the mean error of {worst['quantizer_label']} by "
-    (text,) = [text for text in distribution if text.startswith("Most harmful")]
-    assert text.startswith(f"{start}{worst['difference'] * 100:.1f} points (95 % interval {worst['low'] * 100:.1f} to ")
-    assert f"p = {worst['p_holm']:.3f}; 10 domains)" in text
-    assert any(text.startswith("Most helpful on average: augmix, which lowers") for text in chosen)
+    text = " ".join(distribution)
+    assert ("Most harmful on average: fog 3, which raises the mean error of" in text) == bool(len(shown))
+    for worst in shown.sort_values("difference").tail(1).itertuples():
+        assert f"{worst.difference * 100:.1f} points (95 % interval {worst.low * 100:.1f} to " in text
+        assert f"p = {worst.p_holm:.3f}; 10 domains)" in text
+    # What two calibration draws show of others is little: augmix may help, but is not shown to.
+    helpful = "Most helpful on average: augmix, which lowers", "There is no evidence that any of them lowers"
+    assert any(text.startswith(helpful) for text in chosen)
     assert any(text.startswith("There is no evidence that any of them lowers") for text in distribution)
-    assert any("in points: size" in text and "noise" in text for text in distribution)
+    assert any("size" in text and "noise" in text for text in distribution)
 
 
 def test_the_worst_class_is_held_against_chance_and_against_other_draws(said: dict[str, list[str]]) -> None:
@@ -67,8 +72,8 @@ def test_the_best_of_equal_bits_is_named_and_who_is_shown_to_be_worse(
         f"Of 3 quantizers at W4A4, {best['quantizer_label']} has the lowest mean error, {best['error'] * 100:.1f} %"
     )
     worse = set(compared.loc[~compared["best"] & ~compared["not_distinct"], "quantizer_label"])
-    assert "rtn W4A4" in worse
-    clause = text.split("; worse: ")[1].split("; no evidence")[0]
+    clause = text.split("; worse: ")[1].split("; no evidence")[0] if worse else ""
+    assert ("; worse: " in text) == bool(worse)
     assert all((name in clause) == (name in worse) for name in compared.loc[~compared["best"], "quantizer_label"])
 
 

@@ -86,7 +86,7 @@ def test_the_best_of_equal_bits_is_bold_and_the_others_are_tested_against_it(run
         "rtn W4A4": False,
         "adaround W4A4": True,
     }
-    assert not own["not_distinct"].any()
+    assert not own.drop("rtn W4A4")["not_distinct"].any()  # which, in two draws alone, is not told from the best
     assert table.loc[("digits/resnet", "rtn W4A4", "tent"), "adapted"]
     assert not table.loc[(slice(None), slice(None), "none"), "adapted"].any()
 
@@ -140,6 +140,7 @@ def test_rankings_mark_the_best_and_what_is_within_the_critical_difference(study
     for _, own in table.groupby(["task", "factor", "context"]):
         assert own["mean_rank"].is_monotonic_increasing
         near = own["mean_rank"] - own["mean_rank"].min() <= own["critical_difference"]
+        near |= own["p"] >= 0.05  # without a difference among all, none is told from the best
         assert (near == own["among_best"].astype(bool)).all()
     marked = table["among_best"].astype(bool).sum() - text.count(r"\textbf{") + 1
     assert text.count(r"$^{\dagger}$") == marked

@@ -129,12 +129,12 @@ def test_the_lead_names_the_network_that_harms_a_class_most(run: Run) -> None:
         f"By its worst class, the least reliable network is rtn W4A4 on {worst['task']}: class 3 loses "
         f"{worst['worst_drop_class_value'] * 100:.1f} points where chance alone would give "
     )
-    assert "Adaptation helps: tent lowers its mean error by" in lead
+    assert "No adapter is shown to lower its error." in lead  # two draws are too few to say so of others
     assert [task.title for task in found.tasks] == ["digits/resnet", "digits/vit"]
     sentences = [plain(sentence) for sentence in found.tasks[0].sentences]
     assert any(sentence.startswith("Its worst class, class 3, loses") for sentence in sentences)
     assert any(sentence.startswith("The worst class of adaround W4A4 (class 3,") for sentence in sentences)
-    assert any(sentence.startswith("adaround W4A4 instead of rtn W4A4 lowers") for sentence in sentences)
+    assert any("adaround W4A4" in sentence and "rtn W4A4" in sentence for sentence in sentences)
     assert any("no evidence that rtn W8A8 harms one class more" in sentence for sentence in sentences)
     assert all(sentence.endswith(".") and "nan" not in sentence for sentence in sentences)
 

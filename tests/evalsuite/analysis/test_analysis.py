@@ -173,7 +173,7 @@ def test_comparison_agrees_with_scipy(comparisons, rows):
     assert row["statistic"] == stats.wilcoxon(gaps).statistic
     assert row["difference"] == pytest.approx(gaps.mean())
     assert row["low"] < row["difference"] < row["high"]
-    assert row["p"] < 0.01
+    assert stats.wilcoxon(gaps).pvalue < row["p"] < 0.05  # the larger of two: here that over images and two draws
     assert (row["test"], row["unit"], row["effect"]) == ("wilcoxon", "domain", 1.0)
     assert row["note"] == ""
 

@@ -134,3 +134,44 @@ def test_holm_keeps_the_familywise_rate():
     generator = np.random.default_rng(0)
     p = [statistics.holm(generator.random(8)).min() for _ in range(SIMULATIONS)]
     assert 0.035 <= rejection_rate(p) <= 0.065
+
+
+def crossed(seed, per_class, rate, domains, draws, methods, count, classes=10):
+    """Errors of methods that are equally good; the rows of an image go together, so do those of a method's draw."""
+    generator = np.random.default_rng(seed)
+    n, shift = per_class * classes, 0.15 * (draws > 1)
+    hard = np.sqrt(0.6) * generator.normal(size=(1, 1, n, count))
+    found = []
+    for _ in range(methods):
+        own = shift * generator.normal(size=(draws, 1, 1, count))
+        noise = np.sqrt(0.4) * generator.normal(size=(draws, domains, n, count))
+        limit = stats.norm.ppf(rate) * np.sqrt(1 + shift**2)
+        found.append((hard + own + noise < limit).astype(np.int8).reshape(-1, count))
+    image = np.tile(np.arange(n), domains * draws)
+    return found, image, image % classes, np.repeat(np.arange(draws), domains * n)
+
+
+def most(count):
+    """Return the rate that an exact test at 5 % exceeds once in a thousand simulations."""
+    return stats.binom.ppf(0.999, count, 0.05) / count
+
+
+@pytest.mark.parametrize(("domains", "draws"), [(1, 1), (15, 1), (15, 5)])
+@pytest.mark.parametrize(("per_class", "rate"), [(1, 0.3), (2, 0.1), (5, 0.1), (20, 0.01), (20, 0.5)])
+def test_two_methods_alike_are_rarely_told_apart(per_class, rate, domains, draws):
+    # benchmarks/levels.py has the whole grid.
+    count = 200
+    (a, b), image, label, draw = crossed(1, per_class, rate, domains, draws, 2, count)
+    generator = np.random.default_rng(0)
+    worst = statistics.worst_group_difference(a, b, label, image, draw, generator, permutations=199)
+    error = statistics.mean_bounds(a, image, draw, signed=False)
+    difference = statistics.mean_bounds(a - b, image, draw)
+    swapped = statistics.swap_test(a - b, image, draw)
+    rates = {
+        "worst class p": np.mean(worst.p <= 0.05),
+        "worst class interval": np.mean((worst.low > 0) | (worst.high < 0)),
+        "error interval": np.mean((error.low > rate) | (error.high < rate)),
+        "difference interval": np.mean((difference.low > 0) | (difference.high < 0)),
+        "swap p": np.mean(swapped <= 0.05),
+    }
+    assert max(rates.values()) <= most(count), rates
