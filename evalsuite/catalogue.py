@@ -42,12 +42,13 @@ def cost_of(study: Study) -> dict[str, int]:
     # A model that does not adapt sees each domain once, whatever the orders.
     fixed = {(t.quantization, part) for t in trials if not adapts(t.adapter) for part in shown[t.stream]}
     lengths = {setting: _length(setting, parts) for setting, parts in shown.items()}
+    shows = 1 + study.analysis.jitter  # of which those of full precision are not repeated: a few too many
     return {
         "trials": len(trials),
         "quantizations": len({trial.quantization for trial in trials}),
         "corrupted_domains": len({domain for parts in shown.values() for domain, _ in parts if domain.severity}),
-        "image_passes": sum(images for _, (_, images) in fixed)
-        + _ADAPTING_PASSES * sum(lengths[t.stream] for t in trials if adapts(t.adapter)),
+        "image_passes": shows * sum(images for _, (_, images) in fixed)
+        + shows * _ADAPTING_PASSES * sum(lengths[t.stream] for t in trials if adapts(t.adapter)),
     }
 
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from evalsuite import gate, store
-from evalsuite.corruptions.constants import choose
+from evalsuite import gate, jitter, store
 from evalsuite.domain_images import DomainImages, domain_images, trim
 from evalsuite.environment import (
     available_cores,
@@ -40,19 +39,15 @@ from evalsuite.materials import (
     task_data,
     task_model,
 )
+from evalsuite.notes import notes
 from evalsuite.process_state import restored
 from evalsuite.quantization.insert import check_overrides
 from evalsuite.registry import Setting
 from evalsuite.stages import progress_of, stage
 from evalsuite.study import Study, read
-from evalsuite.study_tables import Corruption
 from evalsuite.trials import Trial, expand, labels, reference, task_labels
 from evalsuite.workers import TIME_LIMIT, Here, Limits, Workers
 
-SIMULATED = (
-    "Where a trial's engine is called simulated, quantization is simulated in floating point, and times are those of "
-    "the simulation, not of an integer engine."
-)
 CACHE_GIGABYTES = 20.0
 """How much a folder of images that runs share may hold."""
 
@@ -205,11 +200,13 @@ def _execute(
         finally:
             rows = gather(trials, checked, folder, failures)
     status = [row["status"] for row in rows]
-    if "done" in status:
-        first = rows[status.index("done")]["trial"]
-        done = next(trial for trial in trials if trial.identity == first)
+    ended = {row["trial"] for row in rows if row["status"] == "done"}
+    done = [trial for trial in trials if trial.identity in ended]
+    if done and checked.analysis.jitter:
+        jitter.measure(done, checked.analysis.jitter, workspace, pool, console)
+    if done:
         with _plugin_faults_later():
-            keep_examples(done, named[done.task], workspace)
+            keep_examples(done[0], named[done[0].task], workspace)
     return Outcome(
         folder,
         done=status.count("done"),
@@ -239,7 +236,7 @@ def _facts(study: Study, command: str, trials: Sequence[Trial], workspace: Works
         "tasks": {},
         "versions": versions(),
         "hardware": hardware(workspace.device, workspace.threads),
-        "notes": notes(trials, study.corruption, workspace.root),
+        "notes": notes(trials, study, workspace.root),
     }
 
 
@@ -290,30 +287,6 @@ def gather(
     if rows:
         store.write_trials(folder, rows)
     return rows
-
-
-def notes(trials: Sequence[Trial], corruption: Corruption, root: str | None) -> list[str]:
-    """Return the sentences that a reader of a study's results must know."""
-    tasks = dict.fromkeys(trial.task for trial in trials if trial.corrupted_images)
-    if not tasks:
-        return [SIMULATED]
-    if corruption.files == "published":
-        return ["Corrupted images are the published files, read as they are distributed.", SIMULATED]
-    sizes = sorted({task_data(task, root).test_images.shape[1:3] for task in tasks})
-    named = [(size, constants_of(corruption, *size)) for size in sizes]
-    constants = " and ".join(f"the {name!r} constants at {width} x {height} pixels" for (height, width), name in named)
-    made = (
-        f"Corrupted images were regenerated from the clean test images by the {corruption.engine!r} engine with "
-        f"{constants} (seed {corruption.seed}); they are not the published files, whose random draws differ."
-    )
-    return [made, SIMULATED]
-
-
-def constants_of(corruption: Corruption, height: int, width: int) -> str:
-    """Return the name of the constants by which images of this size are corrupted."""
-    if corruption.engine == "reference":
-        return "imagenet"
-    return choose(corruption.constants, height, width)
 
 
 def _make_room(shown: Sequence[DomainImages], workspace: Workspace, limit: float) -> None:

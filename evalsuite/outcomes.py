@@ -243,12 +243,16 @@ def read_outcomes(run: Run, layouts: dict[str, Layout] | None = None) -> Outcome
         own = {seed: by_trial[trial] for seed, trial in zip(rows["seed"], rows["trial"], strict=True)}
         confidence, loss, brier = (np.concatenate([part[name] for part in parts]) for name in _SURENESS)
         right = pooled(own.values()) == 0
-        facts = _facts(rows) | {
-            "ece": _ece(confidence, right, "width"),
-            "ece_mass": _ece(confidence, right, "mass"),
-            "nll": negative_log_likelihood(loss),
-            "brier": float(np.mean(brier, dtype=np.float64)),
-        }
+        facts = (
+            _facts(rows)
+            | jitter_of(run, rows["trial"])
+            | {
+                "ece": _ece(confidence, right, "width"),
+                "ece_mass": _ece(confidence, right, "mass"),
+                "nll": negative_log_likelihood(loss),
+                "brier": float(np.mean(brier, dtype=np.float64)),
+            }
+        )
         references = dict(zip(rows["seed"], rows["reference"], strict=True))
         task, calibration, quantizer, adapter, stream = names
         found.append(Combination(task, calibration, quantizer, adapter, stream, own, references, facts))
@@ -258,6 +262,25 @@ def read_outcomes(run: Run, layouts: dict[str, Layout] | None = None) -> Outcome
 def _ece(confidence: NDArray[np.float32], right: NDArray[np.bool_], binning: Literal["width", "mass"]) -> float:
     """Return the calibration error, NaN where a network has put out NaN."""
     return ece(confidence, right, binning=binning) if np.isfinite(confidence).all() else np.nan
+
+
+def jitter_of(run: Run, trials: Iterable[str]) -> dict[str, float]:
+    """Return what jittered repetitions changed, of trials that have them; nothing without any.
+
+    ``jitter_flip_rate``: share of predictions that differ from the trial's own, mean over repetitions and trials.
+    ``jitter_error``: standard deviation of the error over the trial and its repetitions, root mean square over trials.
+    """
+    flips, variances = [], []
+    for trial in trials:
+        predictions = run.jitter_of(trial)
+        if predictions is not None:
+            table = run.records_of(trial, ["prediction", "label"])
+            own, labels = table["prediction"].to_numpy(), table["label"].to_numpy()
+            flips.append(float(np.mean(predictions != own)))
+            variances.append(float(np.var(np.mean(np.vstack([own, predictions]) != labels, axis=1), ddof=1)))
+    if not flips:
+        return {}
+    return {"jitter_flip_rate": float(np.mean(flips)), "jitter_error": float(np.sqrt(np.mean(variances)))}
 
 
 def _facts(rows: pd.DataFrame) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from evalsuite import checksums
 from evalsuite.errors import RequestError
@@ -60,6 +62,7 @@ TRIAL_SCHEMA = pa.schema(
 """The columns of ``trials.parquet`` that every run has; the plugins' options come after them."""
 
 STUDY = "study.json"
+_JITTER = "jitter"
 STUDY_KEYS = (
     *("name", "title", "description", "command", "settings", "trials", "seeds", "analysis", "tasks"),
     *("versions", "hardware", "notes"),
@@ -85,6 +88,24 @@ def write_trial(folder: Path, row: dict[str, Any], records: dict[str, Any] | Non
     table = table.replace_schema_metadata({_ROW: json.dumps(row, allow_nan=False).encode(), **_SEAL})
     with checksums.sealing(folder / "records" / f"{row['trial']}.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def write_jitter(folder: Path, trial: str, predictions: NDArray[np.int32]) -> None:
+    """Write what (R, T) jittered repetitions of a trial predicted, in stream order."""
+    table = pa.table({f"repetition_{number}": row for number, row in enumerate(predictions, start=1)})
+    with checksums.sealing(folder / _JITTER / f"{trial}.parquet") as temporary:
+        pq.write_table(table.replace_schema_metadata(_SEAL), temporary, compression="zstd")
+
+
+def jitter_repetitions(folder: Path) -> dict[str, int]:
+    """Return how many jittered repetitions there are, by trial; a damaged file counts for none."""
+    known = {}
+    for file in sorted((folder / _JITTER).glob("[!.]*.parquet")):
+        try:
+            known[file.stem] = int(pq.read_metadata(checksums.verified(file)).num_columns)
+        except _DAMAGE as error:
+            checksums.warn_of(file, error, "its jitter is measured again by the next run")
+    return known
 
 
 def read_rows(folder: Path) -> dict[str, dict[str, Any]]:
@@ -194,6 +215,18 @@ class Run:
         joined = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
         frame: pd.DataFrame = joined.replace_schema_metadata(None).to_pandas()
         return frame
+
+    def jitter_of(self, trial: str) -> NDArray[np.int32] | None:
+        """Return what jittered repetitions of a trial predicted, (R, T) in the order of its records; None without any.
+
+        Raises RequestError if the file is broken.
+        """
+        file = self.folder / _JITTER / f"{trial}.parquet"
+        if not file.is_file():
+            return None
+        with _expected(file, "a whole file of repetitions", "run again to make it anew"):
+            table = pq.read_table(checksums.verified(file))
+        return np.stack([column.to_numpy() for column in table.columns])
 
     def records_of(self, trial: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return a trial's records, or some of their columns. Raises RequestError if its file is broken or missing."""

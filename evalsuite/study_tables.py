@@ -20,17 +20,22 @@ class Analysis:
     seed, permutations, bootstrap : of the draws.
     groups : whose worst group is looked for, beside ``class`` and ``domain``: columns of the records and products of
         them, ``class x site``; without any, all group columns that the tasks have.
+    jitter : how often each quantized trial is repeated with its norms' weights scaled by 1 +- 1e-7, which shows what
+        rounding alone does to it (:mod:`evalsuite.jitter`).
     """
 
     seed: int = 0
     permutations: int = 2000
     bootstrap: int = 2000
     groups: tuple[str, ...] = ()
+    jitter: int = 0
 
     def __post_init__(self) -> None:
         check_groups(self.groups)
         if self.permutations < 1 or self.bootstrap < 1:
             raise RequestError("[analysis] permutations and bootstrap: expected at least 1")
+        if self.jitter < 0:
+            raise RequestError(f"[analysis] jitter = {self.jitter}: expected at least 0 (none)")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from reports import style
 from reports.adaptation import adaptation
 from reports.answers import answer
 from reports.evidence import evidence
+from reports.jitter import jitter_note
 from reports.page_tables import missing_table, result_tables
 from reports.tables import write_tables
 from reports.verdict import judge
@@ -172,6 +173,7 @@ def _render(run: Run, pictures: list[_Picture], omitted: list[str]) -> str:
     return environment.get_template("page.html.j2").render(
         title=study["title"],
         study=study,
+        notes=[*study["notes"], *jitter_note(found.analysis.summary)],
         version=study["versions"].get("evalsuite", ""),
         facts=_facts(run),
         sections=[each for each in _SECTIONS if each[0] != "answers" or answered.answers],

@@ -39,7 +39,7 @@ def summary_columns(groups: Sequence[str]) -> tuple[str, ...]:
         *("bits", "seeds", "images", "unit", "error", "error_low", "error_high", "drop", "drop_low", "drop_high"),
         *("iqm", "iqm_low", "iqm_high", "flip_rate", "mce", "family"),
         *(column.format(group) for group in groups for column in OF_A_GROUP),
-        *("ece", "ece_mass", "nll", "brier"),
+        *("ece", "ece_mass", "nll", "brier", "jitter_flip_rate", "jitter_error"),
         *("forwards_per_batch", "backwards_per_batch", "seconds_per_image", "adapted_parameters", "state_bytes"),
     )
 

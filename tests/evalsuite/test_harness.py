@@ -13,7 +13,7 @@ from _dummies.disk import full_disk
 from _dummies.studies import tiny
 from rich.console import Console
 
-from evalsuite import harness, store
+from evalsuite import harness, notes, store
 from evalsuite.collapse import CollapseWatch
 from evalsuite.errors import DamageWarning, RequestError
 
@@ -383,7 +383,7 @@ def test_clean_streams_have_no_corrupted_images(tmp_path):
     execute(tiny(stream=stream, **UNADAPTED), tmp_path)
     run = store.load(tmp_path)
     assert set(run.trials["corrupted_images"]) == {""}
-    assert run.study["notes"] == [harness.SIMULATED]
+    assert run.study["notes"] == [notes.SIMULATED]
 
 
 def test_a_task_twice_with_other_options_is_two_tasks(tmp_path):
