@@ -333,7 +333,7 @@ def _shares(name: str, values: NDArray[Any]) -> FloatArray:
         raise RequestError(f"{name} of type {values.dtype}: expected numbers from 0 to 1") from wrong
     outside = ~((numbers >= -_ROUNDING) & (numbers <= 1 + _ROUNDING))
     if outside.any():
-        raise RequestError(f"{name} {numbers[outside].flat[0]:.6g}: expected numbers from 0 to 1")
+        raise RequestError(f"{name} {numbers[outside].flat[0]:.6g}: expected finite numbers from 0 to 1")
     return numbers
 
 

@@ -249,7 +249,7 @@ def read_outcomes(run: Run, layouts: dict[str, Layout] | None = None) -> Outcome
             | {
                 "ece": _ece(confidence, right, "width"),
                 "ece_mass": _ece(confidence, right, "mass"),
-                "nll": negative_log_likelihood(loss),
+                "nll": negative_log_likelihood(loss) if np.isfinite(loss).all() else np.nan,
                 "brier": float(np.mean(brier, dtype=np.float64)),
             }
         )

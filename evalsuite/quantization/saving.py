@@ -80,7 +80,7 @@ def load(path: str | Path, model: nn.Module, example: Tensor, *, trust: bool = F
         raise DamagedFile(f"{file} says not how it was quantized: expected a file that evalsuite saved")
     try:
         made = TypeAdapter(dict[str, Any]).validate_json(recipe)
-        if not trust and made["name"] not in names("quantizers"):
+        if not isinstance(made["name"], str) or (not trust and made["name"] not in names("quantizers")):
             raise RequestError(
                 f"{file} names the quantizer {made['name']!r}, which is not registered, and loading it would run its "
                 "code: expected a registered one, or trust=True for a file of your own"

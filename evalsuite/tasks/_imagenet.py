@@ -28,7 +28,7 @@ from evalsuite.plugins import ImageFiles, IntArray, TaskData, UInt8Array
 from evalsuite.streams import Domain
 from evalsuite.tasks._evaluation import MEAN, STD
 from evalsuite.tasks._files import data_folder
-from evalsuite.tasks._imagenet_sample import STEM, read_sample, sample_is_there
+from evalsuite.tasks._imagenet_sample import STEM, read_sample, read_table, sample_is_there
 from evalsuite.tasks._networks import Restricted
 from evalsuite.tasks._pictures import Preparation, class_folders, decoded, labelled, pictures_in
 from evalsuite.tasks._published import corrupted_pictures
@@ -106,6 +106,8 @@ class ImageNetTask:
         network = self.network(root)
         folder = self._folder(Path(root)) if root else None
         outputs = [] if folder is None else [index for index, _ in _indexed(folder)]
+        if folder is None and root and (Path(root) / f"{STEM}.csv").is_file():
+            outputs = list(range(len(read_table(Path(root) / f"{STEM}.csv")[2])))
         return network if len(outputs) in (0, len(wordnet_names())) else Restricted(network, outputs).eval()
 
     def published(self, root: str | None, domain: Domain, indices: IntArray) -> ImageFiles:

@@ -126,7 +126,7 @@ def test_wrong_inputs_are_named():
         run(random_images(1)[0])
     with pytest.raises(RequestError, match=r"got torch\.uint8; expected normalised"):
         run(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
-    with pytest.raises(RequestError, match="got list"):
+    with pytest.raises(RequestError, match=r"batch 1: got \(1,\); expected at least one image"):
         run([1])
     with pytest.raises(RequestError, match="the source images: got"):
         adapt(tiny_resnet(), "none", torch.zeros(0, 3, 16, 16))

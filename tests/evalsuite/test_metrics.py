@@ -188,11 +188,11 @@ def test_bins_of_equal_mass_hold_equal_numbers_of_rows(n, bins, kind):
         ({"bins": True}, "bins = True"),
         ({"binning": "uniform"}, "'width' or 'mass'"),
         ({"confidence": [50.0, 99.0]}, "from 0 to 1"),
-        ({"confidence": [0.5, np.nan]}, "from 0 to 1"),
+        ({"confidence": [0.5, np.nan]}, "finite"),
         ({"confidence": [0.5, -0.1]}, "from 0 to 1"),
         ({"confidence": ["0.5", "a"]}, "from 0 to 1"),
         ({"correct": [0, 100]}, "true or false"),
-        ({"correct": [0, np.nan]}, "true or false"),
+        ({"correct": [0, np.nan]}, "finite"),
     ],
 )
 def test_ece_refuses_what_it_cannot_mean(change, wording):

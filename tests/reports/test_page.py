@@ -1,6 +1,5 @@
 import base64
 import html
-import json
 import re
 import shutil
 from collections import Counter
@@ -159,9 +158,9 @@ def test_hostile_names_are_text_not_markup(tmp_path: Path) -> None:
             row["reason"] = HOSTILE
             row["warnings"] = f"{HOSTILE}; twice"
     store.write_trials(folder, [rows[trial] for trial in order])
-    study = json.loads((folder / "study.json").read_text())
+    study = store.read_study(folder)
     study |= {"title": HOSTILE, "description": HOSTILE, "command": HOSTILE, "notes": [HOSTILE]}
-    (folder / "study.json").write_text(json.dumps(study))
+    store.write_study(folder, study)
     text = write_report(folder).read_text(encoding="utf-8")
     page = Page(text)
     assert not page.all("b")

@@ -11,6 +11,7 @@ from evalsuite.adaptation import adapt
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.adapters.foa import FOA, InputOffset, PromptTokens
 from evalsuite.errors import Refused, RequestError
+from evalsuite.layout import Layout
 
 
 @pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
@@ -130,7 +131,7 @@ def test_a_pass_that_is_not_finite_leaves_no_trace_in_the_history():
 
 
 def test_tokens_enter_after_the_prefix():
-    tokens = PromptTokens(2, prefix=1)
+    tokens = PromptTokens(2, prefix=1, layout=Layout())
     tokens.learn_width = True
     x = torch.randn(3, 5, 4)
     assert tokens.insert(nn.Identity(), (x,)) is None

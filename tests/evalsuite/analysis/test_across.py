@@ -65,7 +65,7 @@ def test_runs_without_anything_in_common_are_refused(tmp_path):
 
 def test_a_result_that_several_orders_share_is_counted_once(tmp_path):
     """Predictions without adaptation are the same in whatever order the images come: one result, one test."""
-    shown = {"tasks": ("a",), "adapters": ("none",), "images": 60}
+    shown = {"tasks": ("a",), "adapters": ("none",), "images": 400}
     one, two = (
         [predicting(store.load(make_run(tmp_path / f"{len(streams)}{k}", **shown, streams=streams)), k) for k in (1, 2)]
         for streams in (("usual",), ("usual", "reversed"))

@@ -42,7 +42,7 @@ def test_crops_that_share_a_dimension_with_the_images(method):
     network.double()
     with torch.no_grad():
         wanted = network(X)
-    options = {**ITERATIONS, "iterations": 8}
+    options = {**ITERATIONS, "iterations": 20}
     first, again = (outputs(network, method, options) for _ in range(2))
     assert torch.equal(first, again)
     nearest = outputs(network, "rtn", {})

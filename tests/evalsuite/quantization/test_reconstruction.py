@@ -81,7 +81,7 @@ def test_scales_alone_are_learnt_for_the_better():
     with torch.no_grad():
         expected = model(X)
         errors = []
-        for iterations in (0, 40):
+        for iterations, seed in ((0, 0), (40, 0), (40, 1), (40, 2)):
             twin = grids(model, bits=8)
             set_activation_ranges(twin, X, PowerError())
             for one in activation_quantizers(twin).values():
@@ -89,10 +89,10 @@ def test_scales_alone_are_learnt_for_the_better():
             weights = {name: layer.weight.clone() for name, layer in quantized_layers(twin).items()}
             if iterations:
                 steps = Pass(iterations, rounding=False, step_rate=0.01)
-                Reconstruction(twin, X, OPTIONS).walk(steps, torch_generator(0))
+                Reconstruction(twin, X, OPTIONS).walk(steps, torch_generator(seed))
             assert all(torch.equal(weights[name], layer.weight) for name, layer in quantized_layers(twin).items())
             errors.append(float((twin(X) - expected).square().mean()))
-    assert errors[1] < errors[0] * 0.8
+    assert sum(errors[1:]) / 3 < errors[0] * 0.8
 
 
 class Flat(nn.Module):
