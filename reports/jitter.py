@@ -10,7 +10,7 @@ def jitter_note(summary: pd.DataFrame) -> list[str]:
     measured = summary[summary["jitter_flip_rate"].notna()]
     if measured.empty:
         return []
-    worst = measured.loc[measured["jitter_error"].idxmax()]
+    worst = measured.sort_values("jitter_error").iloc[-1]
     return [
         "With every norm's weights changed by one part in ten million, up to "
         f"{100 * measured['jitter_flip_rate'].max():.2g} % of a network's predictions change, and its error by "
