@@ -52,7 +52,7 @@ def of(rows, row):
 def test_columns_are_the_documented_ones(summary, comparisons):
     assert tuple(summary.columns) == analysis.SUMMARY_COLUMNS
     assert tuple(comparisons.columns) == analysis.COMPARISON_COLUMNS
-    assert len(analysis.SUMMARY_COLUMNS) == 5 + 16 + 2 * 15 + 9
+    assert len(analysis.SUMMARY_COLUMNS) == 5 + 16 + 2 * 15 + 11
 
 
 def test_summary_agrees_with_pandas(summary, rows):
