@@ -16,7 +16,7 @@ from torch import Tensor
 
 from evalsuite import adapt, quantize
 from evalsuite.errors import RequestError
-from evalsuite.materials import normalise, task_data, task_model
+from evalsuite.running.task_data import normalise, task_data, task_model
 
 BATCH = 64
 

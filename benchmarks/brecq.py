@@ -27,12 +27,12 @@ from report import Figure, main, note
 from torch import Tensor, nn
 
 from evalsuite import quantize
-from evalsuite.materials import normalise, task_data, task_model
-from evalsuite.quantization.affine import affine_parameters
-from evalsuite.quantization.insert import fold_norms
-from evalsuite.quantization.policy import parse_bits
-from evalsuite.quantization.ranges import PowerError, Sample
+from evalsuite.bits import parse_bits
+from evalsuite.quantization.graph.norms import fold_norms
+from evalsuite.quantization.grids.affine import affine_parameters
+from evalsuite.quantization.grids.ranges import PowerError, Sample
 from evalsuite.randomness import numpy_generator
+from evalsuite.running.task_data import normalise, task_data, task_model
 from evalsuite.structure import describe
 
 TASK = "cifar10/resnet20"

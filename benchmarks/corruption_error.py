@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from evalsuite import corrupt, files, registry
 from evalsuite.corruptions import COMMON, HELD_OUT
-from evalsuite.materials import normalise, task_data, task_model
 from evalsuite.plugins import TaskData
+from evalsuite.running.task_data import normalise, task_data, task_model
 
 BATCH = 250
 

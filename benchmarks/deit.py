@@ -17,9 +17,9 @@ from report import Figure, main, note
 from torch import Tensor, nn
 
 from evalsuite import quantize
-from evalsuite.materials import normalise, task_data, task_model
-from evalsuite.quantization.apply import layer_report
-from evalsuite.quantization.policy import parse_bits
+from evalsuite.bits import parse_bits
+from evalsuite.quantization.layer_report import layer_report
+from evalsuite.running.task_data import normalise, task_data, task_model
 
 TASK = "imagenet/deit_tiny"
 CALIBRATION = 32

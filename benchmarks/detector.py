@@ -21,8 +21,8 @@ from evalsuite import quantize
 from evalsuite.adapters._detector import DomainDetector
 from evalsuite.adapters._observer import Observer
 from evalsuite.corruptions import COMMON, HELD_OUT, corrupt
-from evalsuite.materials import normalise, task_data, task_model
 from evalsuite.randomness import numpy_generator, torch_generator
+from evalsuite.running.task_data import normalise, task_data, task_model
 from evalsuite.structure import describe
 
 TASK = "cifar10/resnet20"

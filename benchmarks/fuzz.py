@@ -25,13 +25,13 @@ from report import Figure, main
 from safetensors.torch import load_file
 
 from evalsuite import checksums, quantize, registry, store
-from evalsuite.catalogue import cost_of
 from evalsuite.errors import DamageWarning, RequestError
-from evalsuite.features import kept
 from evalsuite.plugins import PoolOutputs
 from evalsuite.quantization import saving
+from evalsuite.running.pool_outputs import kept
 from evalsuite.streams import Domain, Stream
-from evalsuite.study import parse, read
+from evalsuite.study.cost import cost_of
+from evalsuite.study.file import parse, read
 from evalsuite.tasks._files import load_array, load_checkpoint, load_labels
 from reports.figures.examples import Examples
 
@@ -289,8 +289,8 @@ def _seal_if_possible(file: Path) -> None:
 
 def small_run(folder: Path) -> None:
     """Make a run with every kind of file in it."""
-    from evalsuite.harness import execute
-    from evalsuite.materials import Workspace
+    from evalsuite.running.harness import execute
+    from evalsuite.running.workspace import Workspace
 
     raw = tomllib.loads(SMALL) | {"seeds": [0]}
     raw["stream"][0] |= {"images": 20, "batch_size": 10, "corruptions": ["fog"]}

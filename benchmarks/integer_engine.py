@@ -19,7 +19,7 @@ from report import Figure, main, note
 from torch import Tensor, nn
 
 from evalsuite import quantize
-from evalsuite.materials import normalise, task_data, task_model
+from evalsuite.running.task_data import normalise, task_data, task_model
 
 TASKS = ("cifar10/resnet20", "imagenet/mobilenet_v2", "imagenet/deit_tiny")
 IMAGES = 1000

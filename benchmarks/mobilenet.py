@@ -21,8 +21,8 @@ from report import Figure, main, note
 from torch import Tensor, nn
 
 from evalsuite import quantize, registry
-from evalsuite.materials import normalise, task_data, task_model
-from evalsuite.quantization.policy import parse_bits
+from evalsuite.bits import parse_bits
+from evalsuite.running.task_data import normalise, task_data, task_model
 
 TASK = "imagenet/mobilenet_v2"
 BATCH = 50

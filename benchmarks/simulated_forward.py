@@ -12,7 +12,7 @@ from report import Figure, main, note, paired
 from torch import nn
 
 from evalsuite import quantize
-from evalsuite.materials import normalise, task_data, task_model
+from evalsuite.running.task_data import normalise, task_data, task_model
 
 THREADS = 2
 PAIRS = 15

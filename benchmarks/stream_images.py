@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evalsuite.domain_images import OpenImages, StreamImages
 from evalsuite.environment import peak_memory
 from evalsuite.plugins import UInt8Array
+from evalsuite.running.domain_images import OpenImages, StreamImages
 
 PAIRS = 15
 DOMAINS = 15

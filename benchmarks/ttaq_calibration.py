@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from evalsuite import quantize
 from evalsuite.corruptions import HELD_OUT, corrupt
-from evalsuite.materials import normalise, task_data, task_model
-from evalsuite.quantization.perturbations import perturb
+from evalsuite.quantizers._perturbations import perturb
 from evalsuite.randomness import numpy_generator, torch_generator
+from evalsuite.running.task_data import normalise, task_data, task_model
 
 TASK = "cifar10/resnet20"
 

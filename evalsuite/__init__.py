@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import evalsuite.metrics as metrics
     import evalsuite.statistics as statistics
-    from evalsuite.adaptation import adapt as adapt
+    from evalsuite.adaptation.adapted_model import adapt as adapt
     from evalsuite.corruptions import corrupt as corrupt
-    from evalsuite.harness import run as run
     from evalsuite.quantization.apply import quantize as quantize
+    from evalsuite.running.harness import run as run
     from evalsuite.store import load as load
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "adapt": "evalsuite.adaptation:adapt",
+    "adapt": "evalsuite.adaptation.adapted_model:adapt",
     "corrupt": "evalsuite.corruptions:corrupt",
     "load": "evalsuite.store:load",
     "metrics": "evalsuite.metrics",
     "quantize": "evalsuite.quantization.apply:quantize",
-    "run": "evalsuite.harness:run",
+    "run": "evalsuite.running.harness:run",
     "statistics": "evalsuite.statistics",
 }
 __all__ = ["__version__", "adapt", "corrupt", "load", "metrics", "quantize", "run", "statistics"]

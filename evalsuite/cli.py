@@ -135,7 +135,7 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Run a study, resuming a run that exists, then report."""
-    from evalsuite.harness import execute
+    from evalsuite.running.harness import execute
 
     outcome = execute(
         study,
@@ -229,10 +229,11 @@ def audit(
     as_json: AsJson = False,
 ) -> int:
     """Audit a new PTQ method: is it better, where does it break, is the difference real?"""
-    from evalsuite.audit import audit_study, findings
-    from evalsuite.harness import execute
+    from evalsuite.running.harness import execute
     from evalsuite.store import load
+    from evalsuite.study.audit import audit_study
 
+    findings = registry.load("reports", "audit")
     study = audit_study(target, task, _names(against) or [])
     outcome = execute(
         study,
@@ -288,8 +289,8 @@ def validate(
     as_json: AsJson = False,
 ) -> int:
     """Check a study and print the number of trials and an estimate of their cost; runs nothing."""
-    from evalsuite.catalogue import cost_of
-    from evalsuite.study import read
+    from evalsuite.study.cost import cost_of
+    from evalsuite.study.file import read
 
     cost = cost_of(read(study, overrides or []))
     if as_json:

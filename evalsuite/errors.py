@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 
 _LONGEST = 1800  # characters of a message
 _LISTED = 60  # names that a line may hold
@@ -49,3 +51,17 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> RequestError:
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     listed = choices if len(choices) <= _LISTED else [*nearest, f"... ({len(choices)} in all)"]
     return RequestError(f"unknown {what} {name!r}: {hint}known: {', '.join(listed) or 'none'}")
+
+
+@contextlib.contextmanager
+def own_warnings(category: type[Warning]) -> Iterator[list[str]]:
+    """Collect warnings of one category, each message once; others are shown as ever."""
+    messages: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", category)
+        yield messages
+    for warning in caught:
+        if not issubclass(warning.category, category):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        elif str(warning.message) not in messages:
+            messages.append(str(warning.message))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
     from torch import Tensor, nn
 
-    from evalsuite.quantization.policy import BitPolicy
+    from evalsuite.bits import BitPolicy
     from evalsuite.store import Run
     from evalsuite.streams import Domain, Stream
 

@@ -65,7 +65,7 @@ class Stream:
     starts : (B,) position at which each batch begins, the first 0.
     resets : (B,) whether adapters are reset before the batch.
     reset_on_collapse : whether they are also reset after a batch with which the network has come to predict one class
-        for nearly everything (:class:`evalsuite.collapse.CollapseWatch`).
+        for nearly everything (:class:`evalsuite.adaptation.collapse.CollapseWatch`).
     """
 
     domains: tuple[Domain, ...]

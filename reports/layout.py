@@ -18,7 +18,7 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from reports import style
-from reports.methods import each_row
+from reports.frames.methods import each_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,7 +163,7 @@ class Rows:
 
     @classmethod
     def of(cls, data: pd.DataFrame, inches: float) -> Rows:
-        """Arrange the methods that occur in a frame with the columns of :func:`reports.methods.labelled`."""
+        """Arrange the methods that occur in a frame with the columns of :func:`reports.frames.methods.labelled`."""
         rows = data.drop_duplicates(["network", "adapter_label"])
         rows = rows.sort_values(["network_order", "adapter_order"])[["network", "adapter_label"]]
         new = (rows["network"] != rows["network"].shift()).to_numpy()

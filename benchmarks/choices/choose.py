@@ -17,7 +17,7 @@ import evalsuite
 from evalsuite import files
 from evalsuite.analysis import summarise
 from evalsuite.corruptions import HELD_OUT
-from evalsuite.study import read
+from evalsuite.study.file import read
 
 COLUMNS = ["stream_label", "quantizer_label", "adapter_label", "error", "error_low", "error_high"]
 COLUMNS += ["worst_class", "worst_class_error", "nll", "seeds", "images"]

@@ -24,12 +24,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evalsuite.bits import BitPolicy, parse_bits
 from evalsuite.files import replacing
-from evalsuite.materials import normalise, task_data, task_model
-from evalsuite.quantization.policy import BitPolicy, parse_bits
-from evalsuite.quantization.ranges import RangeEstimator
+from evalsuite.quantization.grids.ranges import RangeEstimator
 from evalsuite.quantizers.repq_vit import RepQViT, Tails
 from evalsuite.randomness import numpy_generator, torch_generator
+from evalsuite.running.task_data import normalise, task_data, task_model
 
 TASK = "imagenet/deit_tiny"
 CALIBRATION = 32

@@ -15,10 +15,10 @@ import pandas as pd
 from evalsuite.analysis._settings import Settings, baselines
 from evalsuite.analysis.across import compare_runs
 from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
+from evalsuite.analysis.outcomes import COMBINATION, GROUPS, Outcomes, read_outcomes
 from evalsuite.analysis.rankings import RANKING_COLUMNS, rankings_of
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
 from evalsuite.files import write_csv
-from evalsuite.outcomes import COMBINATION, GROUPS, Outcomes, read_outcomes
 from evalsuite.store import Run
 
 __all__ = [
@@ -84,7 +84,7 @@ class Analysis:
 def analyse(run: Run, outcomes: Outcomes | None = None) -> Analysis:
     """Do what :func:`summarise`, :func:`compare` and :func:`rank` do, reading the records once.
 
-    ``outcomes``: what :func:`evalsuite.outcomes.read_outcomes` returned, where that has been called already.
+    ``outcomes``: what :func:`evalsuite.analysis.outcomes.read_outcomes` returned, where that has been called already.
     """
     outcomes, settings = read_outcomes(run) if outcomes is None else outcomes, Settings.of(run)
     return Analysis(

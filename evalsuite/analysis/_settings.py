@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalsuite.analysis.outcomes import Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.errors import RequestError
 from evalsuite.groups import chosen_groups, parts
-from evalsuite.outcomes import Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.randomness import numpy_generator
 from evalsuite.statistics import Interval, mean_bounds, paired_bootstrap, two_way_bootstrap
 from evalsuite.store import Run

@@ -9,9 +9,9 @@ import pandas as pd
 
 from evalsuite.analysis._settings import Settings
 from evalsuite.analysis.comparisons import Pair, tested_pairs
+from evalsuite.analysis.outcomes import COMBINATION, Combination, Layout, Outcomes, read_outcomes
 from evalsuite.errors import RequestError
 from evalsuite.hashing import digest, digest_arrays
-from evalsuite.outcomes import COMBINATION, Combination, Layout, Outcomes, read_outcomes
 from evalsuite.statistics import holm
 from evalsuite.store import Run
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from evalsuite.analysis._settings import Settings, Values, differences
+from evalsuite.analysis.outcomes import Combination, Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.metrics import FloatArray, group_means
-from evalsuite.outcomes import Combination, Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.statistics import (
     Bounds,
     PairedTest,

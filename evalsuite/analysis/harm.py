@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evalsuite.analysis._settings import Settings
+from evalsuite.analysis.outcomes import Int8Array, Rows
 from evalsuite.analysis.summary import null_of
 from evalsuite.metrics import FloatArray, group_means
-from evalsuite.outcomes import Int8Array, Rows
 
 LEVEL = 0.05
 

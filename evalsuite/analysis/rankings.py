@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from evalsuite.analysis._settings import Values
+from evalsuite.analysis.outcomes import Combination, Outcomes, Rows, pooled
 from evalsuite.metrics import group_means
-from evalsuite.outcomes import Combination, Outcomes, Rows, pooled
 from evalsuite.statistics import Ranking, exchange_test, friedman_nemenyi
 
 RANKING_COLUMNS = (

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evalsuite.analysis._settings import Settings, Values, differences
+from evalsuite.analysis.outcomes import COMBINATION, GROUPS, Combination, Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.errors import RequestError
 from evalsuite.groups import OF_A_GROUP
 from evalsuite.metrics import (
@@ -20,7 +21,6 @@ from evalsuite.metrics import (
     mean_corruption_error,
     worst_group,
 )
-from evalsuite.outcomes import COMBINATION, GROUPS, Combination, Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.statistics import (
     WorstGroupNull,
     holm,

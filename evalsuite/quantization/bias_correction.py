@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.errors import QuantizationWarning
-from evalsuite.quantization.calibration import batches
-from evalsuite.quantization.modules import QuantLayer, quantized_layers
-from evalsuite.quantization.prefix import walk
+from evalsuite.quantization.grids.layers import QuantLayer, quantized_layers
+from evalsuite.quantization.grids.range_setting import batches
+from evalsuite.quantization.reconstruction.layer_by_layer import walk
 from evalsuite.structure import describe
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from evalsuite.errors import QuantizationWarning
-from evalsuite.quantization.attention import replace_modules
-from evalsuite.quantization.insert import norm_after, norm_as_affine
-from evalsuite.quantization.trace import Operation, Trace, trace
+from evalsuite.quantization.graph.hooks import replace_modules
+from evalsuite.quantization.graph.norms import norm_after, norm_as_affine
+from evalsuite.quantization.graph.trace import Operation, Trace, trace
 
 _SWEEPS = 100
 _CONVERGED = 1e-4  # largest relative change of a scale

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from evalsuite import checksums
 from evalsuite.arguments import image_tensor
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning, RequestError
 from evalsuite.hashing import canonical_json
 from evalsuite.networks import floating_type, narrowed, outside_inference, plain
 from evalsuite.plugins import Quantizer
-from evalsuite.quantization.affine import dequantize
-from evalsuite.quantization.modules import QuantLayer, quantized_layers
-from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantization.grids.affine import dequantize
+from evalsuite.quantization.grids.layers import QuantLayer, quantized_layers
 from evalsuite.registry import configure, names
 
 _PACKED = ".packed"  # follows a weight's name where the file holds its integers

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from evalsuite.quantization.calibration import check_images, set_activation_ranges, set_weight_ranges
+from evalsuite.bits import BitPolicy
+from evalsuite.quantization.grids.range_setting import check_images, set_activation_ranges, set_weight_ranges
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.lessons import Pass, ReconstructionOptions
-from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.reconstruction import Reconstruction
+from evalsuite.quantization.reconstruction.options import Pass, ReconstructionOptions
+from evalsuite.quantization.reconstruction.walk import Reconstruction
 
 
 @dataclass(frozen=True)

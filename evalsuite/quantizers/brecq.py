@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
-from evalsuite.quantization.calibration import check_images, set_activation_ranges, set_weight_ranges
+from evalsuite.quantization.grids.range_setting import batches, check_images, set_activation_ranges, set_weight_ranges
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.lessons import Loss, Pass, ReconstructionOptions, scaled_rate
-from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.prediction import fisher_weights
-from evalsuite.quantization.reconstruction import Reconstruction
+from evalsuite.quantization.reconstruction.losses import Loss, Situation
+from evalsuite.quantization.reconstruction.options import Pass, ReconstructionOptions, scaled_rate
+from evalsuite.quantization.reconstruction.scratch import Kept
+from evalsuite.quantization.reconstruction.walk import Reconstruction
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class BRECQ(ReconstructionOptions):
     full-precision network. Weights first, while activations pass unrounded; then the activations' ranges are chosen
     on ``range_images`` images and their scales learnt by LSQ (Esser et al. 2020, arXiv 1902.08153) for
     ``step_iterations`` (None: a quarter of ``iterations``, as the authors' 5,000 are of 20,000) at ``step_rate``
-    (None: 4e-4 for 5,000, and more for fewer, see :func:`evalsuite.quantization.lessons.scaled_rate`).
+    (None: 4e-4 for 5,000, and more for fewer, see :func:`evalsuite.quantization.reconstruction.options.scaled_rate`).
 
     ``fisher`` weighs each squared error by the squared gradient of the full-precision network's log-likelihood, for
     classes drawn from its own predictions (the drawing is ours).
@@ -71,3 +72,33 @@ class BRECQ(ReconstructionOptions):
             rate = scaled_rate(4e-4, 5_000, count) if self.step_rate is None else self.step_rate
             steps = dataclasses.replace(weights, iterations=count, rounding=False, step_rate=rate)
             reconstruction.walk(steps, generator)
+
+
+def fisher_weights(situation: Situation) -> Kept | None:
+    """Return squared gradients of the log-likelihood, one per image and element of a unit's output: (N, ...).
+
+    They estimate the diagonal of the Fisher information (arXiv 2102.05426, equation 10) in the full-precision network.
+    Each image's class is drawn from the network's own prediction, which needs no label; their mean is scaled to 1,
+    so that a learning rate and the regulariser keep their meaning (both ours). None where the unit's output is
+    not what the rest of the network reads.
+    """
+    if not situation.reaches_the_end:
+        return None
+    unit = situation.unit
+    kept = Kept(len(situation.images), situation.scratch, f"gradients of {unit.name}", unit.outputs)
+    total, start = 0.0, 0
+    for images in batches(situation.images):
+        chosen = torch.arange(start, start + len(images))
+        output = situation.tail(situation.targets.take(chosen, images)).requires_grad_()
+        with torch.enable_grad():
+            likelihood = situation.rest(output, images).log_softmax(dim=1)
+            classes = torch.multinomial(likelihood.detach().exp().cpu(), 1, generator=situation.generator)
+            drawn = likelihood.gather(1, classes.to(likelihood.device)).sum()
+        (gradient,) = torch.autograd.grad(drawn, output)
+        kept.add(gradient.square_())
+        total += float(gradient.sum(dtype=torch.float64))
+        start += len(images)
+    mean = total / kept.rows.numel()
+    if mean > 0:
+        kept.rows.div_(mean)
+    return kept if mean > 0 else None

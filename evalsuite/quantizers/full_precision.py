@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from evalsuite.quantization.policy import BitPolicy
+from evalsuite.bits import BitPolicy
 
 
 @dataclass(frozen=True)

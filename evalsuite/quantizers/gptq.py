@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning, RequestError
 from evalsuite.plugins import cost_only
-from evalsuite.quantization.affine import dequantize, quantize
-from evalsuite.quantization.calibration import batches, check_images, set_activation_ranges, set_weight_ranges
+from evalsuite.quantization.grids.affine import dequantize, quantize
+from evalsuite.quantization.grids.layers import QuantConv2d, QuantLayer, quantized_layers
+from evalsuite.quantization.grids.range_setting import batches, check_images, set_activation_ranges, set_weight_ranges
+from evalsuite.quantization.grids.ranges import RangeOptions
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.modules import QuantConv2d, QuantLayer, quantized_layers
-from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.prefix import walk
-from evalsuite.quantization.ranges import RangeOptions
+from evalsuite.quantization.reconstruction.layer_by_layer import walk
 
 _UNFOLDED = 2**25  # elements of patches that lie in memory at once
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import Refused, RequestError
-from evalsuite.quantization.calibration import batches, check_images
-from evalsuite.quantization.insert import fold_norms
-from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantization.graph.norms import fold_norms
+from evalsuite.quantization.grids.range_setting import batches, check_images
 
 _INPUT, _OUTPUT = "images", "logits"
 _BATCH = 8  # calibration images at a time

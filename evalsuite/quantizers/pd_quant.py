@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from evalsuite.errors import QuantizationWarning, RequestError
-from evalsuite.quantization.correction import StatisticsCorrection
-from evalsuite.quantization.lessons import Loss, Pass
-from evalsuite.quantization.prediction import PredictionDifference
+from evalsuite.quantization.reconstruction.losses import Loss
+from evalsuite.quantization.reconstruction.options import Pass
+from evalsuite.quantizers._distribution_correction import StatisticsCorrection
+from evalsuite.quantizers._prediction_difference import PredictionDifference
 from evalsuite.quantizers.qdrop import QDrop
 
 

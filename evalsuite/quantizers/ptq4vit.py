@@ -9,22 +9,27 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
 from evalsuite.plugins import cost_only
-from evalsuite.quantization.affine import affine_parameters, fake_quantize, integer_range
-from evalsuite.quantization.calibration import check_images, round_weights, set_activation_ranges, set_weight_ranges
-from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.modules import ActivationQuantizer, QuantLayer, QuantMatMul
-from evalsuite.quantization.nonuniform import (
+from evalsuite.quantization.grids.affine import affine_parameters, fake_quantize, integer_range
+from evalsuite.quantization.grids.layers import ActivationQuantizer, QuantLayer, QuantMatMul
+from evalsuite.quantization.grids.nonuniform import (
     TwinQuantizer,
     quantizers_after,
     refuse_per_token,
     replace_quantizers,
     twin_quantize,
 )
-from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.ranges import MinMax
-from evalsuite.quantization.sensitivity import WeightedRows, weighted_rows
+from evalsuite.quantization.grids.range_setting import (
+    check_images,
+    round_weights,
+    set_activation_ranges,
+    set_weight_ranges,
+)
+from evalsuite.quantization.grids.ranges import MinMax
+from evalsuite.quantization.insert import insert_quantizers
+from evalsuite.quantizers._sensitivity import WeightedRows, weighted_rows
 
 _Setting = tuple[Tensor, Tensor]  # what fixes a grid: a range's ends, or a twin grid's steps
 _LEAST_SHIFT, _GREATEST_SHIFT = 1, 11  # the fine step after softmax is the coarse one, 1/2^(bits-1), shifted by these
@@ -45,7 +50,7 @@ class PTQ4ViT:
     times or until nothing changes, from ``candidates`` fractions up to ``greatest_fraction`` of the extremes, so
     that the output's squared error, weighted by the squared gradients of the network's loss against its
     own prediction, is least. ``rows`` is how many tokens or pixels of all images stand for the rest, see
-    :func:`evalsuite.quantization.sensitivity.weighted_rows`. No more than ``cache_gigabytes`` of them are
+    :func:`evalsuite.quantizers._sensitivity.weighted_rows`. No more than ``cache_gigabytes`` of them are
     kept at once; more are computed layer after layer.
 
     A network without softmax and GELU gets uniform grids only, with ranges chosen in the same way.

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
-from evalsuite.quantization.calibration import check_images, set_weight_ranges
+from evalsuite.quantization.grids.range_setting import check_images, set_weight_ranges
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.lessons import Loss, Pass, ReconstructionOptions, choose_unit_ranges, scaled_rate
-from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.reconstruction import Reconstruction
+from evalsuite.quantization.reconstruction.losses import Loss
+from evalsuite.quantization.reconstruction.options import Pass, ReconstructionOptions, choose_unit_ranges, scaled_rate
+from evalsuite.quantization.reconstruction.walk import Reconstruction
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class QDrop(ReconstructionOptions):
     activation scales (by LSQ, arXiv 1902.08153) are learnt together. With probability ``drop`` an element of what
     reaches the block is taken from the full-precision network, and an element of an activation inside passes
     unrounded. ``step_rate`` is the learning rate of scales; None: 4e-5 for 20,000 iterations, and more for fewer, see
-    :func:`evalsuite.quantization.lessons.scaled_rate`.
+    :func:`evalsuite.quantization.reconstruction.options.scaled_rate`.
     """
 
     step_rate: float | None = None

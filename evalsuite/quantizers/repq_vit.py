@@ -10,27 +10,27 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning, RequestError
-from evalsuite.quantization.affine import affine_parameters, integer_range
-from evalsuite.quantization.calibration import (
-    batches,
-    check_images,
-    round_weights,
-    set_activation_ranges,
-    set_weight_ranges,
-)
-from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.modules import QuantLinear, activation_quantizers, quantized_layers
-from evalsuite.quantization.nonuniform import (
+from evalsuite.quantization.graph.trace import trace
+from evalsuite.quantization.grids.affine import affine_parameters, integer_range
+from evalsuite.quantization.grids.layers import QuantLinear, activation_quantizers, quantized_layers
+from evalsuite.quantization.grids.nonuniform import (
     LogSqrt2Error,
     LogSqrt2Quantizer,
     quantizers_after,
     refuse_per_token,
     replace_quantizers,
 )
-from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.ranges import Percentile, RangeEstimator, RangeOptions, Sample
-from evalsuite.quantization.trace import trace
+from evalsuite.quantization.grids.range_setting import (
+    batches,
+    check_images,
+    round_weights,
+    set_activation_ranges,
+    set_weight_ranges,
+)
+from evalsuite.quantization.grids.ranges import Percentile, RangeEstimator, RangeOptions, Sample
+from evalsuite.quantization.insert import insert_quantizers
 
 _TOLERANCE = 1e-3  # of the largest logit, for a network whose scales were moved
 _LOG_BINS = 2**16  # values after softmax lie close to zero
@@ -60,7 +60,7 @@ class RepQViT(RangeOptions):
     gets the asymmetric grid of its own range; then the norm's weight and bias and the layers' weight and
     bias are changed so that one grid, the mean of these, serves all, and the network computes what it did. Where
     it would not, the layer keeps one plain grid. Activations after softmax are rounded to powers of sqrt(2), see
-    :func:`evalsuite.quantization.nonuniform.log_sqrt2_quantize`; the greatest is the fraction of the maximum with
+    :func:`evalsuite.quantization.grids.nonuniform.log_sqrt2_quantize`; the greatest is the fraction of the maximum with
     the least squared error (``log_steps`` fractions). All other ranges are estimated as those of
     :class:`evalsuite.quantizers.rtn.RoundToNearest`; of activations by default with ``range`` = ``tails``, see
     :class:`Tails`: least squared error keeps the rare great values after GELU at the price of all others. The

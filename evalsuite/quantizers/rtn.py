@@ -8,12 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from evalsuite.bits import BitPolicy
 from evalsuite.quantization.bias_correction import add_biases, correct_biases
-from evalsuite.quantization.calibration import check_images, round_weights, set_activation_ranges, set_weight_ranges
 from evalsuite.quantization.equalisation import equalise
+from evalsuite.quantization.grids.range_setting import (
+    check_images,
+    round_weights,
+    set_activation_ranges,
+    set_weight_ranges,
+)
+from evalsuite.quantization.grids.ranges import RangeOptions
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.ranges import RangeOptions
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.lessons import Loss, ReconstructionOptions
-from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.stability import Covariance, PerturbationConsistency, PerturbationErrorMitigation
+from evalsuite.quantization.reconstruction.losses import Loss
+from evalsuite.quantization.reconstruction.options import ReconstructionOptions
+from evalsuite.quantizers._stability import Covariance, PerturbationConsistency, PerturbationErrorMitigation
 from evalsuite.quantizers.brecq import BRECQ
 from evalsuite.quantizers.qdrop import QDrop
 

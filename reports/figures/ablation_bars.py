@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports import style
-from reports.evidence import LEVEL, evidence
+from reports.frames.evidence import LEVEL, evidence
+from reports.frames.methods import KEYS, as_rows, labelled, readable
 from reports.layout import pages, panel, text_width
-from reports.methods import KEYS, as_rows, labelled, readable
 
 if TYPE_CHECKING:
     from evalsuite.store import Run

@@ -12,11 +12,11 @@ from scipy import stats
 
 from evalsuite.hashing import canonical_json
 from reports import style
-from reports.calibration import FACTORS, calibration_sets
-from reports.draws import by_draw
+from reports.frames.calibration_draws import by_draw
+from reports.frames.calibration_sets import FACTORS, calibration_sets
+from reports.frames.methods import labelled, readable
+from reports.frames.views import QUANTIZERS, first_stream, views
 from reports.layout import grid, grid_height, pages, text_width
-from reports.methods import labelled, readable
-from reports.views import QUANTIZERS, first_stream, views
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports import style
-from reports.calibration import effects
-from reports.evidence import LEVEL
+from reports.frames.calibration_sets import effects
+from reports.frames.evidence import LEVEL
+from reports.frames.methods import as_rows
 from reports.layout import pages, panel, text_width
-from reports.methods import as_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ class CalibrationEffects:
     """
 
     def data(self, run: Run) -> pd.DataFrame:
-        """Return rows of :func:`reports.calibration.effects`, one per (task, calibration set, quantizer).
+        """Return rows of :func:`reports.frames.calibration_sets.effects`, one per (task, calibration set, quantizer).
 
         Of more than 12 sets of one task and factor, those that change the mean error most for some quantizer.
         """

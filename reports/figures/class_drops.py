@@ -13,12 +13,12 @@ from matplotlib.patheffects import withStroke
 
 from evalsuite.analysis import Settings
 from evalsuite.analysis.harm import Harm, harm, holm_factors
-from evalsuite.outcomes import Rows, pooled
+from evalsuite.analysis.outcomes import Rows, pooled
 from reports import style
-from reports.evidence import LEVEL, evidence, outcomes_of
+from reports.frames.evidence import LEVEL, evidence, outcomes_of
+from reports.frames.methods import ORDER, as_rows, readable, with_room
+from reports.frames.views import combinations_of
 from reports.layout import even, lines, pages, panel, text_width, wrapped
-from reports.methods import ORDER, as_rows, readable, with_room
-from reports.views import combinations_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from reports import style
-from reports.evidence import evidence
+from reports.frames.evidence import evidence
+from reports.frames.methods import KEYS, each_row
+from reports.frames.views import QUANTIZERS, first_stream, views
 from reports.layout import grid, grid_height, legend_below, pages
-from reports.methods import KEYS, each_row
-from reports.views import QUANTIZERS, first_stream, views
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reports import style
-from reports.evidence import evidence
+from reports.frames.evidence import evidence
+from reports.frames.methods import each_row
+from reports.frames.views import QUANTIZERS, first_stream, views
 from reports.layout import pages, panel, text_width
-from reports.methods import each_row
-from reports.views import QUANTIZERS, first_stream, views
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,8 +37,8 @@ class CriticalDifference:
     def data(self, run: Run) -> pd.DataFrame:
         """Return rows of ``rankings.csv``: quantizers under the first calibration set, adapters on the first network.
 
-        For each task's first stream, where Friedman's test has a number; which network, :func:`reports.views.views`
-        says.
+        For each task's first stream, where Friedman's test has a number; which network,
+        :func:`reports.frames.views.views` says.
         """
         rankings = evidence(run).rankings
         shown = []

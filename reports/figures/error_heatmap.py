@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from evalsuite.corruptions import COMMON, HELD_OUT
 from evalsuite.streams import CLEAN
 from reports import style
+from reports.frames.methods import each_row, labelled, readable, with_room
 from reports.layout import Rows, pages, panel, size, text_width
-from reports.methods import each_row, labelled, readable, with_room
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

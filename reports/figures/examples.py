@@ -18,8 +18,8 @@ from evalsuite.checksums import verify
 from evalsuite.errors import RequestError
 from evalsuite.files import read_arrays
 from reports import style
+from reports.frames.methods import as_rows, readable
 from reports.layout import pages, panel, text_width
-from reports.methods import as_rows, readable
 
 if TYPE_CHECKING:
     from pathlib import Path

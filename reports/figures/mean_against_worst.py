@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports import style
-from reports.evidence import LEVEL, evidence, with_room
+from reports.frames.evidence import LEVEL, evidence, with_room
+from reports.frames.methods import KEYS, ORDER, readable
 from reports.layout import Rows, even, lines, pages, panel, title
-from reports.methods import KEYS, ORDER, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

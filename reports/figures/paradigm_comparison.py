@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports import style
-from reports.evidence import LEVEL, evidence
+from reports.frames.evidence import LEVEL, evidence
+from reports.frames.methods import as_rows
+from reports.frames.paradigms import paradigms
 from reports.layout import pages, panel, text_width
-from reports.methods import as_rows
-from reports.paradigms import paradigms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ class ParadigmComparison:
     """
 
     def data(self, run: Run) -> pd.DataFrame:
-        """Return :func:`reports.paradigms.paradigms`."""
+        """Return :func:`reports.frames.paradigms.paradigms`."""
         return paradigms(run, evidence(run))
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:

@@ -13,10 +13,10 @@ from evalsuite.analysis import Settings
 from evalsuite.metrics import group_means
 from evalsuite.statistics import performance_profile
 from reports import style
-from reports.evidence import outcomes_of
+from reports.frames.evidence import outcomes_of
+from reports.frames.methods import as_rows
+from reports.frames.views import VIEW, combinations_of, first_stream, views
 from reports.layout import grid, grid_height, legend_below, pages
-from reports.methods import as_rows
-from reports.views import VIEW, combinations_of, first_stream, views
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports import style
-from reports.calibration import calibration_sets
-from reports.draws import worst_classes
-from reports.evidence import evidence
+from reports.frames.calibration_draws import worst_classes
+from reports.frames.calibration_sets import calibration_sets
+from reports.frames.evidence import evidence
+from reports.frames.methods import KEYS, as_rows, readable
 from reports.layout import pages, panel, text_width
-from reports.methods import KEYS, as_rows, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

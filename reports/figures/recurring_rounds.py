@@ -13,9 +13,9 @@ from evalsuite.metrics import forgetting
 from evalsuite.statistics import group_bounds
 from evalsuite.streams import round_of
 from reports import style
+from reports.frames.methods import KEYS, as_rows, each_row
+from reports.frames.views import QUANTIZERS, VIEW, views
 from reports.layout import grid, grid_height, legend_below, pages, title
-from reports.methods import KEYS, as_rows, each_row
-from reports.views import QUANTIZERS, VIEW, views
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from evalsuite.analysis import Settings
-from evalsuite.outcomes import Outcome, Rows, pooled
+from evalsuite.analysis.outcomes import Outcome, Rows, pooled
 from reports import style
-from reports.evidence import outcomes_of
+from reports.frames.evidence import outcomes_of
+from reports.frames.views import VIEW, combinations_of, first_stream, views
 from reports.layout import grid, grid_height, legend_below, pages
-from reports.views import VIEW, combinations_of, first_stream, views
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

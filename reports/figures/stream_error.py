@@ -10,8 +10,8 @@ import pandas as pd
 
 from evalsuite.statistics import group_bounds
 from reports import style
+from reports.frames.methods import labelled, readable
 from reports.layout import grid, grid_height, pages, text_width, title
-from reports.methods import labelled, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

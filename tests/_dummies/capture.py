@@ -5,7 +5,7 @@ import contextlib
 import torch
 from torch import Tensor, nn
 
-from evalsuite.quantization.calibration import batches
+from evalsuite.quantization.grids.range_setting import batches
 
 
 class _Reached(Exception):

@@ -6,7 +6,8 @@ from typing import Any
 
 from _dummies import plugins
 
-from evalsuite.study import Study, parse
+from evalsuite.study.file import parse
+from evalsuite.study.settings import Study
 
 
 def raw(**changes: Any) -> dict[str, Any]:

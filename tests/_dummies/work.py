@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from evalsuite.materials import Workspace
+from evalsuite.running.workspace import Workspace
 
 
 def work(item: str, workspace: Workspace, kept: dict) -> None:

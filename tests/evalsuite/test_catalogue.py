@@ -1,8 +1,8 @@
 from _dummies import plugins
 from _dummies.studies import tiny
 
-from evalsuite.catalogue import cost_of
-from evalsuite.stream_files import write_streams
+from evalsuite.running.stream_files import write_streams
+from evalsuite.study.cost import cost_of
 
 STREAM = {"protocol": "continual", "images": 12, "corruptions": ["fog", "snow"], "gradual": True, "severity": 2}
 

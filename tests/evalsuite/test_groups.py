@@ -5,8 +5,8 @@ from _dummies import plugins
 
 from evalsuite.errors import RequestError
 from evalsuite.groups import chosen_groups, parts
-from evalsuite.harness import execute
-from evalsuite.study import parse
+from evalsuite.running.harness import execute
+from evalsuite.study.file import parse
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_a_plugin_by_itself_refuses_half_precision():
 
 
 def _bits():
-    from evalsuite.quantization.policy import BitPolicy
+    from evalsuite.bits import BitPolicy
 
     return BitPolicy(8, 8)
 

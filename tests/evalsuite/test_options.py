@@ -16,9 +16,9 @@ from _dummies.models import TinyBlock, TinyTransformer, random_images, tiny_resn
 from torch import nn
 
 from evalsuite import registry
-from evalsuite.adaptation import adapt
+from evalsuite.adaptation.adapted_model import adapt
+from evalsuite.bits import BitPolicy
 from evalsuite.plugins import COST_ONLY, Pool, PoolOutputs
-from evalsuite.quantization.policy import BitPolicy
 from evalsuite.randomness import torch_generator
 
 # What the others are set to while an option is changed, and to what it changes. A plugin's own entry comes first.

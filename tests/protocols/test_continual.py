@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from evalsuite.corruptions import COMMON
 from evalsuite.errors import RequestError
-from evalsuite.materials import plan_stream
 from evalsuite.registry import configure
 from evalsuite.streams import round_of
-from evalsuite.study import read
-from evalsuite.trials import expand
+from evalsuite.study.file import read
+from evalsuite.study.trials import expand, plan_stream
 from protocols.continual import ContinualOrder
 
 LABELS = np.random.default_rng(7).permutation(np.arange(60) % 4)

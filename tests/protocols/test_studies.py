@@ -4,7 +4,7 @@ import pytest
 
 from evalsuite.corruptions import HELD_OUT
 from evalsuite.registry import names
-from evalsuite.study import read
+from evalsuite.study.file import read
 
 CHOICES = sorted((Path(__file__).parents[2] / "benchmarks" / "choices").glob("*.toml"))
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from evalsuite.adaptation import adapt
+from evalsuite.adaptation.adapted_model import adapt
 from evalsuite.adapters.bn_adapt import BatchNormAdaptation
 from evalsuite.errors import Refused, RequestError
 from evalsuite.randomness import torch_generator

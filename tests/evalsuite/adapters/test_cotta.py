@@ -3,7 +3,7 @@ import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from torch import nn
 
-from evalsuite.adaptation import adapt
+from evalsuite.adaptation.adapted_model import adapt
 from evalsuite.adapters.cotta import CoTTA
 from evalsuite.errors import Refused, RequestError
 from evalsuite.randomness import torch_generator

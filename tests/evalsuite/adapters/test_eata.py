@@ -5,7 +5,7 @@ import torch
 from _dummies.models import CLASSES, random_images, tiny_resnet, tiny_transformer
 from torch.nn import functional as F
 
-from evalsuite.adaptation import adapt
+from evalsuite.adaptation.adapted_model import adapt
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.adapters.eata import EATA
 from evalsuite.errors import RequestError

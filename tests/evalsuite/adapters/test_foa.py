@@ -7,7 +7,7 @@ import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from torch import nn
 
-from evalsuite.adaptation import adapt
+from evalsuite.adaptation.adapted_model import adapt
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.adapters.foa import FOA, InputOffset, PromptTokens
 from evalsuite.errors import Refused, RequestError

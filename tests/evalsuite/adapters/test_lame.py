@@ -4,7 +4,7 @@ from _dummies.models import random_images, tiny_resnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalsuite.adaptation import adapt
+from evalsuite.adaptation.adapted_model import adapt
 from evalsuite.adapters.lame import LAME, laplacian_correction
 from evalsuite.errors import RequestError
 

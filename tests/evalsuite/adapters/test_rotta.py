@@ -2,7 +2,7 @@ import pytest
 import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
 
-from evalsuite.adaptation import adapt
+from evalsuite.adaptation.adapted_model import adapt
 from evalsuite.adapters.rotta import Memory, RoTTA
 from evalsuite.errors import Refused, RequestError
 

@@ -4,7 +4,7 @@ from _dummies.models import CLASSES, random_images, tiny_resnet, tiny_transforme
 from torch import nn
 from torch.nn import functional as F
 
-from evalsuite.adaptation import adapt
+from evalsuite.adaptation.adapted_model import adapt
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.adapters.t3a import T3A
 from evalsuite.errors import Refused, RequestError

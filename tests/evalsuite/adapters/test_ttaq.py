@@ -2,7 +2,7 @@ import pytest
 import torch
 from _dummies.models import CLASSES, random_images, tiny_resnet
 
-from evalsuite.adaptation import adapt
+from evalsuite.adaptation.adapted_model import adapt
 from evalsuite.adapters.ttaq import TTAQ, Balance
 from evalsuite.errors import Refused, RequestError
 

@@ -6,7 +6,7 @@ import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from torch import nn
 
-from evalsuite.adaptation import AdaptedModel, adapt
+from evalsuite.adaptation.adapted_model import AdaptedModel, adapt
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.adapters._observer import moment_distance
 from evalsuite.adapters.zoa import ZOA, adapted_norms

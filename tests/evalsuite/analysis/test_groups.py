@@ -9,8 +9,8 @@ from _dummies.runs import make_run
 
 from evalsuite import analysis, store
 from evalsuite.analysis.harm import harm, holm_factors
+from evalsuite.analysis.outcomes import NO_VALUE, pooled, read_outcomes
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_columns
-from evalsuite.outcomes import NO_VALUE, pooled, read_outcomes
 from evalsuite.statistics import holm
 
 ASKED = ("class", "domain", "site", "class x site", "family", "severity x site", "class x domain")

@@ -7,8 +7,9 @@ import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
 
 from evalsuite.errors import QuantizationWarning, RequestError
-from evalsuite.quantization.apply import layer_report, quantize
-from evalsuite.quantization.modules import quantized_layers
+from evalsuite.quantization.apply import quantize
+from evalsuite.quantization.grids.layers import quantized_layers
+from evalsuite.quantization.layer_report import layer_report
 from evalsuite.structure import describe
 
 X = random_images(64)

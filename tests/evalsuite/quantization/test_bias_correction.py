@@ -7,13 +7,13 @@ import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from torch import nn
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning
 from evalsuite.quantization.bias_correction import add_biases, correct_biases
-from evalsuite.quantization.calibration import round_weights, set_weight_ranges
+from evalsuite.quantization.grids.layers import quantized_layers
+from evalsuite.quantization.grids.range_setting import round_weights, set_weight_ranges
+from evalsuite.quantization.grids.ranges import MinMax
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.modules import quantized_layers
-from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.ranges import MinMax
 
 X = random_images(80)
 

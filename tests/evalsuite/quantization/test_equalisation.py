@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from evalsuite.errors import QuantizationWarning
 from evalsuite.quantization.equalisation import ChannelClip, equalise, find_pairs
-from evalsuite.quantization.insert import fold_norms
+from evalsuite.quantization.graph.norms import fold_norms
 
 X = random_images(8)
 

@@ -8,10 +8,10 @@ from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from torch import nn
 from torch.nn import functional as F
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning, Refused, RequestError
 from evalsuite.models.attention import MatMul
-from evalsuite.quantization.insert import check_overrides, insert_quantizers
-from evalsuite.quantization.modules import (
+from evalsuite.quantization.grids.layers import (
     QuantConv2d,
     QuantLayer,
     QuantLinear,
@@ -20,7 +20,7 @@ from evalsuite.quantization.modules import (
     activation_quantizers,
     quantized_layers,
 )
-from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantization.insert import check_overrides, insert_quantizers
 from evalsuite.quantizers.rtn import RoundToNearest
 from evalsuite.structure import describe
 from evalsuite.torchvision_compat import import_torchvision

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from evalsuite import quantize
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.policy import BitPolicy
 from evalsuite.quantization.saving import DamagedFile, load, pack, read_facts, read_state, save, unpack, write_state
 
 X = random_images(8)

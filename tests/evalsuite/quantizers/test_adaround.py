@@ -5,14 +5,14 @@ import torch
 from _dummies.models import random_images, tiny_transformer
 from torch import nn
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning
-from evalsuite.materials import normalise
 from evalsuite.quantization.apply import quantize
-from evalsuite.quantization.modules import activation_quantizers, quantized_layers
-from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantization.grids.layers import activation_quantizers, quantized_layers
 from evalsuite.quantizers.adaround import AdaRound
 from evalsuite.quantizers.rtn import RoundToNearest
 from evalsuite.randomness import torch_generator
+from evalsuite.running.task_data import normalise
 from evalsuite.tasks.cifar10 import ResNet20
 
 X = random_images(48)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
-from evalsuite.quantization.lessons import scaled_rate
-from evalsuite.quantization.modules import activation_quantizers, quantized_layers
-from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantization.grids.layers import activation_quantizers, quantized_layers
+from evalsuite.quantization.reconstruction.options import scaled_rate
 from evalsuite.quantizers.brecq import BRECQ
 from evalsuite.quantizers.rtn import RoundToNearest
 from evalsuite.randomness import torch_generator

@@ -11,10 +11,9 @@ from _dummies.models import TinyBlock, TinyTransformer, random_images
 from torch import Tensor, nn
 
 from evalsuite import registry
-from evalsuite.errors import QuantizationWarning, Refused
-from evalsuite.materials import own_warnings
-from evalsuite.quantization.modules import quantized_layers
-from evalsuite.quantization.policy import BitPolicy
+from evalsuite.bits import BitPolicy
+from evalsuite.errors import QuantizationWarning, Refused, own_warnings
+from evalsuite.quantization.grids.layers import quantized_layers
 from evalsuite.randomness import torch_generator
 
 NAMES = [name for name in registry.names("quantizers") if not hasattr(registry.load("quantizers", name), "engine")]

@@ -9,13 +9,12 @@ from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from torch import nn
 from torch.nn import functional as F
 
-from evalsuite.errors import QuantizationWarning, RequestError
-from evalsuite.materials import own_warnings
-from evalsuite.quantization.calibration import set_weight_ranges
+from evalsuite.bits import BitPolicy
+from evalsuite.errors import QuantizationWarning, RequestError, own_warnings
+from evalsuite.quantization.grids.layers import QuantConv2d, QuantLinear, quantized_layers
+from evalsuite.quantization.grids.range_setting import set_weight_ranges
+from evalsuite.quantization.grids.ranges import MinMax
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.modules import QuantConv2d, QuantLinear, quantized_layers
-from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.ranges import MinMax
 from evalsuite.quantizers.gptq import GPTQ, hessian_of, second_order_rounding
 from evalsuite.quantizers.rtn import RoundToNearest
 from evalsuite.randomness import torch_generator

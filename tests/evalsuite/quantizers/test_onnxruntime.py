@@ -11,8 +11,8 @@ from safetensors.torch import load, save
 from torch import nn
 
 from evalsuite import adapt
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import Refused, RequestError
-from evalsuite.quantization.policy import BitPolicy
 from evalsuite.randomness import torch_generator
 from evalsuite.structure import describe
 

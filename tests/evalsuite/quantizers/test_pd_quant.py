@@ -5,8 +5,8 @@ import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from torch.nn import functional as F
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning, RequestError
-from evalsuite.quantization.policy import BitPolicy
 from evalsuite.quantizers.pd_quant import PDQuant
 from evalsuite.quantizers.qdrop import QDrop
 from evalsuite.randomness import torch_generator

@@ -6,10 +6,10 @@ from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from torch import nn
 from torch.nn import functional as F
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning, Refused, RequestError
-from evalsuite.quantization.modules import ActivationQuantizer, activation_quantizers, quantized_layers
-from evalsuite.quantization.nonuniform import TwinQuantizer
-from evalsuite.quantization.policy import BitPolicy
+from evalsuite.quantization.grids.layers import ActivationQuantizer, activation_quantizers, quantized_layers
+from evalsuite.quantization.grids.nonuniform import TwinQuantizer
 from evalsuite.quantizers.ptq4vit import PTQ4ViT
 from evalsuite.quantizers.rtn import RoundToNearest
 from evalsuite.randomness import torch_generator

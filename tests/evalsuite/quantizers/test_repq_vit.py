@@ -6,11 +6,11 @@ from _dummies.models import TinyTransformer, random_images, tiny_resnet, tiny_tr
 from torch import nn
 from torch.nn import functional as F
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning, Refused, RequestError
-from evalsuite.quantization.modules import activation_quantizers, quantized_layers
-from evalsuite.quantization.nonuniform import LogSqrt2Quantizer
-from evalsuite.quantization.policy import BitPolicy
-from evalsuite.quantization.ranges import MinMax, PowerError, Sample
+from evalsuite.quantization.grids.layers import activation_quantizers, quantized_layers
+from evalsuite.quantization.grids.nonuniform import LogSqrt2Quantizer
+from evalsuite.quantization.grids.ranges import MinMax, PowerError, Sample
 from evalsuite.quantizers.repq_vit import RepQViT, Tails
 from evalsuite.quantizers.rtn import RoundToNearest
 from evalsuite.randomness import torch_generator

@@ -4,11 +4,11 @@ import pytest
 import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
 
-from evalsuite.materials import normalise
-from evalsuite.quantization.modules import activation_quantizers, quantized_layers
-from evalsuite.quantization.policy import BitPolicy
+from evalsuite.bits import BitPolicy
+from evalsuite.quantization.grids.layers import activation_quantizers, quantized_layers
 from evalsuite.quantizers.rtn import RoundToNearest
 from evalsuite.randomness import torch_generator
+from evalsuite.running.task_data import normalise
 from evalsuite.tasks.cifar10 import ResNet20
 
 X = random_images(48)

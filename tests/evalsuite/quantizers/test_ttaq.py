@@ -4,8 +4,8 @@ import pytest
 import torch
 from _dummies.models import random_images, tiny_resnet
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
-from evalsuite.quantization.policy import BitPolicy
 from evalsuite.quantizers.brecq import BRECQ
 from evalsuite.quantizers.qdrop import QDrop
 from evalsuite.quantizers.ttaq import TTAQ

@@ -11,8 +11,8 @@ from _dummies.pictures import read_picture, write_pictures
 from torch import Tensor, nn
 
 from evalsuite.errors import RequestError
-from evalsuite.materials import describe_task
 from evalsuite.registry import configure, names
+from evalsuite.running.task_data import describe_task
 from evalsuite.streams import Domain
 from evalsuite.structure import describe
 from evalsuite.tasks import imagenet

@@ -6,9 +6,9 @@ import pytest
 import torch
 from _dummies.models import CLASSES, random_images, tiny_resnet
 
+from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.policy import BitPolicy
 from evalsuite.structure import describe
 from evalsuite.tasks import _networks
 from evalsuite.tasks._files import distributed_weights

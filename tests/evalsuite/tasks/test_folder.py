@@ -11,8 +11,8 @@ from _dummies.pictures import read_picture, write_pictures
 from safetensors.torch import save_file
 
 from evalsuite.errors import RequestError
-from evalsuite.materials import describe_task
 from evalsuite.registry import configure, list_options
+from evalsuite.running.task_data import describe_task
 from evalsuite.streams import Domain
 from evalsuite.tasks.folder import Folder
 

@@ -5,8 +5,8 @@ import pytest
 
 from evalsuite.store import Run
 from reports import style
-from reports.evidence import evidence
 from reports.figures.ablation_bars import AblationBars
+from reports.frames.evidence import evidence
 
 
 def reread(data: pd.DataFrame) -> pd.DataFrame:

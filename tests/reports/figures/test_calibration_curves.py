@@ -6,8 +6,8 @@ import pytest
 
 from evalsuite.store import Run
 from reports import style
-from reports.draws import by_draw
 from reports.figures.calibration_curves import CalibrationCurves, _curves
+from reports.frames.calibration_draws import by_draw
 
 
 def test_a_curve_is_an_option_with_three_values(study_run: Run) -> None:

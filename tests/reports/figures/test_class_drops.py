@@ -9,9 +9,9 @@ from _dummies.runs import HARMED_CLASS, make_run
 from evalsuite import store
 from evalsuite.store import Run
 from reports import style
-from reports.evidence import evidence
 from reports.figures.class_drops import ClassDrops
-from reports.methods import as_rows, labelled
+from reports.frames.evidence import evidence
+from reports.frames.methods import as_rows, labelled
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from evalsuite import store
 from evalsuite.store import Run
 from reports import style
 from reports.figures.error_heatmap import MEAN, ErrorHeatmap
-from reports.methods import labelled
+from reports.frames.methods import labelled
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from evalsuite.analysis import summarise
 from evalsuite.store import Run
 from reports import style
 from reports.figures.mean_against_worst import MeanAgainstWorst
-from reports.methods import KEYS
+from reports.frames.methods import KEYS
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import pandas as pd
 
 from evalsuite.store import Run
 from reports import style
-from reports.evidence import evidence
 from reports.figures.rank_stability import RankStability
+from reports.frames.evidence import evidence
 
 
 def reread(data: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 from evalsuite.store import Run
 from reports import style
 from reports.figures.severity_curves import SeverityCurves
-from reports.views import QUANTIZERS
+from reports.frames.views import QUANTIZERS
 
 
 def records(run: Run, adapter: str = "zoa", quantizer: str = "rtn W4A4", calibration: str = "size 64") -> pd.DataFrame:

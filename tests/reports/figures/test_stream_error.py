@@ -9,7 +9,7 @@ from evalsuite import store
 from evalsuite.store import Run
 from reports import style
 from reports.figures.stream_error import StreamError
-from reports.methods import labelled
+from reports.frames.methods import labelled
 
 DOMAINS = ["fog", "snow", "contrast"]
 

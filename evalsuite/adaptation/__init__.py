@@ -1,0 +1,1 @@
+"""A network that adapts, and the meter beside it."""

@@ -1,0 +1,1 @@
+"""Networks as graphs: traces, hooks, norms, attention and its products."""

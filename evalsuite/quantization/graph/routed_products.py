@@ -1,0 +1,214 @@
+"""Opening up any module: products that its forward computes itself are routed through modules, in order of call.
+
+Relative position biases, shifted windows, norms on queries and keys, rotary positions, masks: what an attention
+does between its products stays its own code, and only the products change hands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten
+
+from evalsuite.errors import Refused
+from evalsuite.models.attention import MatMul
+from evalsuite.quantization.graph.trace import Trace, trace
+
+_TOLERANCE = 1e-4  # of the largest output: far above rounding, far below a missing bias or mask
+_MATMULS = frozenset({torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__})
+_PRODUCTS = frozenset(
+    {
+        *("mm", "bmm", "addmm", "linear", "matmul", "_scaled_dot_product_flash_attention_for_cpu"),
+        *("_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention"),
+        *("_scaled_dot_product_cudnn_attention", "_scaled_dot_product_fused_attention_overrideable"),
+    }
+)
+_NAME = "products"
+
+
+class _CannotRouteError(RuntimeError):
+    """A product that no module can stand for."""
+
+
+class Routed:
+    """The forward of a module whose own products run in modules: in ``products``, and in its linear layers.
+
+    Parameters
+    ----------
+    module : keeps its class, parameters and submodules; ``products`` becomes one of them.
+    unused : names of its linear layers whose weights it reads without calling them.
+    """
+
+    def __init__(self, module: nn.Module, unused: tuple[str, ...]) -> None:
+        self.module = module
+        self.unused = unused
+        self.products = nn.ModuleList()
+        self.growing = True
+        self.useful = False
+        self.biases: dict[nn.Linear, nn.Parameter | None] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the module."""
+        with _Router(self):
+            return type(self.module).forward(self.module, *args, **kwargs)
+
+    def install(self) -> None:
+        """Make this the module's forward, with the products seen so far."""
+        self.growing = False
+        self.module.add_module(_NAME, self.products)
+        self.module.__dict__["forward"] = self
+
+    def abandon(self) -> None:
+        """Undo what looking at the module has changed."""
+        for linear, bias in self.biases.items():
+            linear.register_parameter("bias", bias)
+
+    def product(self, index: int, a: Tensor, b: Tensor) -> Tensor:
+        """Run product ``index`` of a call."""
+        if self.growing and index == len(self.products):
+            owned = {parameter.untyped_storage().data_ptr() for parameter in self.module.parameters()}
+            if a.untyped_storage().data_ptr() in owned or b.untyped_storage().data_ptr() in owned:
+                raise _CannotRouteError
+            self.products.append(MatMul().eval())
+            self.useful = True
+        products = self.products if self.growing else self.module.get_submodule(_NAME)
+        assert isinstance(products, nn.ModuleList)
+        if index >= len(products):
+            raise Refused(f"{type(self.module).__name__} was opened up with {len(products)} products; expected no more")
+        out: Tensor = products[index](a, b)
+        return out
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        """Run the unused linear layer that has this weight; None if there is none."""
+        for name in self.unused:
+            layer = self.module.get_submodule(name)
+            assert isinstance(layer, nn.Linear)
+            if layer.weight is weight:
+                if self.growing and bias is not layer.bias and layer not in self.biases:
+                    # Computed from parameters (no bias for the keys, say): from here on it is the layer's.
+                    self.biases[layer] = layer.bias
+                    layer.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
+                self.useful = True
+                out: Tensor = layer(x)
+                return out
+        return None
+
+
+class _Router(TorchFunctionMode):
+    """Sends one call's products to their modules; inactive inside of them."""
+
+    def __init__(self, routed: Routed) -> None:
+        super().__init__()
+        self.routed = routed
+        self.done = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _MATMULS and not kwargs:
+            return self._product(*args)
+        if func is F.scaled_dot_product_attention:
+            return _attend(self._product, *args, **kwargs)
+        if func is F.linear:
+            out = self.routed.linear(*_linear_arguments(*args, **kwargs))
+            return func(*args, **kwargs) if out is None else out
+        return func(*args, **kwargs)
+
+    def _product(self, a: Tensor, b: Tensor) -> Tensor:
+        self.done += 1
+        return self.routed.product(self.done - 1, a, b)
+
+
+def _linear_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Any, Any, Any]:
+    return input, weight, bias
+
+
+def _attend(
+    product: Callable[[Tensor, Tensor], Tensor],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Compute ``F.scaled_dot_product_attention`` by two products, without dropout."""
+    if enable_gqa:
+        raise _CannotRouteError
+    scores = product(query * (1 / math.sqrt(query.shape[-1]) if scale is None else scale), key.transpose(-2, -1))
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attn_mask, -math.inf)
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    return product(scores.softmax(dim=-1), value)
+
+
+def route_products(model: nn.Module, example: Tensor) -> None:
+    """Route, in place, the products that modules compute themselves, where model and example allow it.
+
+    Each candidate is compared with its routed self on what it gets when the model sees ``example`` (N, C, H, W), and
+    again on the negative of it; where the outputs differ it is left alone. So is a module that multiplies by
+    a parameter, or that holds a module with products of its own.
+    """
+    candidates = _candidates(model, trace(model, example))
+    same: dict[nn.Module, bool] = {}
+
+    def compare(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        same[module] = same.get(module, True) and same_result(candidates[module], args, kwargs, output)
+
+    with torch.no_grad(), contextlib.ExitStack() as stack:
+        for module in candidates:
+            stack.callback(module.register_forward_hook(compare, with_kwargs=True).remove)
+        model(example)
+        model(-example)
+    for module, routed in candidates.items():
+        if same.get(module, False) and routed.useful:
+            routed.install()
+        else:
+            routed.abandon()
+
+
+def _candidates(model: nn.Module, found: Trace) -> dict[nn.Module, Routed]:
+    modules = dict(model.named_modules())
+    exempt = (nn.Conv2d, nn.Linear, MatMul)
+    direct = {one.module for one in found.operations if one.name in _PRODUCTS}
+    direct = {name for name in direct if not isinstance(modules[name], exempt) and not hasattr(modules[name], _NAME)}
+    opened = {name for name, module in modules.items() if isinstance(module, MatMul)} | direct
+    candidates = {}
+    for name in direct:
+        prefix = f"{name}." if name else ""
+        if any(other != name and other.startswith(prefix) for other in opened):
+            continue
+        unused = tuple(
+            inner.removeprefix(prefix)
+            for inner, module in modules.items()
+            if inner.startswith(prefix) and isinstance(module, nn.Linear) and not found.calls.get(inner)
+        )
+        candidates[modules[name]] = Routed(modules[name], unused)
+    return candidates
+
+
+def same_result(replacement: Callable[..., Any], args: Any, kwargs: Any, expected: Any) -> bool:
+    """Whether a replacement returns what was expected, but for rounding; False if it cannot be called so."""
+    try:
+        leaves, form = tree_flatten(replacement(*args, **kwargs))
+    except (Refused, TypeError, ValueError, RuntimeError):
+        return False
+    expected_leaves, expected_form = tree_flatten(expected)
+    return form == expected_form and all(map(_close, leaves, expected_leaves))
+
+
+def _close(a: Any, b: Any) -> bool:
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return a is b
+    return a.shape == b.shape and bool((a - b).abs().max() <= _TOLERANCE * b.abs().max())

@@ -1,0 +1,1 @@
+"""Learning rounding and steps unit by unit: units, losses, options, the walk through a network."""

@@ -1,0 +1,203 @@
+"""Block-wise reconstruction: each unit of a network is taught to give what it gave in full precision."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evalsuite.errors import QuantizationWarning, Refused
+from evalsuite.quantization.graph.norms import fold_norms
+from evalsuite.quantization.graph.trace import trace
+from evalsuite.quantization.grids.layers import QuantLayer, quantized_layers
+from evalsuite.quantization.reconstruction.losses import Situation, Step
+from evalsuite.quantization.reconstruction.options import Pass, ReconstructionOptions
+from evalsuite.quantization.reconstruction.scratch import Kept, Scratch
+from evalsuite.quantization.reconstruction.unit_learner import Learner
+from evalsuite.quantization.reconstruction.units import Chain, Tail, Unit, find_units
+
+
+class Reconstruction:
+    """The full-precision network, the units and the calibration images that passes share.
+
+    Parameters
+    ----------
+    model : what ``insert_quantizers`` returned, weight ranges chosen; learnt in place.
+    images : (N, C, H, W) normalised.
+    options : of the method.
+    blocks : False takes every layer for itself.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, options: ReconstructionOptions, *, blocks: bool = True):
+        example = images[:1]
+        self.model = model
+        self.options = options
+        self.units = find_units(model, example, blocks=blocks)
+        self.reference = _full_precision(model, example)
+        # With channels last in memory convolutions are up to several times as fast.
+        last = _bears_channels_last(self.reference, example)
+        self.images = images.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+        self._tails = _tails(model, self.units, example)
+        self._reference_tails = _tails(self.reference, self.units, example)
+
+    def walk(self, walk: Pass, generator: torch.Generator) -> None:
+        """Learn every unit in turn, on what reaches it through those already learnt."""
+        with Scratch(self.options.cache_gigabytes * 2**30) as scratch:
+            chain = Chain(self.model, self.units, self.images, scratch)
+            reference = Chain(self.reference, self.units, self.images, scratch)
+            for unit in self.units:
+                sources = reference.inputs(unit)
+                targets = reference.advance(unit, sources)
+                inputs = chain.inputs(unit)
+                if inputs.finite() and targets.finite():
+                    self._choose_ranges(unit, walk, inputs)
+                    lesson = Lesson(unit, inputs, sources, targets, reference, scratch)
+                    with self._corrected(lesson, walk) as lesson:
+                        self._learn(lesson, walk, generator)
+                else:
+                    self._give_up(unit, walk, inputs)
+                sources.release()
+                chain.advance(unit, inputs)
+                inputs.release()
+        if walk.rounding:
+            self._round_the_rest()
+
+    def _module(self, unit: Unit) -> nn.Module:
+        return self.model.get_submodule(unit.name)
+
+    def _choose_ranges(self, unit: Unit, walk: Pass, inputs: Kept) -> None:
+        if walk.choose_ranges is None:
+            return
+
+        def as_called(module: nn.Module, args: tuple[Tensor, ...], kwargs: Any) -> Any:
+            # A copy, because the unit may overwrite it.
+            return (unit.inputs.restore(args[0]).clone(), *unit.arguments), dict(unit.keywords)
+
+        handle = self._module(unit).register_forward_pre_hook(as_called, with_kwargs=True)
+        try:
+            walk.choose_ranges(self._module(unit), inputs.rows, unit.name)
+        finally:
+            handle.remove()
+
+    @contextlib.contextmanager
+    def _corrected(self, lesson: Lesson, walk: Pass) -> Iterator[Lesson]:
+        found = None
+        if walk.correction is not None:
+            found = walk.correction(self.model, self.reference, lesson.unit, lesson.sources, lesson.scratch)
+        if found is None:
+            yield lesson
+            return
+        yield dataclasses.replace(lesson, sources=found[0], targets=found[1])
+        for kept in found:
+            kept.release()
+
+    def _give_up(self, unit: Unit, walk: Pass, inputs: Kept) -> None:
+        self._choose_ranges(unit, walk, inputs)
+        if walk.rounding:
+            for layer in quantized_layers(self._module(unit)).values():
+                layer.round_weight()
+        done = "rounded to nearest instead" if walk.rounding else "its activation ranges are not learnt"
+        warnings.warn(f"{unit.name}: NaN or infinity reaches it, {done}", QuantizationWarning, stacklevel=4)
+
+    def _round_the_rest(self) -> None:
+        reached = {name for unit in self.units for name in unit.layers}
+        for name, module in self.model.named_modules():
+            if isinstance(module, QuantLayer) and name not in reached:
+                module.round_weight()
+
+    @torch.no_grad()
+    def _learn(self, lesson: Lesson, walk: Pass, generator: torch.Generator) -> None:
+        unit, images = lesson.unit, self.images
+        learner = Learner(self.model, unit, walk, self.options, self._tails[unit.name], images, generator)
+        if not learner.leaves:
+            return
+        wanted = self._reference_tails[unit.name]
+        with learner:
+            situation = self._situation(lesson, learner, generator)
+            further = [one for loss in walk.losses if (one := loss.prepare(situation)) is not None]
+            weighing = None if walk.error_weights is None else walk.error_weights(situation)
+            if weighing is not None:
+                learner.at_end(weighing.release)
+            for step in range(walk.iterations):
+                progress = step / walk.iterations
+                chosen = torch.randperm(len(images), generator=generator)[: self.options.batch_size]
+                x = lesson.inputs.take(chosen, images)
+                y = wanted(lesson.targets.take(chosen, images))
+                if walk.drop > 0:
+                    learner.mix(x, lesson.sources.take(chosen, images))
+                learner.refresh(progress)
+                with torch.enable_grad():
+                    output = learner.run(x)
+                    extra = [one(Step(chosen, output, y)) for one in further]
+                gradient = (output.detach() - y).mul_(2 * y.shape[unit.channels] / y.numel())
+                if weighing is not None:
+                    gradient.mul_(weighing.take(chosen, images))
+                learner.descend([output, *extra], [gradient, *(None for _ in extra)], progress)
+        learner.bake()
+
+    def _situation(self, lesson: Lesson, learner: Learner, generator: torch.Generator) -> Situation:
+        unit, tail = lesson.unit, self._reference_tails[lesson.unit.name]
+        return Situation(
+            model=self.model,
+            reference=self.reference,
+            images=self.images,
+            unit=unit,
+            inputs=lesson.inputs,
+            targets=lesson.targets,
+            weights=learner.weights,
+            run=learner.run,
+            tail=tail,
+            rest=lambda output, images: lesson.reference.rest(unit, output, images),
+            reaches_the_end=tail.scale is None,
+            scratch=lesson.scratch,
+            rounded_to_nearest=learner.rounded_to_nearest,
+            release_later=lambda kept: learner.at_end(kept.release),
+            generator=generator,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a unit is learnt from: its inputs, those of full precision, its targets, and where they come from."""
+
+    unit: Unit
+    inputs: Kept
+    sources: Kept
+    targets: Kept
+    reference: Chain
+    scratch: Scratch
+
+
+def _full_precision(model: nn.Module, example: Tensor) -> nn.Module:
+    """Return a copy of a network that rounds nothing yet, its norms folded where that is possible."""
+    reference = copy.deepcopy(model)
+    with contextlib.suppress(Refused):
+        fold_norms(reference, example)
+    return reference.requires_grad_(False)
+
+
+@torch.no_grad()
+def _bears_channels_last(model: nn.Module, example: Tensor) -> bool:
+    """Whether a network gives the same with channels last in memory: some take the layout for granted."""
+    twin = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    expected = model(example)
+    try:
+        found = twin(example.contiguous(memory_format=torch.channels_last))
+    except RuntimeError:
+        return False
+    return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max())
+
+
+def _tails(model: nn.Module, units: Sequence[Unit], example: Tensor) -> dict[str, Tail]:
+    modules, found = dict(model.named_modules()), trace(model, example)
+    return {
+        unit.name: Tail.after(unit.name, modules, found) if isinstance(modules[unit.name], QuantLayer) else Tail()
+        for unit in units
+    }

@@ -1,0 +1,1 @@
+"""What happens in a run: harness, workers, workspace, task data, calibration sets, quantized models, images."""

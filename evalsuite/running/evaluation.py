@@ -1,0 +1,228 @@
+"""Running trials: a quantized model and an adapter over streams, giving a row per trial and a record per image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evalsuite import registry, store
+from evalsuite.adaptation.adapted_model import AdaptedModel
+from evalsuite.adaptation.collapse import SHARE, WINDOW, CollapseWatch, first_collapse
+from evalsuite.corruptions import family
+from evalsuite.environment import peak_memory
+from evalsuite.errors import AdaptationWarning, own_warnings
+from evalsuite.hashing import canonical_json, digest
+from evalsuite.plugins import IntArray, TaskData
+from evalsuite.randomness import torch_generator
+from evalsuite.running.domain_images import OpenImages, StreamImages
+from evalsuite.running.quantized_models import load_quantized
+from evalsuite.running.task_data import normalise, source_images, task_data
+from evalsuite.running.workspace import Workspace
+from evalsuite.streams import Stream
+from evalsuite.study.trials import Trial, adapts, plan_stream
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a network said of T images.
+
+    Attributes
+    ----------
+    prediction : (T,) class index.
+    confidence : (T,) softmax probability of the predicted class.
+    loss : (T,) negative log-likelihood of the label.
+    brier : (T,) squared distance of the probabilities from the label's unit vector, 0..2.
+    """
+
+    prediction: NDArray[np.int32]
+    confidence: NDArray[np.float32]
+    loss: NDArray[np.float32]
+    brier: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a stream cost; passes are counted in batches."""
+
+    forwards: float
+    backwards: float
+    adapt_seconds: float
+    forward_seconds: float
+    adapted_parameters: int
+    state_bytes: int
+    adapter_facts: str = "{}"
+    """JSON of what the adapter says of itself (updates skipped, domain changes seen...) and which modules it moved."""
+
+
+_COLUMNS = tuple(field.name for field in fields(Predictions))
+
+
+def predictions(logits: Tensor, labels: NDArray[np.int64]) -> Predictions:
+    """Read (T, classes) logits against (T,) labels."""
+    logs = torch.log_softmax(logits.detach().float().cpu(), dim=1)
+    best, prediction = logs.max(dim=1)
+    loss = -logs.gather(1, torch.from_numpy(labels).view(-1, 1)).squeeze(1)
+    brier = logs.exp().square().sum(dim=1) - 2 * torch.exp(-loss) + 1
+    return Predictions(prediction.numpy().astype(np.int32), best.exp().numpy(), loss.numpy(), brier.numpy())
+
+
+def _joined(parts: Sequence[Predictions]) -> Predictions:
+    return Predictions(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS))
+
+
+def run_adapting(
+    trial: Trial, model: nn.Module, stream: Stream, images: StreamImages, workspace: Workspace, data: TaskData
+) -> tuple[Predictions, Costs]:
+    """Run an adapter over a stream, batch by batch, reset where the stream says so."""
+    source = source_images(data, trial.source_images, trial.seed).to(workspace.device)
+    generator = torch_generator(trial.seed, "adapt", trial.identity)
+    adapted = AdaptedModel.from_setting(trial.adapter, model, source, generator)
+    parts: list[Predictions] = []
+    watch, fallen = CollapseWatch(), False
+    for batch in stream.batches():
+        if batch.start > 0 and (batch.reset or fallen):
+            adapted.reset()
+        inputs = normalise(images.fetch(batch.image, batch.domain), data).to(workspace.device)
+        parts.append(predictions(adapted(inputs), data.test_labels[batch.image]))
+        fallen = stream.reset_on_collapse and watch.collapsed(parts[-1].prediction)
+    totals = adapted.totals
+    costs = Costs(
+        forwards=totals["forwards"],
+        backwards=totals["backwards"],
+        adapt_seconds=totals["seconds"],
+        forward_seconds=totals["forward_seconds"],
+        adapted_parameters=int(totals["adapted_parameters"]),
+        state_bytes=int(totals["state_bytes"]),
+        adapter_facts=canonical_json(adapted.facts | {"adapted_modules": adapted.adapted_modules}),
+    )
+    return _joined(parts), costs
+
+
+class FixedModel:
+    """A network that does not adapt: each domain's images pass through it once, whatever the stream's order."""
+
+    def __init__(self, trial: Trial, model: nn.Module, workspace: Workspace, data: TaskData) -> None:
+        self.workspace, self.data = workspace, data
+        source = source_images(data, 1, trial.seed).to(workspace.device)
+        self.adapted = AdaptedModel.from_setting(trial.adapter, model, source, torch_generator(trial.seed))
+        self.known: dict[tuple[str, int], tuple[Predictions, float]] = {}
+
+    def run(self, stream: Stream, images: StreamImages) -> tuple[Predictions, Costs]:
+        """Look the stream's predictions up, computing what is not known yet."""
+        batch_size = int(np.diff(np.append(stream.starts, len(stream))).max())
+        size = len(stream)
+        parts = Predictions(np.empty(size, np.int32), *(np.empty(size, np.float32) for _ in _COLUMNS[1:]))
+        seconds = 0.0
+        for number, (shown, opened) in enumerate(zip(images.shown, images.images, strict=True)):
+            indices, key = shown.indices, (shown.key, batch_size)
+            if key not in self.known:
+                self.known[key] = self._evaluate(opened, indices, batch_size)
+            known, spent = self.known[key]
+            here = np.flatnonzero(stream.domain == number)
+            rows = np.searchsorted(indices, stream.image[here])
+            for name in _COLUMNS:
+                getattr(parts, name)[here] = getattr(known, name)[rows]
+            seconds += spent * len(here) / len(indices)
+        # One pass an image, whichever stream it was first computed for.
+        costs = Costs(float(len(stream.starts)), 0.0, seconds, seconds, 0, 0)
+        return parts, costs
+
+    def _evaluate(self, images: OpenImages, indices: IntArray, batch_size: int) -> tuple[Predictions, float]:
+        parts = []
+        start = time.perf_counter()
+        for first in range(0, len(indices), batch_size):
+            chosen = indices[first : first + batch_size]
+            inputs = normalise(images.fetch(chosen), self.data).to(self.workspace.device)
+            parts.append(predictions(self.adapted(inputs), self.data.test_labels[chosen]))
+        return _joined(parts), time.perf_counter() - start
+
+
+def records(stream: Stream, said: Predictions, data: TaskData) -> dict[str, Any]:
+    """Return the columns of a trial's records, in stream order."""
+    names = [domain.name for domain in stream.domains]
+    severities = np.array([domain.severity for domain in stream.domains], dtype=np.int8)
+    return {
+        "image": stream.image,
+        "position": np.arange(len(stream), dtype=np.int32),
+        "domain": _encoded(names, stream.domain),
+        "family": _encoded([family(name) for name in names], stream.domain),
+        "severity": severities[stream.domain],
+        "label": data.test_labels[stream.image].astype(np.int32),
+        "prediction": said.prediction,
+        "confidence": said.confidence,
+        "loss": said.loss,
+        "brier": said.brier,
+        **{name: values[stream.image] for name, values in data.groups.items()},
+    }
+
+
+def _encoded(names: Sequence[str], codes: NDArray[np.int16]) -> pa.DictionaryArray:
+    unique, inverse = np.unique(names, return_inverse=True)
+    return pa.DictionaryArray.from_arrays(pa.array(inverse[codes].astype(np.int32)), pa.array(unique.tolist()))
+
+
+class Evaluator:
+    """Runs the trials of one (quantized model, adapter)."""
+
+    def __init__(self, trial: Trial, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.data = task_data(trial.task, workspace.root)
+        self.quantized = load_quantized(trial, workspace)
+        adapting = adapts(trial.adapter)
+        self.fixed = None if adapting else FixedModel(trial, self.quantized.module, workspace, self.data)
+
+    def run(self, trial: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the result columns and the records of a trial. Raises whatever its plugins raise."""
+        stream = plan_stream(trial, self.data.test_labels)
+        images = StreamImages(trial, stream, self.workspace)
+        with own_warnings(AdaptationWarning) as caught:
+            if self.fixed is not None:
+                said, costs = self.fixed.run(stream, images)
+            else:
+                said, costs = run_adapting(trial, self.quantized.module, stream, images, self.workspace, self.data)
+        labels = self.data.test_labels[stream.image]
+        fallen = first_collapse(said.prediction, labels.astype(np.int32))
+        if fallen is not None:
+            caught.append(
+                f"collapse: one class is predicted for over {100 * SHARE:g} % of the {WINDOW} images up to image "
+                f"{fallen} of the stream, which shows more classes"
+            )
+        columns = {
+            "status": "done",
+            "reason": "",
+            "error": float(np.mean(said.prediction != labels)),
+            "images": len(stream),
+            "batches": len(stream.starts),
+            **vars(costs),
+            "quantize_seconds": self.quantized.seconds,
+            "peak_bytes": peak_memory(),
+            "engine": getattr(registry.load("quantizers", trial.quantizer.method.name), "engine", "simulated"),
+            "stream_digest": stream.digest(),
+            "warnings": "; ".join([*self.quantized.warnings, *caught]),
+        }
+        return columns, records(stream, said, self.data)
+
+
+def unit(trial: Trial) -> tuple[str, str]:
+    """Return what trials have in common that share a quantized model and an adapter."""
+    return trial.quantization, digest(trial.adapter.as_dict())
+
+
+def run_trial(trial: Trial, workspace: Workspace, kept: dict[str, Any]) -> None:
+    """Run a trial and write its record. Raises whatever its plugins raise.
+
+    ``kept``: what a process keeps; a trial of the same :func:`unit` as the last one finds its evaluator there.
+    """
+    if kept.get("unit") != unit(trial):
+        kept.clear()
+        kept.update(evaluator=Evaluator(trial, workspace), unit=unit(trial))
+    columns, rows = kept["evaluator"].run(trial)
+    store.write_trial(workspace.folder, {"trial": trial.identity, **columns}, rows)

@@ -1,0 +1,46 @@
+"""Where a run lies, where its data come from, and what it may use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a run lies, where its data come from, and what it may use."""
+
+    folder: Path
+    root: str | None = None
+    device: str = "cpu"
+    threads: int = 1
+    cache: Path | None = None
+    """Folder that runs share for images; without one a run keeps its own."""
+
+    @contextlib.contextmanager
+    def announced(self) -> Iterator[None]:
+        """Tell tasks, which know no workspace, by ``EVALSUITE_CACHE`` where images are shared, for a while."""
+        before = os.environ.get("EVALSUITE_CACHE")
+        if self.cache is not None:
+            os.environ["EVALSUITE_CACHE"] = str(self.cache)
+        try:
+            yield
+        finally:
+            if self.cache is not None:
+                os.environ.pop("EVALSUITE_CACHE")
+                os.environ.update({} if before is None else {"EVALSUITE_CACHE": before})
+
+    def images_file(self, key: str) -> Path:
+        """File of corrupted test images."""
+        return (self.cache or self.folder / ".work") / "images" / f"{key}.npy"
+
+    def outputs_file(self, key: str) -> Path:
+        """File of what a full-precision network makes of its pool."""
+        return self.folder / ".work" / "outputs" / f"{key}.npz"
+
+    def model_file(self, key: str) -> Path:
+        """File of a quantized model."""
+        return self.folder / ".work" / "models" / f"{key}.safetensors"

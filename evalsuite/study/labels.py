@@ -1,0 +1,104 @@
+"""Short names for people, unique within a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from evalsuite import registry
+from evalsuite.bits import BitPolicy
+from evalsuite.hashing import canonical_json
+from evalsuite.registry import Setting
+from evalsuite.study.settings import Quantized, display_name
+from evalsuite.study.trials import Trial
+
+T = TypeVar("T")
+
+
+def labels(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
+    """Return short names for people by trial: what a setting calls itself, and the options that tell it from others."""
+    tasks = task_labels([t.task for t in trials])
+    calibrations = _distinct((t.calibration for t in trials), str, lambda c: {"steps": c.as_dict()}, lambda c: {}, str)
+    quantizers = _distinct(
+        (t.quantizer for t in trials),
+        lambda q: display_name(q.method),
+        _quantizer_options,
+        _quantizer_defaults,
+        lambda q: q.method.name,
+    )
+    adapters = _distinct(
+        (t.adapter for t in trials), display_name, Setting.values, _defaults, lambda adapter: adapter.name
+    )
+    streams = _distinct((t.stream for t in trials), display_name, Setting.values, _defaults, lambda s: s.name)
+    return {
+        t.identity: {
+            "task": tasks[t.task],
+            "calibration_label": calibrations[t.calibration],
+            "quantizer_label": quantizers[t.quantizer] + (f" {t.quantizer.bits}" if t.quantizer.bits else ""),
+            "adapter_label": adapters[t.adapter],
+            "stream_label": streams[t.stream],
+        }
+        for t in trials
+    }
+
+
+def task_labels(tasks: Iterable[Setting]) -> dict[Setting, str]:
+    """Return the names of tasks in the column ``task``: the plugin's, and the options that tell it from others."""
+    return _distinct(tasks, lambda t: t.name, Setting.values, _defaults, lambda t: t.name, exact=True)
+
+
+def _quantizer_options(quantizer: Quantized) -> dict[str, Any]:
+    policy = quantizer.bits.as_dict() if quantizer.bits else {}
+    return quantizer.method.values() | {k: v for k, v in policy.items() if k not in ("weight_bits", "activation_bits")}
+
+
+def _defaults(setting: Setting) -> dict[str, Any]:
+    return registry.defaults(setting.kind, setting.name)
+
+
+def _quantizer_defaults(quantizer: Quantized) -> dict[str, Any]:
+    return _defaults(quantizer.method) | BitPolicy().as_dict()
+
+
+def _distinct(
+    settings: Iterable[T],
+    name: Callable[[T], str],
+    options: Callable[[T], Mapping[str, Any]],
+    defaults: Callable[[T], Mapping[str, Any]],
+    plugin: Callable[[T], str],
+    exact: bool = False,
+) -> dict[T, str]:
+    """Name settings, adding to those of one name the options in which they differ.
+
+    What is at its default is left out, unless it is the only such option and not a mere switch.
+
+    Where two plugins call themselves alike, the name by which the study calls them is added. Underscores become
+    spaces unless names are to be ``exact``.
+    """
+    unique = list(dict.fromkeys(settings))
+    names = {setting: name(setting) if exact else name(setting).replace("_", " ") for setting in unique}
+    for alike in set(names.values()):
+        own = [setting for setting in unique if names[setting] == alike]
+        if len({plugin(setting) for setting in own}) > 1:
+            names |= {setting: f"{alike} ({plugin(setting)})" for setting in own}
+    found = {}
+    for setting in unique:
+        kin = [options(other) for other in unique if names[other] == names[setting]]
+        chosen, usual = options(setting), defaults(setting)
+        differing = [key for key in chosen if len({canonical_json(other.get(key)) for other in kin}) > 1]
+        plain = {key for key in differing if canonical_json(chosen[key]) == canonical_json(usual.get(key))}
+        if len(differing) == 1:
+            plain = {key for key in plain if isinstance(chosen[key], bool | None)}
+        words = [
+            chosen[key] if exact and isinstance(chosen[key], str) else _worded(key, chosen[key])
+            for key in differing
+            if key not in plain
+        ]
+        found[setting] = " ".join([names[setting], *filter(None, words)])
+    return found
+
+
+def _worded(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return key.replace("_", " ") if value else f"without {key.replace('_', ' ')}"
+    return value.replace("_", " ") if isinstance(value, str) else f"{key.replace('_', ' ')}={canonical_json(value)}"

@@ -1,0 +1,89 @@
+"""A study's settings: immutable values, checked when they are made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from evalsuite.bits import BitPolicy
+from evalsuite.isolation import requested
+from evalsuite.registry import Setting
+from evalsuite.study.tables import Analysis, Corruption, Gate
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A PTQ method with its bits; ``bits`` is None for the full-precision network."""
+
+    method: Setting
+    bits: BitPolicy | None
+
+    def __str__(self) -> str:
+        return f"{display_name(self.method)} {self.bits}" if self.bits else display_name(self.method)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form that enters a trial's identity."""
+        return {"method": self.method.as_dict(), "bits": self.bits.as_dict() if self.bits else None}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The steps that make a calibration set: all selections first, then all transforms."""
+
+    steps: tuple[Setting, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(display_name(step) for step in self.steps) or "none"
+
+    def as_dict(self) -> list[dict[str, Any]]:
+        """Return the form that enters a trial's identity."""
+        return [step.as_dict() for step in self.steps]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked study; its product, without what ``exclude`` names, is the trials."""
+
+    name: str
+    title: str
+    description: str
+    tasks: tuple[Setting, ...]
+    seeds: tuple[int, ...]
+    calibrations: tuple[Calibration, ...]
+    quantizers: tuple[Quantized, ...]
+    adapters: tuple[Setting, ...]
+    streams: tuple[Setting, ...]
+    exclude: tuple[str, ...] = ()
+    """Canonical JSON of the filters: trials whose settings match all of a filter's values are left out."""
+    source_images: int = 256
+    """Clean images of the pool that an adapter may take its source statistics from."""
+    corruption: Corruption = field(default_factory=Corruption)
+    analysis: Analysis = field(default_factory=Analysis)
+    gate: Gate = field(default_factory=Gate)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the resolved study, every default filled in."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "description": self.description,
+            "task": [task.as_dict() for task in self.tasks],
+            "seeds": list(self.seeds),
+            "source_images": self.source_images,
+            "calibration": [calibration.as_dict() for calibration in self.calibrations],
+            "quantizer": [quantizer.as_dict() for quantizer in self.quantizers],
+            "adapter": [adapter.as_dict() for adapter in self.adapters],
+            "stream": [stream.as_dict() for stream in self.streams],
+            "exclude": [json.loads(text) for text in self.exclude],
+            "corruption": self.corruption.as_dict(),
+            "analysis": asdict(self.analysis),
+            "gate": asdict(self.gate),
+        }
+
+
+def display_name(setting: Setting) -> str:
+    """Return what a plugin calls itself, if it says so, else its registered name."""
+    plugin = setting.build()
+    with requested(f"{setting.kind[:-1]} {setting.name!r} cannot say its name"):
+        return str(plugin) if "__str__" in vars(type(plugin)) else setting.name.rpartition(":")[2]

@@ -1,0 +1,244 @@
+"""The report of a run: analysis, figures and tables on disk, and one self-contained page that says what was found."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from evalsuite import registry, store
+from evalsuite.errors import RequestError
+from evalsuite.files import remove_left, write_csv, write_text
+from evalsuite.plugins import Figure
+from evalsuite.store import Run
+from reports import style
+from reports.frames.adaptation import adaptation
+from reports.frames.evidence import evidence
+from reports.latex import write_tables
+from reports.page.tables import missing_table, result_tables
+from reports.words.answers import answer
+from reports.words.jitter import jitter_note
+from reports.words.numbers import count
+from reports.words.verdict import judge
+
+_HERE = Path(__file__).parent
+_REM_PER_INCH = 8  # 7-point print becomes 12-pixel text
+_SECTIONS = (
+    ("verdict", "Verdict"),
+    ("answers", "Answers"),
+    ("figures", "Figures"),
+    ("tables", "Tables"),
+    ("missing", "Trials without a result"),
+    ("notes", "Notes"),
+    ("method", "How the numbers are made"),
+    ("reproduce", "Reproduce"),
+)
+# What comes first on the page, from what is asked to what it costs; other figures follow by name.
+_FIRST = (
+    *("mean_against_worst", "class_drops", "paradigm_comparison", "calibration_effects", "calibration_curves"),
+    *("rank_stability", "critical_difference", "performance_profile", "error_heatmap", "severity_curves"),
+    *("stream_error", "recurring_rounds", "ablation_bars", "cost_against_error", "examples"),
+)
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """A printed page of a figure."""
+
+    name: str
+    """Of its files, without the ending."""
+    alt: str
+    source: str
+    width: float
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A figure as the page shows it."""
+
+    name: str
+    title: str
+    caption: str
+    sheets: list[_Sheet]
+
+
+def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Path | None = None) -> Path:
+    """Write ``summary.csv``, ``comparisons.csv``, ``rankings.csv``, figures, tables and the page of a run.
+
+    Parameters
+    ----------
+    folder : the run's folder.
+    figures : names of figures; by default all that are installed.
+    out : where to write, by default the run's folder.
+
+    Returns
+    -------
+    The path of ``index.html``.
+
+    Raises
+    ------
+    RequestError
+        If ``folder`` is no run's folder or a broken one, a figure's name is unknown, or ``out`` cannot be written
+        to; nothing is written then.
+    """
+    run = store.load(folder)
+    chosen = _installed() if figures is None else list(dict.fromkeys(figures))
+    plugins = {name: registry.load("figures", name) for name in chosen}
+    place = run.folder if out is None else Path(out)
+    found = evidence(run)
+    for each in (place, place / "figures", place / "tables"):
+        _make_writable(each)
+    remove_left(place)
+    found.analysis.write(place)
+    write_tables(run, found, place / "tables")
+    drawn = {name: _draw(name, plugin(), run, place / "figures") for name, plugin in plugins.items()}
+    page = place / "index.html"
+    write_text(
+        page, _render(run, [each for each in drawn.values() if each], [n for n, each in drawn.items() if not each])
+    )
+    return page
+
+
+def _installed() -> list[str]:
+    names = registry.names("figures")
+    return [*(name for name in _FIRST if name in names), *(name for name in names if name not in _FIRST)]
+
+
+def _make_writable(folder: Path) -> None:
+    if folder.name in ("figures", "tables") and folder.is_symlink():  # of a run from elsewhere: into any folder
+        raise RequestError(f"{folder} is a symbolic link, to {folder.readlink()}: expected a folder; remove the link")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RequestError(
+            f"cannot write to {folder} ({error.strerror}): expected a folder that is writable or can be made"
+        ) from error
+
+
+def _draw(name: str, figure: Figure, run: Run, folder: Path) -> _Picture | None:
+    data = figure.data(run)
+    if data.empty:
+        return None
+    stem = re.sub(r"[^\w.-]+", "_", name.rpartition(":")[2])
+    write_csv(folder / f"{stem}.csv", data)
+    title, _, caption = (inspect.getdoc(type(figure)) or name).partition("\n\n")
+    title, caption = " ".join(title.split()), " ".join(caption.split())
+    alt = f"{title} {caption.partition('. ')[0]} All numbers are in figures/{stem}.csv."
+    sheets = []
+    with style.applied():
+        pages = figure.pages(data) if hasattr(figure, "pages") else [data]
+        for number, part in enumerate(pages, start=1):
+            drawing, own = figure.draw(part), stem if number == 1 else f"{stem}_{number}"
+            for suffix in ("pdf", "png"):
+                style.save(drawing, folder / f"{own}.{suffix}")
+            source = f"data:image/svg+xml;base64,{base64.b64encode(style.svg(drawing)).decode()}"
+            said = alt if len(pages) == 1 else f"{alt} Page {number} of {len(pages)}."
+            sheets.append(_Sheet(own, said, source, drawing.get_figwidth() * _REM_PER_INCH))
+    _remove_pages(folder, stem, len(pages))
+    return _Picture(stem, title, caption, sheets)
+
+
+def _remove_pages(folder: Path, stem: str, pages: int) -> None:
+    """Remove the pages beyond ``pages`` that an earlier report of the same run left."""
+    number = pages + 1
+    while left := [file for suffix in ("pdf", "png") if (file := folder / f"{stem}_{number}.{suffix}").is_file()]:
+        for file in left:
+            file.unlink()
+        number += 1
+
+
+def _render(run: Run, pictures: list[_Picture], omitted: list[str]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    study = run.study
+    found = evidence(run)
+    answered = answer(run, found)
+    return environment.get_template("page.html.j2").render(
+        title=study["title"],
+        study=study,
+        notes=[*study["notes"], *jitter_note(found.analysis.summary)],
+        version=study["versions"].get("evalsuite", ""),
+        facts=_facts(run),
+        sections=[each for each in _SECTIONS if each[0] != "answers" or answered.answers],
+        answers=answered,
+        verdict=judge(run, found),
+        figures=pictures,
+        omitted=omitted,
+        tables=result_tables(found, adaptation(run)),
+        missing=missing_table(run),
+        unfinished=_unfinished(run),
+        warnings=_warnings(run.trials),
+        permutations=f"{study['analysis']['permutations']:,}",
+        bootstrap=f"{study['analysis']['bootstrap']:,}",
+        environment=_environment(study),
+        settings=json.dumps(study["settings"], indent=2, ensure_ascii=False),
+        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        js=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+    )
+
+
+def _facts(run: Run) -> str:
+    status = run.trials["status"].value_counts()
+    trials = ", ".join(f"{status[each]:,} {each}" for each in ("done", "failed", "refused") if each in status)
+    seeds = run.trials["seed"].nunique()
+    parts = [
+        count(len(run.trials), "trial") + (f" ({trials})" if trials else ""),
+        count(run.trials["task"].nunique(), "task"),
+        count(run.trials["quantizer_label"].nunique(), "quantizer setting"),
+        count(run.trials["adapter_label"].nunique(), "adapter"),
+        count(run.trials["stream_label"].nunique(), "stream"),
+        count(seeds, "seed"),
+    ]
+    return " · ".join(parts)
+
+
+def _unfinished(run: Run) -> str:
+    left = int(run.study["trials"]) - len(run.trials)
+    return f"{count(left, 'trial')} of the study {'has' if left == 1 else 'have'} not ended yet" if left > 0 else ""
+
+
+def _warnings(trials: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return every named warning with the number of trials that gave it."""
+    names = trials["warnings"].dropna().str.split("; ").explode().str.strip()
+    numbers = names[names != ""].value_counts()
+    return [(str(name), count(int(number), "trial")) for name, number in numbers.items()]
+
+
+def _environment(study: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    tables = [("Versions", study["versions"]), ("Hardware", study["hardware"])]
+    tables += [(f"Task {task}", _task_facts(facts)) for task, facts in study["tasks"].items()]
+    return [
+        (title, [_fact(key, value) for key, value in facts.items() if value not in ("", {}, [], None)])
+        for title, facts in tables
+    ]
+
+
+def _fact(key: str, value: Any) -> tuple[str, str]:
+    if key.endswith("_bytes"):
+        return key.removesuffix("_bytes").replace("_", " "), f"{value / 2**30:.1f} GiB"
+    return key.replace("_", " "), _plain(value)
+
+
+def _task_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    return facts | {"classes": len(facts["classes"])}
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from evalsuite.bits import BitPolicy, parse_bits
+from evalsuite.errors import RequestError
+from evalsuite.hashing import canonical_json
+
+bits = st.integers(2, 8)
+widths = st.builds("W{}A{}".format, bits, bits)
+globs = st.text("ab.*?", min_size=1, max_size=5)
+
+
+def test_bits_are_written_as_they_are_read():
+    for weights in range(2, 9):
+        for activations in range(2, 9):
+            policy = BitPolicy(weights, activations)
+            assert parse_bits(str(policy)) == (weights, activations)
+            assert BitPolicy(**policy.as_dict()) == policy
+
+
+@pytest.mark.parametrize("field", ["weight_bits", "activation_bits", "first_last_bits", "first_bits", "last_bits"])
+@pytest.mark.parametrize("wrong", [0, 1, 9, 32])
+def test_impossible_bits_are_named(field, wrong):
+    with pytest.raises(RequestError, match=f"^{field} = {wrong}: expected 2 to 8$"):
+        BitPolicy(**{field: wrong})
+
+
+@pytest.mark.parametrize("text", ["", "4", "W4", "A4W4", "W4A", "W32A4", "W4A4 "])
+def test_what_is_no_bit_width_is_named(text):
+    with pytest.raises(RequestError, match="expected the form W4A8"):
+        parse_bits(text)
+
+
+@given(st.dictionaries(globs, widths, max_size=4))
+def test_overrides_are_the_same_in_any_order_and_spelling(overrides):
+    policy = BitPolicy(overrides=overrides)
+    backwards = BitPolicy(overrides=[[glob, text.lower()] for glob, text in reversed(overrides.items())])
+    assert policy == backwards
+    assert str(policy) == ("W8A8 mixed" if overrides else "W8A8")
+    assert hash(policy) == hash(backwards)
+    assert canonical_json(policy.as_dict()) == canonical_json(backwards.as_dict())
+    assert BitPolicy(**policy.as_dict()) == policy
+    assert TypeAdapter(BitPolicy).validate_json(canonical_json(policy.as_dict()), strict=True) == policy
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        (3, "expected layer names with bits"),
+        ("conv1", "expected layer names with bits"),
+        ([1], "expected layer names with bits"),
+        ({"conv1": 4}, "expected layer names with bits"),
+        ({"conv1": "4"}, "expected the form W4A8"),
+        ({"conv1": "W4A9"}, "overrides, 'conv1', activation_bits = 9: expected 2 to 8"),
+        ([["a", "W4A4"], ["a", "W8A8"]], "'a' both W4A4 and W8A8"),
+    ],
+)
+def test_wrong_overrides_are_named(wrong, match):
+    with pytest.raises(RequestError, match=match):
+        BitPolicy(overrides=wrong)
+
+
+def own(policy: BitPolicy, name: str, position="inner") -> tuple[int, int]:
+    layer = policy.for_layer(name, position)
+    return layer.weight_bits, layer.activation_bits
+
+
+def test_first_and_last_layer_and_the_most_specific_override():
+    policy = BitPolicy(
+        3, 5, overrides={"layer3.*": "W8A8", "*.conv1": "W6A7", "layer3.0.conv1": "W2A2"}, first_bits=7, last_bits=6
+    )
+    assert own(policy, "conv1", "first") == (7, 7)
+    assert own(policy, "fc", "last") == (6, 6)
+    assert own(BitPolicy(3, 5), "fc", "last") == (8, 8)
+    assert own(policy, "layer2.0.conv1") == (6, 7)
+    assert own(policy, "layer3.0.conv2") == (8, 8)
+    assert own(policy, "layer3.0.conv1") == (2, 2)
+    assert own(policy, "layer3.1.conv1") == (8, 8)  # "layer3." is longer than ".conv1"
+    assert own(policy, "layer1.0.conv2") == (3, 5)
+    assert own(BitPolicy(overrides={"f?": "W4A3"}), "fc", "last") == (4, 3)
+    assert policy.for_layer("layer2.0.conv1").overrides == ()
+
+
+def test_overrides_that_disagree_are_named():
+    policy = BitPolicy(overrides={"a.*": "W4A4", "*.b": "W8A8"})
+    assert own(policy, "a.c") == (4, 4)
+    with pytest.raises(RequestError, match=r"overrides '\*\.b' and 'a\.\*' give a\.b different bits"):
+        policy.for_layer("a.b")
+    assert own(BitPolicy(overrides={"a.*": "W4A4", "*.b": "W4A4"}), "a.b") == (4, 4)
+
+
+def test_an_override_that_matches_nothing_names_the_nearest_layer():
+    policy = BitPolicy(overrides={"layer9.*": "W4A4"})
+    policy.check_overrides(["conv1", "layer9.0.conv1"])
+    with pytest.raises(RequestError, match=r"^overrides: 'layer9\.\*' matches no quantized layer; the nearest is 'lay"):
+        policy.check_overrides(["conv1", "layer3.0.conv1", "fc"])

@@ -1,0 +1,175 @@
+import re
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalsuite.store import Run
+from reports.frames.adaptation import adaptation
+from reports.frames.evidence import Comparison, Evidence, evidence
+from reports.latex import (
+    adaptation_tex,
+    escape,
+    mean_error,
+    mean_error_tex,
+    rankings,
+    rankings_tex,
+    worst_group,
+    worst_group_tex,
+    write_tables,
+)
+
+HOSTILE = r"<b>&_50% $x$ {y} ~^\#"
+
+
+def without_escapes(tex: str) -> str:
+    return re.sub(r"\\[&%$#_{}]", "", tex)
+
+
+def check_structure(tex: str) -> None:
+    """Parse a booktabs table: balanced braces and environments, and as many cells in each row as columns."""
+    bare = without_escapes(tex)
+    depth = 0
+    for character in bare:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        assert depth >= 0
+    assert depth == 0
+    assert re.findall(r"\\(begin|end)\{(\w+\*?)\}", bare) == [
+        ("begin", "table*"),
+        ("begin", "tabular"),
+        ("end", "tabular"),
+        ("end", "table*"),
+    ]
+    found = re.search(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}(.*)\\end\{tabular\}", bare, re.DOTALL)
+    assert found is not None
+    columns, body = len(found[1]), found[2]
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    for row in rows:
+        spans = [int(span) - 1 for span in re.findall(r"\\multicolumn\{(\d+)\}", row)]
+        assert row.count("&") + 1 + sum(spans) == columns, row
+    assert len(rows) > 4
+    assert [body.count(rule) for rule in (r"\toprule", r"\bottomrule")] == [1, 1]
+    assert body.count("$") % 2 == 0
+
+
+@given(st.text(alphabet=HOSTILE + "ab", max_size=20))
+def test_escaped_text_has_no_command_of_its_own(text: str) -> None:
+    escaped = escape(text)
+    assert not re.search(r"(?<!\\)[&%$#_]", escaped)
+    rest = re.sub(r"\\text(backslash|asciitilde|asciicircum|less|greater)\{\}", "", without_escapes(escaped))
+    assert not set(rest) & set(r"\{}~^<>")
+
+
+def test_the_structure_holds_with_hostile_names(run: Run) -> None:
+    found = evidence(run)
+    names = {"network": found.methods["network"] + HOSTILE, "adapter_label": found.methods["adapter_label"] + HOSTILE}
+    hostile = Evidence(found.analysis, found.methods.assign(**names, task=HOSTILE))
+    check_structure(mean_error_tex(mean_error(run, hostile)))
+    check_structure(worst_group_tex(worst_group(hostile)))
+
+
+def test_files(run: Run, tmp_path) -> None:
+    write_tables(run, evidence(run), tmp_path)
+    for name in ("mean_error", "worst_group"):
+        check_structure((tmp_path / f"{name}.tex").read_text())
+        assert len(pd.read_csv(tmp_path / f"{name}.csv")) == len(evidence(run).summary)
+
+
+def test_the_best_of_equal_bits_is_bold_and_the_others_are_tested_against_it(run: Run) -> None:
+    table = mean_error(run, evidence(run)).set_index(["task", "network", "adapter_label"])
+    own = table.loc[("digits/resnet", slice(None), "none")]
+    assert own["best"].to_dict() == {
+        "full precision": False,
+        "rtn W8A8": False,
+        "rtn W4A4": False,
+        "adaround W4A4": True,
+    }
+    assert not own.drop("rtn W4A4")["not_distinct"].any()  # which, in two draws alone, is not told from the best
+    assert table.loc[("digits/resnet", "rtn W4A4", "tent"), "adapted"]
+    assert not table.loc[(slice(None), slice(None), "none"), "adapted"].any()
+
+
+@pytest.mark.parametrize(
+    ("difference", "marked"),
+    [
+        (Comparison(0.1, 0.05, 0.15, 0.01, 15), False),
+        (Comparison(0.1, 0.05, 0.15, 0.05, 15), True),
+        (Comparison(0.1, -0.05, 0.15, 0.01, 15), True),
+        (Comparison(0.1, 0.05, 0.15, float("nan"), 15), True),
+        (None, True),
+    ],
+)
+def test_a_dagger_where_nothing_shows_a_difference(run: Run, difference: Comparison | None, marked: bool) -> None:
+    found = SimpleNamespace(
+        methods=evidence(run).methods,
+        against_quantizer=lambda row, other: difference,
+        against_unadapted=lambda row, other: difference,
+    )
+    table = mean_error(run, found)  # type: ignore[arg-type]
+    others = table[table["network"] == "rtn W4A4"]
+    assert (others["not_distinct"] == marked).all()
+    assert (table.loc[table["adapter_label"] == "tent", "adapted"] != marked).all()
+    tex = mean_error_tex(table)
+    body = tex[tex.index(r"\midrule") :]
+    assert (r"\dagger" in body) == marked
+    assert r"\textbf{" in body
+
+
+def test_no_number_is_a_dash_and_p_is_never_zero(run: Run) -> None:
+    found = evidence(run)
+    table = worst_group(found).assign(worst_drop_class_p_holm=0.0001)
+    tex = worst_group_tex(table)
+    assert r"\textbf{$<$0.001}" in tex
+    reference = next(line for line in tex.splitlines() if line.startswith("full precision & none"))
+    assert reference.count("--") == 3
+    assert "nan" not in tex.lower()
+
+
+def test_rankings_mark_the_best_and_what_is_within_the_critical_difference(study_run: Run) -> None:
+    table = rankings(evidence(study_run))
+    text = rankings_tex(table)
+    assert (
+        text.count(r"\textbf{")
+        == 1
+        + table.groupby(["task", "factor", "context"])["mean_rank"]
+        .agg(lambda ranks: (ranks == ranks.min()).sum())
+        .sum()
+    )
+    for _, own in table.groupby(["task", "factor", "context"]):
+        assert own["mean_rank"].is_monotonic_increasing
+        near = own["mean_rank"] - own["mean_rank"].min() <= own["critical_difference"]
+        near |= own["p"] >= 0.05  # without a difference among all, none is told from the best
+        assert (near == own["among_best"].astype(bool)).all()
+    marked = table["among_best"].astype(bool).sum() - text.count(r"\textbf{") + 1
+    assert text.count(r"$^{\dagger}$") == marked
+    assert text.count("Friedman") == len(table.groupby(["task", "factor", "context"]))
+
+
+def test_best_and_not_distinct_follow_the_comparisons(study_run: Run) -> None:
+    found = evidence(study_run)
+    table = mean_error(study_run, found)
+    assert table["best"].sum() == 5 * 3
+    pairs = found.comparisons[found.comparisons["factor"] == "quantizer"]
+    for place in table.index[table["best"]]:
+        best = found.methods.loc[place]
+        alike = ["calibration_label", "adapter_label"]
+        rivals = found.methods[(found.methods[alike] == best[alike]).all(axis=1)]
+        assert best["error"] == rivals["error"].min()
+        for other in rivals.drop(index=place).itertuples():
+            both = {best["quantizer_label"], other.quantizer_label}
+            context = f"calibration {best['calibration_label']}, adapter {best['adapter_label']}, stream usual"
+            own = pairs[(pairs["context"] == context) & pairs["a"].isin(both) & pairs["b"].isin(both)].iloc[0]
+            shown = own["p_holm"] < 0.05 and own["low"] * own["high"] > 0
+            assert table.loc[other.Index, "not_distinct"] == (not shown)
+
+
+def test_adaptation_has_a_row_per_adapter_and_network(run: Run) -> None:
+    table = adaptation(run)
+    tex = adaptation_tex(table.assign(hit_rate=0.25))
+    check_structure(tex)
+    assert tex.count("tent") == len(table)
+    assert tex.count("& 25.0 &") >= len(table)
+    bold = (table["p"] < 0.05) & (table["low"] * table["high"] > 0)
+    assert tex.count(r"\textbf") == bold.sum()
