@@ -1,1 +1,5 @@
-"""A network that adapts, and the meter beside it."""
+"""A network that adapts, and the meter beside it.
+
+``adapted_model`` wraps a network and an adapter (``adapt``, ``AdaptedModel``), ``meter`` counts passes and bytes,
+``collapse`` notices that one class swallows a stream.
+"""

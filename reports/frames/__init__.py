@@ -1,1 +1,4 @@
-"""What is shown, as frames."""
+"""What is shown, as frames.
+
+The evidence of a run arranged by question.
+"""

@@ -1,1 +1,5 @@
-"""Networks as graphs: traces, hooks, norms, attention and its products."""
+"""Networks as graphs.
+
+``trace`` says what ran in which order, ``hooks`` replace modules and keep what they got first, ``norms`` are
+folded, ``attention`` is opened and its products routed (``routed_products``).
+"""
