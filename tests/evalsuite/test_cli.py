@@ -246,7 +246,7 @@ def test_audit_of_a_file(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text(
         "from evalsuite.quantizers.rtn import RoundToNearest\nclass Mine(RoundToNearest):\n    '''Mine.'''\n"
     )
-    from evalsuite.study.file import audit
+    from evalsuite.study import audit
 
     monkeypatch.setattr(audit, "SEEDS", (0,))
     monkeypatch.setattr(audit, "IMAGES", 48)

@@ -257,7 +257,7 @@ def test_plan_that_fails_costs_only_its_own_trials(tmp_path):
     assert any("IndexError: no plan" in reason for reason in store.load(tmp_path).trials["reason"])
 
 
-HOSTILE = f"{Path(__file__).parents[2] / 'benchmarks' / 'hostile.py'}:Hostile"
+HOSTILE = f"{Path(__file__).parents[3] / 'benchmarks' / 'hostile.py'}:Hostile"
 # Not "labels": it zeroes every task's arrays in the process, which here is that of all tests.
 SOFT = [
     *("seeds", "variables", "folder", "double", "strict_warnings", "settings", "hook", "patches", "exit_0"),
