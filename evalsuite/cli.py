@@ -17,7 +17,7 @@ from rich.table import Table
 
 from evalsuite import __version__, registry
 from evalsuite.environment import wait_briefly
-from evalsuite.errors import RequestError
+from evalsuite.errors import RequestError, one_line_warnings
 from evalsuite.isolation import reason_of
 
 app = typer.Typer(
@@ -70,6 +70,7 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the status that the contract names."""
     wait_briefly()  # before anything imports torch
+    one_line_warnings()
     status = call(sys.argv[1:] if arguments is None else arguments)
     if any(thread is not threading.current_thread() and not thread.daemon for thread in threading.enumerate()):
         sys.stdout.flush()  # a thread that a plugin has left would keep the process from ending

@@ -44,6 +44,23 @@ class DamageWarning(UserWarning):
     """A file of the run or of a cache that was damaged, and is made again."""
 
 
+def one_line_warnings() -> None:
+    """Let this process show evalsuite's own warnings as one line each, without the line of code that gave them.
+
+    For programs that people run; a library leaves the process's way of showing warnings alone.
+    """
+    before = warnings.formatwarning
+
+    def shown(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if issubclass(category, QuantizationWarning | AdaptationWarning | DamageWarning):
+            return f"evalsuite: {' '.join(str(message).split())}\n"
+        return before(message, category, filename, lineno, line)
+
+    warnings.formatwarning = shown
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> RequestError:
     """Build the error for a misspelt name: says what was meant if it is near, and lists what there is."""
     choices = sorted(known)

@@ -18,7 +18,7 @@ from evalsuite.adaptation.adapted_model import AdaptedModel
 from evalsuite.adaptation.collapse import SHARE, WINDOW, CollapseWatch, first_collapse
 from evalsuite.corruptions import family
 from evalsuite.environment import peak_memory
-from evalsuite.errors import AdaptationWarning, own_warnings
+from evalsuite.errors import AdaptationWarning, RequestError, own_warnings
 from evalsuite.hashing import canonical_json, digest
 from evalsuite.plugins import IntArray, TaskData
 from evalsuite.randomness import torch_generator
@@ -66,7 +66,9 @@ _COLUMNS = tuple(field.name for field in fields(Predictions))
 
 
 def predictions(logits: Tensor, labels: NDArray[np.int64]) -> Predictions:
-    """Read (T, classes) logits against (T,) labels."""
+    """Read (T, classes) logits against (T,) labels. Raises RequestError where a label has no logit."""
+    if len(labels) and labels.max() >= logits.shape[1]:
+        raise RequestError(f"logits of {logits.shape[1]} classes; expected at least {labels.max() + 1}, as labels go")
     logs = torch.log_softmax(logits.detach().float().cpu(), dim=1)
     best, prediction = logs.max(dim=1)
     loss = -logs.gather(1, torch.from_numpy(labels).view(-1, 1)).squeeze(1)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evalsuite.environment import keep_freed_memory
-from evalsuite.errors import RequestError
+from evalsuite.errors import RequestError, one_line_warnings
 from evalsuite.isolation import Failure, Forks, attempt, interrupts, nothing_left, printable
 from evalsuite.running.process_state import restored
 from evalsuite.running.workspace import Workspace
@@ -335,6 +335,8 @@ def serve() -> None:
     connection, parent = Connection(int(sys.argv[2])), int(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user started
     _end_with(parent)
+    one_line_warnings()
+    import evalsuite.running.harness  # noqa: F401 - what an item will need
 
     kept: dict[str, Any] = {}
     forks, limited = Forks(), False
