@@ -10,7 +10,7 @@ run: $(STAMP)
 	$(BIN)/evalsuite run quick --out runs/quick --workers 0
 
 test: lint
-	$(BIN)/pytest -n 2 --cov=evalsuite --cov-report=term --cov-fail-under=90
+	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

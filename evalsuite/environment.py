@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import os
@@ -15,17 +16,19 @@ from typing import Any
 
 # Of <malloc.h>: M_TRIM_THRESHOLD (never), M_MMAP_MAX (no mapping of its own for a large block).
 _KEEP_FREED = ((-1, -1), (-4, 0))
+_DEVELOPMENT = re.compile(r"extra == .(dev|docs)\b")
 _SPINS = 10_000  # some ten microseconds
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, evalsuite and what it depends on."""
-    found = {"python": platform.python_version(), "evalsuite": importlib.metadata.version("evalsuite")}
+    """Return the versions of Python, evalsuite and what it depends on, extras that are installed among them."""
+    installed = {"python": platform.python_version(), "evalsuite": importlib.metadata.version("evalsuite")}
     for requirement in importlib.metadata.requires("evalsuite") or []:
-        if "extra ==" not in requirement:
-            name = re.split(r"[^A-Za-z0-9_.-]", requirement, maxsplit=1)[0]
-            found[name] = importlib.metadata.version(name)
-    return found
+        name = re.split(r"[^A-Za-z0-9_.-]", requirement, maxsplit=1)[0]
+        if not _DEVELOPMENT.search(requirement):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # an extra that is not installed
+                installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 def hardware(device: str, threads: int) -> dict[str, Any]:

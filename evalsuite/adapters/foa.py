@@ -15,6 +15,7 @@ from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.adapters._norms import use_batch_statistics
 from evalsuite.adapters._observer import Moments, Observation, Observer, moment_distance, source_statistics
 from evalsuite.errors import Refused, RequestError
+from evalsuite.extras import import_extra
 from evalsuite.layout import Layout
 from evalsuite.structure import Structure, describe
 
@@ -284,8 +285,7 @@ class _Normal:
 
 
 def _evolution(size: int, sigma: float, population: int, generator: torch.Generator) -> Any:
-    import cma
-
+    cma = import_extra("cma", "foa", "adapter 'foa'")
     quiet = {"verbose": -9, "verb_log": 0, "verb_disp": 0}
     own = {"popsize": population, "seed": np.nan, "randn": _Normal(generator), "maxiter": np.inf}
     return cma.CMAEvolutionStrategy(np.zeros(size), sigma, quiet | own)

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import Refused, RequestError
+from evalsuite.extras import import_extra
 from evalsuite.quantization.graph.norms import fold_norms
 from evalsuite.quantization.grids.range_setting import batches, check_images
 
@@ -149,16 +150,9 @@ class EngineNetwork(nn.Module):
 
 def _packages() -> tuple[Any, Any]:
     """Return ``onnxruntime`` and its ``quantization``."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-        import onnxscript  # noqa: F401
-        from onnxruntime import quantization
-    except ImportError as error:
-        raise RequestError(
-            f"quantizer 'onnxruntime' needs the package {error.name}: pip install evalsuite[onnx]"
-        ) from error
-    return onnxruntime, quantization
+    needed = ("onnx", "onnxscript", "onnxruntime", "onnxruntime.quantization")
+    *_, engine, quantization = (import_extra(name, "onnx", "quantizer 'onnxruntime'") for name in needed)
+    return engine, quantization
 
 
 def _refuse_policy(bits: BitPolicy, has_norms: bool) -> None:

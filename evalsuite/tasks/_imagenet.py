@@ -33,7 +33,7 @@ from evalsuite.tasks._networks import Restricted
 from evalsuite.tasks._pictures import Preparation, class_folders, decoded, labelled, pictures_in
 from evalsuite.tasks._published import corrupted_pictures
 from evalsuite.tasks._splits import shuffled
-from evalsuite.torchvision_compat import import_torchvision
+from evalsuite.tasks._timm_networks import import_timm
 
 _POOL_PER_CLASS = 5
 _VALIDATION, _TRAINING = Path("imagenet/val"), Path("imagenet/train")
@@ -48,10 +48,7 @@ _FOLDERS = {
 @functools.cache
 def wordnet_names() -> dict[str, str]:
     """Return the classes' names by WordNet number, in label order, each name once."""
-    import_torchvision()  # timm imports it
-    from timm import data
-
-    info: Any = data.ImageNetInfo()  # type: ignore[attr-defined]
+    info: Any = import_timm().data.ImageNetInfo()
     said = [info.index_to_description(index).partition(",")[0] for index in range(info.num_classes())]
     numbers = info.label_names()
     # Two classes are called crane, and two maillot.

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from evalsuite.errors import RequestError, unknown_name
+from evalsuite.extras import import_extra
 from evalsuite.tasks._evaluation import Evaluation
 from evalsuite.tasks._files import load_checkpoint, load_weights
 from evalsuite.tasks._pictures import Preparation
@@ -28,7 +29,7 @@ def evaluation(name: str) -> Evaluation:
     RequestError
         If there is no such network, or its preparation is another than a resize and a central square.
     """
-    timm = _timm()
+    timm = import_timm()
     config = _configuration(name)
     data = timm.data.resolve_data_config({}, pretrained_cfg=config.to_dict() if config else {})
     channels, height, width = data["input_size"]
@@ -51,7 +52,7 @@ def timm_network(name: str, checkpoint: Path | None, classes: int | None) -> nn.
     RequestError
         If there is no such network, its weights cannot be had, or the file is missing, broken or of another network.
     """
-    timm, config = _timm(), _configuration(name)
+    timm, config = import_timm(), _configuration(name)
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if checkpoint is None:
         return _downloaded(timm, name, options)
@@ -63,16 +64,15 @@ def timm_network(name: str, checkpoint: Path | None, classes: int | None) -> nn.
         return _translated(timm, name, options, {"state_dict": tensors, "num_classes": outputs}, misfit)
 
 
-def _timm() -> ModuleType:
+def import_timm() -> ModuleType:
+    """Import timm with its data module. Raises RequestError that says how to install it where it is missing."""
     import_torchvision()  # timm imports it
-    import timm
-    import timm.data
-
-    return timm
+    import_extra("timm.data", "timm", "a network of timm's")
+    return import_extra("timm", "timm", "a network of timm's")
 
 
 def _configuration(name: str) -> Any:
-    timm = _timm()
+    timm = import_timm()
     known = timm.list_models()
     architecture = name.partition(".")[0]
     if architecture not in known:

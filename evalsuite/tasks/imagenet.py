@@ -16,6 +16,7 @@ from torch import nn
 from evalsuite.tasks._files import data_folder, distributed_weights, load_tensors, load_weights
 from evalsuite.tasks._imagenet import ImageNetTask
 from evalsuite.tasks._pictures import Preparation
+from evalsuite.tasks._timm_networks import import_timm
 from evalsuite.tasks._torchvision_networks import evaluation, published_weights, torchvision_network
 from evalsuite.torchvision_compat import import_torchvision
 
@@ -35,9 +36,7 @@ class DeiTTiny(ImageNetTask):
         """Load ``weights/imagenet_deit_tiny.pt`` into timm's network. Raises RequestError if missing or broken."""
         file = data_folder(root, "weights/imagenet_deit_tiny.pt") / "weights" / "imagenet_deit_tiny.pt"
         tensors = load_tensors(file)
-        import_torchvision()  # timm imports it
-        import timm
-
+        timm = import_timm()
         return load_weights(lambda: timm.create_model("deit_tiny_patch16_224", pretrained=False), tensors, file)
 
 
