@@ -4,13 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint setup clean
+.PHONY: run test test-oldest lint setup clean
 
 run: $(STAMP)
 	$(BIN)/evalsuite run quick --out runs/quick --workers 0
 
 test: lint
 	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
+
+# The tests with the lowest versions that pyproject.toml admits, in an environment of their own.
+test-oldest:
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable '.[all,test]'
+	.venv-oldest/bin/pytest -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -26,4 +32,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) .venv-oldest runs build *.egg-info

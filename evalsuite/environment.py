@@ -16,7 +16,7 @@ from typing import Any
 
 # Of <malloc.h>: M_TRIM_THRESHOLD (never), M_MMAP_MAX (no mapping of its own for a large block).
 _KEEP_FREED = ((-1, -1), (-4, 0))
-_DEVELOPMENT = re.compile(r"extra == .(dev|docs)\b")
+_DEVELOPMENT = re.compile(r"extra == .(dev|docs|test)\b")
 _SPINS = 10_000  # some ten microseconds
 
 
