@@ -191,7 +191,7 @@ def test_what_onnxruntime_cannot_quantize_is_refused(monkeypatch):
 
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(RequestError, match=r"pip install evalsuite\[onnx\]"):
+    with pytest.raises(RequestError, match=r"pip install 'evalsuite\[onnx\]'"):
         ONNXRuntime().insert(small(), BITS, X[:1])
 
 

@@ -99,7 +99,7 @@ def test_a_damaged_file_is_measured_again_and_refused_by_reports(tmp_path):
     run = execute(tmp_path, 1)
     file = next((tmp_path / "jitter").iterdir())
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[8] ^= 1  # of the numbers, wherever the library puts the rest
     file.write_bytes(content)
     with pytest.raises(RequestError, match="jitter"):
         run.jitter_of(file.stem)
