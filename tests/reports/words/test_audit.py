@@ -24,7 +24,8 @@ def test_a_sentence_a_contest_and_nothing_claimed_that_is_not_shown(study_run: R
 def test_every_setting_of_the_target_is_held_against_full_precision(study_run: Run) -> None:
     summary = evidence(study_run).summary
     own = summary[summary["quantizer_label"].str.startswith("rtn ")]
-    harmed = [sentence for sentence in findings(study_run, "rtn") if "more errors than full precision on average" in each]
+    claim = "more errors than full precision on average"
+    harmed = [sentence for sentence in findings(study_run, "rtn") if claim in sentence]
     assert len(harmed) == own["worst_drop_class_p"].notna().sum()
     beyond = sum(", more than chance alone gives" in sentence for sentence in harmed)
     assert beyond == own["worst_drop_class_shown"].sum()
