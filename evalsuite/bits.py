@@ -74,6 +74,12 @@ class BitPolicy:
     def __str__(self) -> str:
         return f"W{self.weight_bits}A{self.activation_bits}{' mixed' if self.overrides else ''}"
 
+    @classmethod
+    def options(cls) -> tuple[str, ...]:
+        """Return the names of all fields but the bits of inner layers; each is a column of ``trials.parquet``."""
+        bits = ("weight_bits", "activation_bits")
+        return tuple(field.name for field in dataclasses.fields(cls) if field.name not in bits)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a plain dictionary."""
         return dataclasses.asdict(self) | {"overrides": dict(self.overrides)}

@@ -18,10 +18,13 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from evalsuite.errors import DamageWarning
 from evalsuite.files import replacing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 KEY = "checksum"
 """The name under which formats with named metadata hold the line."""
@@ -84,12 +87,17 @@ def verify(file: Path, *, required: bool = False) -> None:
         _verify(opened, required)
 
 
-def verified(file: Path) -> io.BytesIO:
-    """Read a file into memory and verify it like :func:`verify`, at the cost of one reading."""
-    content = io.BytesIO(file.read_bytes())
-    _verify(content, required=False)
-    content.seek(0)
-    return content
+def verified(file: Path) -> pa.BufferReader:
+    """Read a file into memory and verify it like :func:`verify`, at the cost of one reading.
+
+    Arrow's own reader, not a Python object: Arrow's threads need Python's lock for one of these, also when they let
+    go of it, and a program that ends just then is aborted.
+    """
+    import pyarrow as pa  # here: only the readers of Parquet files need it
+
+    content = file.read_bytes()
+    _verify(io.BytesIO(content), required=False)
+    return pa.BufferReader(content)
 
 
 def verify_once(file: Path) -> None:

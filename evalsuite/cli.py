@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shlex
@@ -67,16 +68,23 @@ InProcess = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 
 
+_NOT_WRITTEN = 120  # as Python ends where its last output cannot be written
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the status that the contract names."""
     wait_briefly()  # before anything imports torch
     one_line_warnings()
     status = call(sys.argv[1:] if arguments is None else arguments)
-    if any(thread is not threading.current_thread() and not thread.daemon for thread in threading.enumerate()):
-        sys.stdout.flush()  # a thread that a plugin has left would keep the process from ending
+    if all(thread is threading.current_thread() or thread.daemon for thread in threading.enumerate()):
+        atexit._run_exitfuncs()  # not beside a thread that a plugin has left: they would wait for it
+    try:
+        sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    except OSError:
+        status = _NOT_WRITTEN
+    # Not by dismantling the interpreter: a thread of a library's that asks for its lock meanwhile aborts the process.
+    os._exit(status)
 
 
 def call(arguments: list[str]) -> int:

@@ -16,7 +16,7 @@ PRODUCT = " x "
 OF_A_GROUP = (
     *("worst_{}", "worst_{}_size", "worst_{}_error"),
     *("worst_drop_{}", "worst_drop_{}_value", "worst_drop_{}_low", "worst_drop_{}_high"),
-    *("worst_drop_{}_null", "worst_drop_{}_p", "worst_drop_{}_p_holm"),
+    *("worst_drop_{}_null", "worst_drop_{}_p", "worst_drop_{}_p_holm", "worst_drop_{}_shown"),
     *("cvar10_{}", "cvar25_{}", "deviation_{}", "stability_{}", "stability_{}_p"),
 )
 """The columns of ``summary.csv`` of one grouping."""

@@ -8,14 +8,16 @@ from typing import Any
 
 import pandas as pd
 
+from evalsuite.analysis.claims import LEVEL, shown
+from evalsuite.analysis.families import IN_COMMON, context_in_words
 from evalsuite.files import write_csv, write_text
 from evalsuite.groups import ALWAYS
 from evalsuite.store import Run
 from reports.frames.adaptation import adaptation
-from reports.frames.evidence import LEVEL, Evidence
+from reports.frames.evidence import Evidence
 from reports.frames.methods import each_row, labelled, readable
 from reports.frames.rivals import best_of_rivals
-from reports.words.numbers import MINUS, is_missing, number
+from reports.words.numbers import CONFIDENCE_PERCENT, MINUS, is_missing, number
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -26,9 +28,10 @@ _ESCAPES = {
     **{character: "\\" + character for character in "&%$#_{}"},
 }
 _NOTHING = "--"
+_RANKED_TOGETHER = ["task", "factor", *IN_COMMON]
 _OF_A_GROUP = (
     *("worst_{}", "worst_{}_error", "cvar10_{}", "worst_drop_{}", "worst_drop_{}_value", "worst_drop_{}_null"),
-    "worst_drop_{}_p_holm",
+    *("worst_drop_{}_p_holm", "worst_drop_{}_shown"),
 )
 
 
@@ -60,7 +63,7 @@ def mean_error(run: Run, evidence: Evidence) -> pd.DataFrame:
 
     ``best`` is the quantized network with the lowest error among those with the same task, stream, bits,
     calibration set and adapter, where there are two at least; ``not_distinct`` marks the others of them of
-    which ``comparisons.csv`` does not show that they are worse (Holm p >= 0.05, no test, or an interval with 0).
+    which ``comparisons.csv`` does not show that they are worse (its column ``shown``).
     ``adapted`` marks methods shown to differ from the same network without adaptation.
     """
     methods = evidence.methods
@@ -70,7 +73,7 @@ def mean_error(run: Run, evidence: Evidence) -> pd.DataFrame:
     for unadapted in trials.loc[trials["unadapted"], "adapter_label"].unique():
         for row in each_row(methods[methods["adapter_label"] != unadapted]):
             found = evidence.against_unadapted(row, unadapted)
-            table.loc[row.Index, "adapted"] |= found is not None and found.distinct
+            table.loc[row.Index, "adapted"] |= found is not None and found.shown
     return table
 
 
@@ -84,11 +87,11 @@ def mean_error_tex(table: pd.DataFrame) -> str:
         rows = [[escape(name), *(cells.get((name, each), _NOTHING) for each in adapters)] for name in networks]
         blocks.append((f"{escape(str(task))}, stream {escape(str(stream))}", rows))
     caption = (
-        r"Mean error in \% with the half-width of its 95\,\% bootstrap interval over test images. "
+        rf"Mean error in \% with the half-width of its {CONFIDENCE_PERCENT}\,\% bootstrap interval over test images. "
         r"\textbf{Bold}: lowest in its column of the quantizers with equal bits and calibration set; $\dagger$: not "
         r"shown to differ from that one; $\ast$: shown to differ from the same network without adaptation. Shown: "
-        r"Wilcoxon over domains, Holm-corrected $p < 0.05$ (over the quantizers of equal bits, for $\ast$ over the "
-        r"adapters of the row), and an interval of the difference without 0."
+        rf"Wilcoxon over domains, Holm-corrected $p < {LEVEL:g}$ (over the quantizers of equal bits, for $\ast$ over "
+        r"the adapters of the row), and an interval of the difference without 0."
     )
     head = [_line(["Network", *map(escape, adapters)])]
     return _float("mean_error", caption, "l" + "r" * len(adapters), head, blocks)
@@ -127,7 +130,7 @@ def _worst_group_float(table: pd.DataFrame, groups: Sequence[str], label: str) -
         r"Worst groups. Error and CVaR (mean of the worst 10\,\% of groups) in \%; drop in points: error minus that of "
         r"the full-precision, unadapted network on the same images, in the group with the largest drop; chance: its "
         r"expectation where all groups are harmed alike; $p$: permutation test, Holm-corrected over the networks with "
-        r"one calibration set, or the adapters of one network, on one stream, in bold below 0.05."
+        rf"one calibration set, or the adapters of one network, on one stream, in bold below {LEVEL:g}."
     )
     names = ["error", "", "CVaR", "drop", "", "chance", "$p$"]
     titles = [rf"\multicolumn{{7}}{{c}}{{Worst {escape(group)}}}" for group in groups]
@@ -146,7 +149,7 @@ def _group_cells(row: Any, group: str) -> list[str]:
         return escape(readable(value)) if isinstance(value, str) else ""
 
     p = getattr(row, f"worst_drop_{group}_p_holm")
-    shown = _NOTHING if is_missing(p) else r"$<$0.001" if p < 0.001 else f"{p:.3f}"
+    tested = _NOTHING if is_missing(p) else r"$<$0.001" if p < 0.001 else f"{p:.3f}"
     return [
         rate("worst_{}_error"),
         name("worst_{}"),
@@ -154,7 +157,7 @@ def _group_cells(row: Any, group: str) -> list[str]:
         rate("worst_drop_{}_value"),
         name("worst_drop_{}"),
         rate("worst_drop_{}_null"),
-        rf"\textbf{{{shown}}}" if p < LEVEL else shown,
+        rf"\textbf{{{tested}}}" if getattr(row, f"worst_drop_{group}_shown") else tested,
     ]
 
 
@@ -165,9 +168,10 @@ def adaptation_tex(table: pd.DataFrame) -> str:
         rows = [[name, *_adaptation_cells(row)] for name, row in _named(own)]
         blocks.append((f"{escape(str(task))}, stream {escape(str(stream))}", rows))
     caption = (
-        r"Adaptation against none. Error in \% without and with the adapter; change in points with its 95\,\% "
-        r"bootstrap interval; $p$: Wilcoxon over domains or McNemar over images, Holm-corrected over the adapters of "
-        r"one network on one stream, bold where a change is shown; passes per batch; time, 1 without adaptation; "
+        r"Adaptation against none. Error in \% without and with the adapter; change in points with its "
+        rf"{CONFIDENCE_PERCENT}\,\% bootstrap interval; "
+        r"$p$: Wilcoxon over domains or McNemar over images, Holm-corrected over the adapters of one network on one "
+        r"stream, bold where a change is shown; passes per batch; time, 1 without adaptation; "
         r"collapsed trials; changes of domain seen with their first batch, and false alarms in other batches, in \%."
     )
     names = ["Network", "Adapter", "without", "with", "change", "", "$p$", "fwd", "bwd", "time", "coll."]
@@ -178,14 +182,14 @@ def _adaptation_cells(row: Any) -> list[str]:
     def rate(value: float) -> str:
         return _NOTHING if is_missing(value) else _signed(number(value * 100))
 
-    shown = _NOTHING if is_missing(row.p) else r"$<$0.001" if row.p < 0.001 else f"{row.p:.3f}"
+    tested = _NOTHING if is_missing(row.p) else r"$<$0.001" if row.p < 0.001 else f"{row.p:.3f}"
     return [
         escape(row.adapter_label),
         rate(row.unadapted_error),
         rate(row.error),
         rate(row.difference),
         "" if is_missing(row.low) else rf"{{\scriptsize {rate(row.low)} to {rate(row.high)}}}",
-        rf"\textbf{{{shown}}}" if row.p < LEVEL and row.low * row.high > 0 else shown,
+        rf"\textbf{{{tested}}}" if shown(row.p, row.low, row.high) else tested,
         number(row.forwards_per_batch),
         number(row.backwards_per_batch),
         _NOTHING if is_missing(row.seconds_ratio) else number(row.seconds_ratio),
@@ -210,22 +214,24 @@ def rankings(evidence: Evidence) -> pd.DataFrame:
     """Return the rows of ``rankings.csv`` for which Friedman's test has a number, the lowest mean rank first."""
     table = evidence.rankings
     table = table[table["critical_difference"].notna()]
-    place = table.groupby(["task", "factor", "context"], sort=False).ngroup()
+    place = table.groupby(_RANKED_TOGETHER, sort=False, dropna=False).ngroup()
     return table.assign(place=place).sort_values(["place", "mean_rank"], kind="stable").drop(columns="place")
 
 
 def rankings_tex(table: pd.DataFrame) -> str:
     """Return the LaTeX of :func:`rankings`: a block per ranking, a row per method."""
     blocks = []
-    for (task, _, context), own in table.groupby(["task", "factor", "context"], sort=False):
+    for (task, *_), own in table.groupby(_RANKED_TOGETHER, sort=False, dropna=False):
         first = own.iloc[0]
         p = "$p<0.001$" if first["p"] < 0.001 else f"$p={first['p']:.3f}$"
-        title = f"{escape(str(task))}, {escape(str(context))}: Friedman {p}, {first['n']} {first['unit']}s, "
+        title = f"{escape(str(task))}, {escape(context_in_words(first.to_dict()))}: Friedman {p}, "
+        title += f"{first['n']} {first['unit']}s, "
         rows = [_ranking_cells(row, own["mean_rank"].min()) for row in each_row(own)]
         blocks.append((title + f"CD {first['critical_difference']:.2f}", rows))
     caption = (
         r"Mean rank over domains, 1 being the lowest error, and mean error in \%. \textbf{Bold}: the best mean rank; "
-        r"$\dagger$: not distinguishable from it, that is within Nemenyi's critical difference (CD) at 5\,\%."
+        r"$\dagger$: not distinguishable from it, that is within Nemenyi's critical difference (CD) at "
+        rf"{100 * LEVEL:g}\,\%."
     )
     return _float("rankings", caption, "lrr", [_line(["Method", "mean rank", "error"])], blocks)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalsuite.analysis.claims import CONFIDENCE
 from evalsuite.analysis.outcomes import Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.errors import RequestError
 from evalsuite.groups import chosen_groups, parts
@@ -57,7 +58,7 @@ class Settings:
         rows: Rows,
         generator: np.random.Generator,
         inside: NDArray[np.int64] | None = None,
-        level: float = 0.95,
+        level: float = CONFIDENCE,
         signed: bool = True,
     ) -> Interval:
         """Return the means of (N, M) values, or of the rows ``inside``, with their intervals.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from evalsuite.analysis._settings import Settings
+from evalsuite.analysis.claims import LEVEL, shown
 from evalsuite.analysis.comparisons import Pair, tested_pairs
 from evalsuite.analysis.outcomes import COMBINATION, Combination, Layout, Outcomes, read_outcomes
 from evalsuite.errors import RequestError
@@ -19,7 +20,7 @@ ACROSS_COLUMNS = (
     *COMBINATION,
     *("a", "b", "error_a", "error_b", "test", "unit", "n", "statistic", "p", "p_holm", "family"),
     *("effect", "effect_name"),
-    *("difference", "low", "high", "note"),
+    *("difference", "low", "high", "shown", "level", "note"),
 )
 
 
@@ -74,10 +75,12 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
                 )
         found += rows
     frame = pd.DataFrame(found, columns=[*ACROSS_COLUMNS, "result"])
-    once = frame.drop_duplicates(["family", "result"])
-    corrected = once.groupby("family", sort=False)["p"].transform(lambda p: holm(p.astype(float)))
-    shared = once.assign(p_holm=corrected)[["family", "result", "p_holm"]]
-    return frame.drop(columns="p_holm").merge(shared, on=["family", "result"])[list(ACROSS_COLUMNS)]
+    once = frame.drop_duplicates(["a", "result"])
+    corrected = once.groupby("a", sort=False)["p"].transform(lambda p: holm(p.astype(float)))
+    shared = once.assign(p_holm=corrected)[["a", "result", "p_holm"]]
+    frame = frame.drop(columns="p_holm").merge(shared, on=["a", "result"])
+    frame = frame.assign(shown=shown(frame["p_holm"], frame["low"], frame["high"]), level=LEVEL)
+    return frame[list(ACROSS_COLUMNS)]
 
 
 def _key(each: Combination) -> tuple[str, str, str, str, str]:

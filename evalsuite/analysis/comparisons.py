@@ -11,6 +11,14 @@ import numpy as np
 import pandas as pd
 
 from evalsuite.analysis._settings import Settings, Values, differences
+from evalsuite.analysis.claims import LEVEL, shown
+from evalsuite.analysis.families import (
+    IN_COMMON,
+    comparison_families,
+    context_in_words,
+    family_in_words,
+    wider_families,
+)
 from evalsuite.analysis.outcomes import Combination, Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.metrics import FloatArray, group_means
 from evalsuite.statistics import (
@@ -26,14 +34,16 @@ from evalsuite.statistics import (
 from evalsuite.statistics.swaps import swapped_worst_groups
 
 COMPARISON_COLUMNS = (
-    *("task", "factor", "context", "a", "b", "test", "unit", "n", "statistic", "p", "p_holm", "p_holm_context"),
-    "family",
-    *("effect", "effect_name", "difference", "low", "high"),
+    *("task", "factor", "context", *IN_COMMON, "a", "b", "test", "unit", "n", "statistic", "p"),
+    *("p_holm", "p_holm_context", "family", "question", "bits"),
+    *("effect", "effect_name", "difference", "low", "high", "shown", "level"),
     *("worst_class_difference", "worst_class_low", "worst_class_high", "worst_class_p", "worst_class_p_holm"),
     *("worst_class_note", "note"),
 )
 
 Factor = Literal["quantizer", "adapter", "adapter pair", "calibration"]
+VARIES: dict[str, str] = {"adapter pair": "adapter"}
+"""What differs in the pairs of a factor that is not named after it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,37 +56,26 @@ class Pair:
 
     def names(self, full_precision: str) -> Values:
         """Return the columns that say what is compared; ``full_precision``: the label of that network."""
-        # Full precision has no calibration set: the context is that of the quantized one.
-        common = {
-            "quantizer": self.a.quantizer,
-            "calibration": self.a.calibration,
-            "adapter": self.a.adapter,
-            "stream": self.a.stream,
-        }
-        varied = self.factor.partition(" ")[0]
-        del common[varied]
-        context = ", ".join(f"{key} {label}" for key, label in common.items())
-        return {
-            "task": self.a.task,
-            "factor": self.factor,
-            "context": context,
-            "family": f"{self._question(full_precision)}, {context}",
-            "a": getattr(self.a, varied),
-            "b": getattr(self.b, varied),
-        }
+        # Full precision has no calibration set: what is common is that of the quantized one.
+        varied = f"{VARIES.get(self.factor, self.factor)}_label"
+        bits = [pair.facts["bits"] for pair in (self.a, self.b)]
+        values = self.a.labels | {varied: None} | {"factor": self.factor, "question": self._question(full_precision)}
+        values |= {"a": self.a.labels[varied], "b": self.b.labels[varied]}
+        values |= {"bits": bits[0] if bits[0] == bits[1] else None}
+        return values | {"context": context_in_words(values), "family": family_in_words(values)}
 
     def _question(self, full_precision: str) -> str:
-        """Return what is asked; with what both have in common it makes the family that Holm's correction is over."""
+        """Return the code of what is asked; with what both have in common it makes the family of Holm's correction."""
         if self.factor != "quantizer":
             return {
-                "adapter": "adapters against none",
-                "adapter pair": "adapters in pairs",
-                "calibration": "calibration sets against the first",
+                "adapter": "adapters_against_none",
+                "adapter pair": "adapters_in_pairs",
+                "calibration": "calibration_sets_against_first",
             }[self.factor]
         if self.b.quantizer == full_precision:
-            return "quantizers against full precision"
-        bits = [each.facts["bits"] for each in (self.b, self.a)]
-        return f"quantizers at {bits[0]}" if bits[0] == bits[1] else "quantizers across bits"
+            return "quantizers_against_full_precision"
+        alike = self.a.facts["bits"] == self.b.facts["bits"]
+        return "quantizers_at_bits" if alike else "quantizers_across_bits"
 
     def outcomes(self) -> list[tuple[Outcome, Outcome]]:
         """Return (a, b) by seed that is done for both."""
@@ -114,11 +113,14 @@ def comparisons_of(outcomes: Outcomes, baselines: dict[str, tuple[str, str]], se
     for values, tested in zip(found, tested_pairs(outcomes, pairs, settings), strict=True):
         values |= tested
     frame = pd.DataFrame(found, columns=list(COMPARISON_COLUMNS))
-    question, wider = ["task", "family"], ["task", "factor", "context"]
-    for p, family in (("p", question), ("worst_class_p", question), ("p", wider)):
-        column = f"{p}_holm_context" if family is wider else f"{p}_holm"
-        frame[column] = frame.groupby(family)[p].transform(lambda values: holm(values.astype(float)))
-    return frame
+    family, wider = comparison_families(frame), wider_families(frame)
+    for column, p, members in (
+        ("p_holm", "p", family),
+        ("worst_class_p_holm", "worst_class_p", family),
+        ("p_holm_context", "p", wider),
+    ):
+        frame[column] = frame.groupby(members)[p].transform(lambda values: holm(values.astype(float)))
+    return frame.assign(shown=shown(frame["p_holm"], frame["low"], frame["high"]), level=LEVEL)
 
 
 def tested_pairs(outcomes: Outcomes, pairs: list[Pair], settings: Settings) -> list[Values]:
@@ -171,7 +173,7 @@ def _over_domains(gaps: FloatArray, swapped: float) -> PairedTest:
     test = wilcoxon_signed_rank(gaps, np.zeros(len(gaps)))
     if np.isnan(test.p) or not np.isnan(swapped):
         return replace(test, p=max(test.p, swapped))
-    return replace(test, p=np.nan, note="the two differ on fewer than 6 images; p < 0.05 needs at least 6")
+    return replace(test, p=np.nan, note=f"the two differ on fewer than 6 images; p < {LEVEL:g} needs at least 6")
 
 
 def _worst_classes(rows: Rows, pairs: list[list[tuple[Outcome, Outcome]]], settings: Settings) -> list[Values]:
@@ -190,7 +192,7 @@ def _worst_classes(rows: Rows, pairs: list[list[tuple[Outcome, Outcome]]], setti
     generator = settings.generator("worst classes", rows.task)
     wrong = np.column_stack(values)
     a, b = places[::2], places[1::2]
-    largest = largest_mean_bounds(wrong, code, rows.image, rows.replicate, level=0.975)
+    largest = largest_mean_bounds(wrong, code, rows.image, rows.replicate, level=1 - LEVEL / 2)
     first, second = (Bounds(largest.mean[side], largest.low[side], largest.high[side]) for side in (a, b))
     bounds = difference_bounds(first, second)
     gap, p, notes = swapped_worst_groups(

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evalsuite.analysis._settings import Settings
+from evalsuite.analysis.claims import significant
 from evalsuite.analysis.outcomes import Int8Array, Rows
 from evalsuite.analysis.summary import null_of
 from evalsuite.metrics import FloatArray, group_means
-
-LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,22 +55,22 @@ def _reached(maxima: FloatArray, means: FloatArray) -> NDArray[np.int64]:
 def _edge(maxima: FloatArray, factor: float) -> float:
     """Return the largest drop that is not significant, NaN where there are too few permutations."""
     p = np.arange(1, len(maxima) + 2) / (1 + len(maxima))
-    allowed = np.count_nonzero(factor * p < LEVEL)  # maxima that a significant drop may be reached by, and one
+    allowed = np.count_nonzero(significant(factor * p))  # maxima that a significant drop may be reached by, and one
     return float(maxima[-allowed]) if allowed else np.nan
 
 
 def holm_factors(p: ArrayLike) -> FloatArray:
-    """Return by what Holm's step-down procedure multiplies each of (M,) p-values before it compares them with 5 %.
+    """Return by what Holm's step-down procedure multiplies each of (M,) p-values before it looks at the level.
 
-    ``factor * p < 0.05`` exactly where the corrected p is: what is rejected has M, M - 1, ..., all others the factor at
-    which the procedure stopped. NaN is no test and stays NaN.
+    ``factor * p`` is significant exactly where the corrected p is: what is rejected has M, M - 1, ..., all others the
+    factor at which the procedure stopped. NaN is no test and stays NaN.
     """
     values = np.asarray(p, np.float64)
     factors = np.full(values.shape, np.nan)
     tested = np.flatnonzero(~np.isnan(values))
     order = tested[np.argsort(values[tested], kind="stable")]
     own = np.arange(len(order), 0, -1).astype(np.float64)
-    stops = np.flatnonzero(own * values[order] >= LEVEL)
+    stops = np.flatnonzero(~significant(own * values[order]))
     if len(stops):
         own[stops[0] :] = own[stops[0]]
     factors[order] = own

@@ -92,6 +92,13 @@ class Combination:
     """The columns of ``summary.csv`` that come from the trials' rows, and ``ece``."""
 
     @property
+    def labels(self) -> dict[str, str]:
+        """The columns ``COMBINATION``."""
+        return dict(
+            zip(COMBINATION, (self.task, self.calibration, self.quantizer, self.adapter, self.stream), strict=True)
+        )
+
+    @property
     def is_reference(self) -> bool:
         """Whether its trials are their own references."""
         return all(outcome.trial == self.references[seed] for seed, outcome in self.outcomes.items())

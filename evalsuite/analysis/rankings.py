@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 
 from evalsuite.analysis._settings import Values
+from evalsuite.analysis.claims import significant
+from evalsuite.analysis.families import IN_COMMON, context_in_words
 from evalsuite.analysis.outcomes import Combination, Outcomes, Rows, pooled
 from evalsuite.metrics import group_means
 from evalsuite.statistics import Ranking, exchange_test, friedman_nemenyi
 
 RANKING_COLUMNS = (
-    *("task", "factor", "context", "method", "error", "mean_rank", "among_best"),
-    *("statistic", "p", "critical_difference", "unit", "n", "methods", "note"),
+    *("task", "factor", "context", *IN_COMMON, "method", "error", "mean_rank", "among_best"),
+    *("statistic", "p", "shown", "critical_difference", "unit", "n", "methods", "note"),
 )
 
 
@@ -25,21 +27,22 @@ def rankings_of(outcomes: Outcomes) -> pd.DataFrame:
     Quantizers are ranked by calibration set, adapter and stream; adapters by quantizer, calibration set and stream.
     Each domain is a block, its value the mean error over images and seeds. Methods that did not see the images of
     the first one, or lack a seed of it, are left out. ``among_best``: not farther than the critical difference from
-    the best mean rank.
+    the best mean rank. ``shown``: Friedman's test tells them apart.
     """
-    families: dict[tuple[str, str, str], list[Combination]] = {}
-    for each in outcomes.combinations:
-        context = f"calibration {each.calibration}, adapter {each.adapter}, stream {each.stream}"
-        families.setdefault((each.task, "quantizer", context), []).append(each)
-        context = f"quantizer {each.quantizer}, calibration {each.calibration}, stream {each.stream}"
-        families.setdefault((each.task, "adapter", context), []).append(each)
-    found: list[Values] = []
-    for (task, factor, context), members in families.items():
-        alike = [each for each in members if _layouts(each) == _layouts(members[0])]
+    families: dict[tuple[str, ...], list[Combination]] = {}
+    for combination in outcomes.combinations:
+        task, calibration, quantizer, adapter, stream = combination.labels.values()
+        families.setdefault((task, "quantizer", calibration, adapter, stream), []).append(combination)
+        families.setdefault((task, "adapter", quantizer, calibration, stream), []).append(combination)
+    ranked: list[Values] = []
+    for (_, factor, *_), members in families.items():
+        alike = [member for member in members if _layouts(member) == _layouts(members[0])]
         if len(alike) > 1:
-            names = {"task": task, "factor": factor, "context": context}
-            found += _ranked(names, [getattr(each, factor) for each in alike], outcomes, alike)
-    return pd.DataFrame(found, columns=list(RANKING_COLUMNS))
+            varied = f"{factor}_label"
+            names = alike[0].labels | {varied: None, "factor": factor}
+            names |= {"context": context_in_words(names)}
+            ranked += _ranked(names, [member.labels[varied] for member in alike], outcomes, alike)
+    return pd.DataFrame(ranked, columns=list(RANKING_COLUMNS))
 
 
 def _layouts(each: Combination) -> list[int]:
@@ -69,14 +72,15 @@ def _ranked(names: Values, methods: Sequence[str], outcomes: Outcomes, alike: li
 
 
 def _among_best(ranking: Ranking, distance: float) -> bool | None:
-    """Whether a method may be the best; ``None`` without a test. Without p < 0.05 over all, every one may be."""
-    return None if ranking.note else bool(distance <= ranking.critical_difference or not ranking.p < 0.05)
+    """Whether a method may be the best; ``None`` without a test. Unless all are told apart, every one may be."""
+    return None if ranking.note else bool(distance <= ranking.critical_difference or not significant(ranking.p))
 
 
 def _of_all(ranking: Ranking) -> Values:
     return {
         "statistic": ranking.statistic,
         "p": ranking.p,
+        "shown": bool(significant(ranking.p)),
         "critical_difference": ranking.critical_difference,
         "unit": ranking.unit,
         "n": ranking.n,

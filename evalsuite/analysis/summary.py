@@ -9,6 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evalsuite.analysis._settings import Settings, Values, differences
+from evalsuite.analysis.claims import LEVEL, significant
+from evalsuite.analysis.families import worst_group_families, worst_group_family_in_words
 from evalsuite.analysis.outcomes import COMBINATION, GROUPS, Combination, Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.errors import RequestError
 from evalsuite.groups import OF_A_GROUP
@@ -37,7 +39,7 @@ def summary_columns(groups: Sequence[str]) -> tuple[str, ...]:
     return (
         *COMBINATION,
         *("bits", "seeds", "images", "unit", "error", "error_low", "error_high", "drop", "drop_low", "drop_high"),
-        *("iqm", "iqm_low", "iqm_high", "flip_rate", "mce", "family"),
+        *("iqm", "iqm_low", "iqm_high", "flip_rate", "mce", "family", "question"),
         *(column.format(group) for group in groups for column in OF_A_GROUP),
         *("ece", "ece_mass", "nll", "brier", "jitter_flip_rate", "jitter_error"),
         *("forwards_per_batch", "backwards_per_batch", "seconds_per_image", "adapted_parameters", "state_bytes"),
@@ -50,12 +52,11 @@ SUMMARY_COLUMNS = summary_columns(GROUPS)
 def summary_of(outcomes: Outcomes, baselines: dict[str, tuple[str, str]], settings: Settings) -> pd.DataFrame:
     """Return the table; see :func:`evalsuite.analysis.summarise`."""
     all_of, groups = outcomes.combinations, settings.groups_of(outcomes)
-    found: list[Values] = [
-        {name: getattr(each, name.removesuffix("_label")) for name in COMBINATION} for each in all_of
-    ]
-    for each, values in zip(all_of, found, strict=True):
-        values |= each.facts | {"family": family(each, baselines.get(each.task, ("", ""))[1])}
-        values |= _no_drop(groups) if each.is_reference else {}
+    found: list[Values] = [{**combination.labels} for combination in all_of]
+    for combination, values in zip(all_of, found, strict=True):
+        values |= combination.facts | {"question": question(combination, baselines.get(combination.task, ("", ""))[1])}
+        values |= {"family": worst_group_family_in_words(values)}
+        values |= _no_drop(groups) if combination.is_reference else {}
     own = [list(each.outcomes.values()) for each in all_of]
     for rows, members in outcomes.batches((each.task, part) for each, part in zip(all_of, own, strict=True)):
         wrong = np.column_stack([pooled(own[member]) for member in members])
@@ -69,22 +70,17 @@ def summary_of(outcomes: Outcomes, baselines: dict[str, tuple[str, str]], settin
         for member, values in zip(members, _drops(rows, drops, settings, groups), strict=True):
             found[member] |= values | _against_reference(rows, paired[member])
     frame = pd.DataFrame(found, columns=list(summary_columns(groups)))
+    families = worst_group_families(frame)
     for group in groups:
-        column = f"worst_drop_{group}_p"
-        frame[f"{column}_holm"] = frame.groupby(["task", "family"])[column].transform(lambda p: holm(p.astype(float)))
+        drop = f"worst_drop_{group}"
+        corrected = frame.groupby(families)[f"{drop}_p"].transform(lambda p: holm(p.astype(float)))
+        frame[f"{drop}_p_holm"], frame[f"{drop}_shown"] = corrected, significant(corrected)
     return frame
 
 
-def family(each: Combination, unadapted: str) -> str:
-    """Return the question that a combination's worst group helps to answer; Holm's correction is within it.
-
-    Which quantized networks are harmed unequally, is asked of the networks with one calibration set, without
-    adaptation; with which adapters one network is, of these. Both on one stream, so that predictions which several
-    orders of the images share count once. A choice of ours.
-    """
-    if each.adapter == unadapted:
-        return f"networks without adaptation, calibration {each.calibration}, stream {each.stream}"
-    return f"adapters of {each.quantizer}, calibration {each.calibration}, stream {each.stream}"
+def question(combination: Combination, unadapted: str) -> str:
+    """Return the code of what a combination's worst group helps to answer: :func:`worst_group_families`."""
+    return "networks_without_adaptation" if combination.adapter == unadapted else "adapters_of_network"
 
 
 def _no_drop(groups: Sequence[str]) -> Values:
@@ -134,7 +130,7 @@ def _drops(rows: Rows, drops: Int8Array, settings: Settings, groups: Sequence[st
             inside, columns = np.flatnonzero(codes == code), np.flatnonzero(null.group == code)
             generator = settings.generator("summary", rows.task, "drop", group, names[code])
             # The group is the worst of all: an interval that holds for any group named needs all at once.
-            level = 1 - 0.05 / len(names)
+            level = 1 - LEVEL / len(names)
             interval = settings.interval(drops[:, columns], rows, generator, inside, level)
             for index, column in enumerate(columns):
                 found[column] |= {

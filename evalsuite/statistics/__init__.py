@@ -4,6 +4,7 @@ Every result says its unit of replication and how many of them there were. Rows 
 corruptions, its calibration draws) are dependent; nothing here treats them as independent.
 """
 
+from evalsuite.statistics._level import LEVEL
 from evalsuite.statistics.aggregates import (
     interquartile_mean,
     interquartile_mean_interval,
@@ -18,6 +19,7 @@ from evalsuite.statistics.swaps import WorstGroupDifference, exchange_test, swap
 from evalsuite.statistics.worst_groups import WorstGroupNull, worst_group_null
 
 __all__ = [
+    "LEVEL",
     "Bounds",
     "Concordance",
     "Interval",

@@ -11,6 +11,7 @@ from scipy import stats
 from evalsuite._checks import finite
 from evalsuite.errors import RequestError
 from evalsuite.metrics import FloatArray
+from evalsuite.statistics._level import LEVEL
 
 _EXACT_PAIRS = 50  # beyond, the normal approximation is good to the third digit
 _LEAST_PAIRS = 6  # with five, even five differences of one sign have p = 0.0625
@@ -49,7 +50,7 @@ def wilcoxon_signed_rank(a: ArrayLike, b: ArrayLike, *, unit: str = "domain") ->
     n = len(different)
     name = "matched-pairs rank-biserial correlation"
     if n < _LEAST_PAIRS:
-        note = f"{n} of {len(difference)} pairs differ; p < 0.05 needs at least {_LEAST_PAIRS}"
+        note = f"{n} of {len(difference)} pairs differ; p < {LEVEL:g} needs at least {_LEAST_PAIRS}"
         return PairedTest("wilcoxon", unit, n, np.nan, np.nan, np.nan, name, note)
     ranks = stats.rankdata(np.abs(different))
     rises, falls = float(ranks[different > 0].sum()), float(ranks[different < 0].sum())

@@ -10,6 +10,7 @@ from scipy import stats
 
 from evalsuite.errors import RequestError
 from evalsuite.metrics import FloatArray
+from evalsuite.statistics._level import LEVEL
 
 _LEAST_BLOCKS = 6  # below, the chi-squared approximation of Friedman's statistic is poor (Demsar 2006)
 
@@ -38,7 +39,7 @@ class Ranking:
     note: str = ""
 
 
-def friedman_nemenyi(values: ArrayLike, *, alpha: float = 0.05, unit: str = "domain") -> Ranking:
+def friedman_nemenyi(values: ArrayLike, *, alpha: float = LEVEL, unit: str = "domain") -> Ranking:
     """Rank k methods on n blocks, (n, k) values, all measured on the same blocks (Friedman 1937; Nemenyi 1963).
 
     Equal values share their mean rank; Friedman's statistic is corrected for ties, Nemenyi's is not, as usual

@@ -16,10 +16,10 @@ from scipy import special, stats
 
 from evalsuite.errors import RequestError
 from evalsuite.metrics import FloatArray, exact_type, group_means, group_sums
+from evalsuite.statistics._level import LEVEL
 from evalsuite.statistics._units import ELEMENTS, codes, columns
 from evalsuite.statistics.bounds import difference_bounds, largest_mean_bounds
 
-_LEVEL = 0.05
 _EXACT_IMAGES = 300  # beyond, the normal approximation is good to the third digit
 _NODES = 64  # of a quadrature
 _LEAST_IMAGES = 6  # with five, even five differences of one sign have p = 0.0625
@@ -189,8 +189,8 @@ def _beyond(swapped: FloatArray, size: FloatArray, noise: FloatArray, freedom: i
 
 def _note(differ: int, attainable: float) -> str:
     if differ < _LEAST_IMAGES:
-        return f"the two differ on {differ} images; p < 0.05 needs at least {_LEAST_IMAGES}"
-    if attainable > _LEVEL:
+        return f"the two differ on {differ} images; p < {LEVEL:g} needs at least {_LEAST_IMAGES}"
+    if attainable > LEVEL:
         return f"too few images a class: no exchange of the two gives p below {attainable:.2f}"
     return ""
 

@@ -11,8 +11,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from evalsuite.analysis.families import IN_COMMON, context_in_words
+from evalsuite.bits import BitPolicy
 from reports import style
-from reports.frames.evidence import LEVEL, evidence
+from reports.frames.evidence import evidence
 from reports.frames.methods import KEYS, as_rows, labelled, readable
 from reports.layout import pages, panel, text_width
 
@@ -21,11 +23,11 @@ if TYPE_CHECKING:
 
 _ROW = 0.17  # inches
 _HEAD, _FOOT, _LEGEND = 0.28, 0.36, 0.14  # inches
-_POLICY = ["first_last_bits", "per_channel", "symmetric", "fold_norm"]
 _COLUMNS = [
-    *("task", "kind", "method", "network", "context", "base", "option", "from", "to"),
-    *("difference", "low", "high", "p_holm", "test", "unit", "n"),
+    *("task", "kind", "method", "network", "context", *IN_COMMON, "base", "option", "from", "to"),
+    *("difference", "low", "high", "p_holm", "shown", "test", "unit", "n"),
 ]
+_TESTED = ("difference", "low", "high", "shown", "test", "unit", "n")
 
 
 @dataclass(frozen=True)
@@ -41,31 +43,22 @@ class AblationBars:
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, context, method, option's other value) against the first of its method in the study.
 
-        Options are the columns ``quantizer.OPTION``, the bit policy but for the bits, and ``adapter.OPTION``. For each
-        task's first stream and the first calibration set; quantizers without adaptation.
+        Options are the columns ``quantizer.OPTION``, those of the bit policy, and ``adapter.OPTION``. For each task's
+        first stream and the first calibration set; quantizers without adaptation.
         """
-        trials = labelled(run)
-        comparisons = evidence(run).comparisons
-        pairs = comparisons[comparisons["factor"].isin(["quantizer", "adapter", "adapter pair"])]
-        tested = {(row["task"], row["context"], row["a"], row["b"]): row for row in as_rows(pairs)}
+        found = evidence(run)
         rows = []
-        for kind, base, other, option in _switched(_first(trials)):
-            common = {name: base[f"{name}_label"] for name in ("quantizer", "calibration", "adapter", "stream")}
-            del common[kind]
-            context = ", ".join(f"{name} {label}" for name, label in common.items())
-            a, b = other[f"{kind}_label"], base[f"{kind}_label"]
-            found, sign = tested.get((base["task"], context, a, b)), 1
-            if found is None:
-                found, sign = tested.get((base["task"], context, b, a)), -1
-            if found is None or np.isnan(found["difference"]):
+        for kind, base, other, option in _switched(_first(labelled(run))):
+            comparison = found.between(kind, other, base[f"{kind}_label"])
+            if comparison is None or np.isnan(comparison.difference):
                 continue
-            edges = [sign * found[edge] for edge in ("low", "high")]
+            common: dict[str, Any] = {name: base[name] for name in IN_COMMON} | {f"{kind}_label": None}
             rows.append(
-                {name: found[name] for name in ("p_holm", "test", "unit", "n")}
-                | {"task": base["task"], "kind": kind, "method": base[kind], "context": context, "base": b}
-                | {"network": base["quantizer_label"] if kind == "adapter" else ""}
+                {name: getattr(comparison, name) for name in _TESTED}
+                | {"task": base["task"], "kind": kind, "method": base[kind], "base": base[f"{kind}_label"]}
+                | {"network": base["quantizer_label"] if kind == "adapter" else "", "p_holm": comparison.p}
                 | {"option": option, "from": _worded(base[option]), "to": _worded(other[option])}
-                | {"difference": sign * found["difference"], "low": min(edges), "high": max(edges)}
+                | {"context": context_in_words(common), **common}
             )
         return pd.DataFrame(rows, columns=_COLUMNS)
 
@@ -88,9 +81,8 @@ class AblationBars:
             axes.set(xlim=(limits[0] - margin, limits[1] + margin), ylim=(len(rows) - 0.5, -0.5))
             axes.axvline(0, color=style.MUTED, lw=0.6)
             for y, row in enumerate(rows):
-                shown = row["p_holm"] < LEVEL and row["low"] * row["high"] > 0
                 axes.hlines(y, row["low"] * 100, row["high"] * 100, color=style.INK, lw=0.8)
-                look: dict[str, Any] = {"mfc": style.INK if shown else "white", "mec": style.INK, "mew": 0.7}
+                look: dict[str, Any] = {"mfc": style.INK if row["shown"] else "white", "mec": style.INK, "mew": 0.7}
                 axes.plot(row["difference"] * 100, y, "o", ms=3.6, **look)
             axes.set_yticks(range(len(rows)), names)
             axes.spines["left"].set_visible(False)
@@ -127,8 +119,9 @@ def _first(trials: pd.DataFrame) -> pd.DataFrame:
 
 def _switched(trials: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], str]]:
     """Yield (kind, base, other, option) for settings of one plugin that differ in one option."""
+    policy = BitPolicy.options()
     options = {
-        "quantizer": [*_POLICY, *(name for name in trials.columns if name.startswith("quantizer."))],
+        "quantizer": [name for name in trials.columns if name in policy or name.startswith("quantizer.")],
         "adapter": [name for name in trials.columns if name.startswith("adapter.")],
     }
     # Quantizers are compared without adaptation, adapters on each network.

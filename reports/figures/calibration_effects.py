@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from evalsuite.analysis.claims import excludes_zero, significant
 from reports import style
 from reports.frames.calibration_sets import effects
-from reports.frames.evidence import LEVEL
 from reports.frames.methods import as_rows
 from reports.layout import pages, panel, text_width
 
@@ -159,7 +159,7 @@ def _block(axes: list[Axes], data: pd.DataFrame, row: float, limits: dict[str, A
             look = style.look(each["quantizer_order"])
             aside = (orders.index(each["quantizer_order"]) - (len(orders) - 1) / 2) * _DODGE / row
             y = places[each["calibration_label"]] + aside
-            shown = each[low] * each[high] > 0 and (name == "worst" or each["p_holm"] < LEVEL)
+            shown = excludes_zero(each[low], each[high]) and (name == "worst" or significant(each["p_holm"]))
             panel_axes.hlines(y, each[low] * 100, each[high] * 100, color=look.colour, lw=0.7)
             fill = look.colour if shown else "white"
             panel_axes.plot(each[value] * 100, y, look.marker, ms=3, mfc=fill, mec=look.colour, mew=0.6)

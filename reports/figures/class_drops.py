@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from evalsuite.analysis import Settings
+from evalsuite.analysis.claims import significant
 from evalsuite.analysis.harm import Harm, harm, holm_factors
 from evalsuite.analysis.outcomes import Rows, pooled
 from reports import style
-from reports.frames.evidence import LEVEL, evidence, outcomes_of
+from reports.frames.evidence import evidence, outcomes_of
 from reports.frames.methods import ORDER, as_rows, readable, with_room
 from reports.frames.views import combinations_of
 from reports.layout import even, lines, pages, panel, text_width, wrapped
@@ -141,7 +142,7 @@ def _frame(methods: pd.DataFrame, group: str, found: Harm) -> pd.DataFrame:
                     "drop": found.drop[:, column],
                     "p": p,
                     "high": found.high[column],
-                    "beyond": factor * p < LEVEL,
+                    "beyond": significant(factor * p),
                 }
             ).assign(**own)
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from evalsuite.analysis.families import IN_COMMON, context_in_words
 from reports import style
 from reports.frames.evidence import evidence
 from reports.frames.methods import each_row
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 _LINE = 0.145  # inches from one method's label to the next
 _CD, _RULE = 0.08, 0.33  # inches below the heading
 _HEAD, _GAP = 0.34, 0.12  # inches
-_COLUMNS = ["task", "factor", "context", "method", "mean_rank", "error", "critical_difference", "p", "unit", "n"]
+_TOGETHER = ["task", "factor", *IN_COMMON]
+_COLUMNS = [
+    *(*_TOGETHER, "context", "method", "mean_rank", "error"),
+    *("critical_difference", "p", "unit", "n"),
+]
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,10 @@ class CriticalDifference:
         for keys, own in chosen[~chosen["reference"]].groupby(["task", "view"], sort=False):
             row = next(each_row(own))
             factor = "quantizer" if keys[1] == QUANTIZERS else "adapter"
-            context = {"quantizer": row.quantizer_label, "calibration": row.calibration_label}
-            context |= {"adapter": row.adapter_label, "stream": row.stream_label}
-            del context[factor]
-            name = ", ".join(f"{key} {label}" for key, label in context.items())
-            found = rankings["context"].eq(name) & rankings["factor"].eq(factor) & rankings["task"].eq(row.task)
-            shown.append(rankings[found & rankings["critical_difference"].notna()].sort_values("mean_rank"))
+            ranked = rankings["factor"].eq(factor) & rankings["critical_difference"].notna()
+            for name in ("task", *IN_COMMON):
+                ranked &= rankings[name].eq(getattr(row, name)) | (name == f"{factor}_label")
+            shown.append(rankings[ranked].sort_values("mean_rank"))
         return pd.concat(shown, ignore_index=True)[_COLUMNS] if shown else pd.DataFrame(columns=_COLUMNS)
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
@@ -79,7 +82,7 @@ class CriticalDifference:
 
 
 def _diagrams(data: pd.DataFrame) -> list[pd.DataFrame]:
-    return [own for _, own in data.groupby(["task", "factor", "context"], sort=False)]
+    return [own for _, own in data.groupby(_TOGETHER, sort=False, dropna=False)]
 
 
 def _height(data: pd.DataFrame) -> float:
@@ -91,7 +94,8 @@ def _said(data: pd.DataFrame) -> str:
     """Say what a diagram's methods have in common, and what Friedman's test says of them."""
     first = data.iloc[0]
     tested = "p < 0.001" if first["p"] < 0.001 else f"p = {first['p']:.3f}"
-    return f"{first['context'].split(', stream ')[0]}; Friedman {tested}, {first['n']} {first['unit']}s"
+    common = context_in_words(first.drop("stream_label").to_dict())
+    return f"{common}; Friedman {tested}, {first['n']} {first['unit']}s"
 
 
 def cliques(data: pd.DataFrame) -> list[tuple[float, float]]:

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from evalsuite.analysis.claims import significant
 from reports import style
-from reports.frames.evidence import LEVEL, evidence, with_room
+from reports.frames.evidence import evidence, with_room
 from reports.frames.methods import KEYS, ORDER, readable
 from reports.layout import Rows, even, lines, pages, panel, title
 
@@ -150,7 +151,7 @@ def _draw_rows(axes: Axes, data: pd.DataFrame, rows: Rows) -> None:
     axes.axvline(0, color=style.MUTED, lw=0.6)
     y = rows.centre(data)
     percent = data.drop(columns=["p_holm"]).select_dtypes("number") * 100
-    beyond = (data["p_holm"] < LEVEL).to_numpy()
+    beyond = significant(data["p_holm"])
     colours = [style.ALERT if yes else style.MUTED for yes in beyond]
     worst = percent["worst_drop"]
     axes.hlines(y, percent["drop"], worst, color=style.FAINT, lw=2.4, zorder=0)

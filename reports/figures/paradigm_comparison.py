@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports import style
-from reports.frames.evidence import LEVEL, evidence
+from reports.frames.evidence import evidence
 from reports.frames.methods import as_rows
 from reports.frames.paradigms import paradigms
 from reports.layout import pages, panel, text_width
@@ -94,7 +94,7 @@ def _mean(axes: Axes, data: pd.DataFrame, places: list[float]) -> None:
 
 def _worst(axes: Axes, data: pd.DataFrame, places: list[float]) -> None:
     for y, row in zip(places, as_rows(data), strict=True):
-        colour = style.ALERT if row["worst_drop_class_p_holm"] < LEVEL else style.MUTED
+        colour = style.ALERT if row["worst_drop_class_shown"] else style.MUTED
         low, high = (row[f"worst_drop_class_{edge}"] * 100 for edge in ("low", "high"))
         axes.hlines(y, low, high, color=colour, lw=0.8)
         axes.plot(row["worst_drop_class_null"] * 100, y, "D", ms=3.4, mfc="white", mec=style.INK, mew=0.6)

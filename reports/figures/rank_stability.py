@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from evalsuite.analysis.claims import significant
 from reports import style
 from reports.frames.calibration_draws import worst_classes
 from reports.frames.calibration_sets import calibration_sets
@@ -116,10 +117,10 @@ def _row(axes: Axes, data: pd.DataFrame, y: int) -> None:
     others = data[~data["first"]].reset_index(drop=True)
     aside = y + ((np.arange(len(others)) * 0.618) % 1 - 0.5) * 0.5
     for shown in (True, False):
-        chosen = (others["p"] < 0.05).to_numpy() == shown
+        chosen = significant(others["p"]) == shown
         fill = style.MUTED if shown else "white"
         axes.plot(others.loc[chosen, "w"], aside[chosen], "o", ms=2.4, mfc=fill, mec=style.MUTED, mew=0.6)
     for row in as_rows(data[data["first"]]):
-        fill = style.INK if row["p"] < 0.05 else "white"
+        fill = style.INK if significant(row["p"]) else "white"
         axes.plot(row["w"], y, "D", ms=4, mfc=fill, mec=style.INK, mew=0.7)
         axes.text(1.06, y, str(row["text"]), va="center", transform=axes.get_yaxis_transform(), clip_on=False)

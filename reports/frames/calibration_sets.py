@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from evalsuite.analysis.claims import LEVEL
 from evalsuite.analysis.outcomes import Combination, Outcome, pooled
 from evalsuite.hashing import canonical_json
 from evalsuite.metrics import group_means
@@ -157,7 +158,7 @@ def _worst_changes(run: Run, base: Combination, others: list[Combination]) -> li
             worst, base_worst = drops.argmax(axis=0), int(base_drops.argmax())
             bounds = difference_bounds(
                 *(
-                    largest_mean_bounds(each, codes, rows.image, rows.replicate, level=0.975, signed=True)
+                    largest_mean_bounds(each, codes, rows.image, rows.replicate, level=1 - LEVEL / 2, signed=True)
                     for each in (own, first)
                 )
             )

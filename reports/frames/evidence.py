@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from evalsuite.analysis import Analysis, analyse
+from evalsuite.analysis import Analysis, analyse, claims
+from evalsuite.analysis.comparisons import VARIES
+from evalsuite.analysis.families import IN_COMMON, worst_group_families
 from evalsuite.analysis.outcomes import Outcomes, read_outcomes
 from evalsuite.store import Run
 from reports.frames import methods
-from reports.frames.methods import KEYS, combinations, each_row
+from reports.frames.methods import KEYS, as_rows, combinations
 
 T = TypeVar("T")
-
-LEVEL = 0.05
-"""An effect is claimed where its Holm-corrected p is below this."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +32,22 @@ class Comparison:
     n: int
     """Domains that the test used."""
     note: str = ""
+    test: str = ""
+    unit: str = ""
 
     @property
-    def distinct(self) -> bool:
-        """Whether a difference may be claimed: the test says so, and the interval excludes zero."""
-        return self.p < LEVEL and self.apart
+    def shown(self) -> bool:
+        """Whether a difference may be claimed: :func:`evalsuite.analysis.claims.shown`."""
+        return bool(claims.shown(self.p, self.low, self.high))
 
     @property
     def apart(self) -> bool:
         """Whether the interval over images excludes zero."""
-        return self.low > 0 or self.high < 0
+        return bool(claims.excludes_zero(self.low, self.high))
+
+    def reversed(self) -> Comparison:
+        """Return the comparison of ``b`` with ``a``."""
+        return replace(self, difference=-self.difference, low=-self.high, high=-self.low)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,33 +85,46 @@ class Evidence:
 
     def against_unadapted(self, method: Any, unadapted: str) -> Comparison | None:
         """Compare a row of ``methods`` with the same network without adaptation; None if nothing did."""
-        context = f"quantizer {method.quantizer_label}, calibration {method.calibration_label}, "
-        context += f"stream {method.stream_label}"
-        return self._find("adapter", method.task, context, method.adapter_label, unadapted)
+        return self.between("adapter", _labels(method), unadapted)
 
     def against_quantizer(self, method: Any, other: str) -> Comparison | None:
         """Compare a row of ``methods`` with another quantizer under the same calibration set, adapter and stream."""
-        context = f"calibration {method.calibration_label}, adapter {method.adapter_label}, "
-        context += f"stream {method.stream_label}"
-        return self._find("quantizer", method.task, context, method.quantizer_label, other)
+        return self.between("quantizer", _labels(method), other)
 
-    def _find(self, factor: str, task: str, context: str, a: str, b: str) -> Comparison | None:
-        found = self._by_pair.get((factor, task, context, a, b))
-        if found is not None:
-            return found
-        found = self._by_pair.get((factor, task, context, b, a))
-        if found is None:
-            return None
-        return Comparison(-found.difference, -found.high, -found.low, found.p, found.n, found.note)
+    def between(self, varied: str, labels: Mapping[str, Any], other: str) -> Comparison | None:
+        """Compare a method with another that differs in one thing; None if nothing did.
+
+        Parameters
+        ----------
+        varied : ``quantizer``, ``adapter`` or ``calibration``.
+        labels : the columns ``KEYS`` of the method, which is ``a``.
+        other : the label of ``b``.
+        """
+        common = _common(varied, labels)
+        label = labels[f"{varied}_label"]
+        comparison = self._by_pair.get((*common, label, other))
+        if comparison is None and (comparison := self._by_pair.get((*common, other, label))) is not None:
+            comparison = comparison.reversed()
+        return comparison
 
     @functools.cached_property
-    def _by_pair(self) -> dict[tuple[str, ...], Comparison]:
+    def _by_pair(self) -> dict[tuple[str | None, ...], Comparison]:
         return {
-            (row.factor, row.task, row.context, row.a, row.b): Comparison(
-                row.difference, row.low, row.high, row.p_holm, row.n, row.note if isinstance(row.note, str) else ""
+            (*_common(VARIES.get(row["factor"], row["factor"]), row), row["a"], row["b"]): Comparison(
+                *(row[name] for name in ("difference", "low", "high", "p_holm", "n")),
+                *(row[name] if isinstance(row[name], str) else "" for name in ("note", "test", "unit")),
             )
-            for row in each_row(self.comparisons)
+            for row in as_rows(self.comparisons)
         }
+
+
+def _labels(method: Any) -> dict[str, Any]:
+    return {name: getattr(method, name) for name in KEYS}
+
+
+def _common(varied: str, labels: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """Return what is compared, and all that methods compared have in common."""
+    return varied, labels["task"], *(None if name == f"{varied}_label" else labels[name] for name in IN_COMMON)
 
 
 def once(make: Callable[[Run], T]) -> Callable[[Run], T]:
@@ -146,24 +163,17 @@ def with_room(evidence: Evidence) -> Evidence:
     kept = methods.with_room(evidence.methods)
     if len(kept) == len(evidence.methods):
         return evidence
-    contexts = {
-        (row.task, context)
-        for row in each_row(kept)
-        for context in (
-            f"calibration {row.calibration_label}, adapter {row.adapter_label}, stream {row.stream_label}",
-            f"quantizer {row.quantizer_label}, calibration {row.calibration_label}, stream {row.stream_label}",
-        )
-    }
+    known = {_common(varied, row) for row in as_rows(kept) for varied in ("quantizer", "adapter")}
     pairs = evidence.comparisons
-    pairs = pairs[[each in contexts for each in zip(pairs["task"], pairs["context"], strict=True)]]
+    pairs = pairs[[_common(VARIES.get(row["factor"], row["factor"]), row) in known for row in as_rows(pairs)]]
     return Evidence(replace(evidence.analysis, comparisons=pairs), kept.reset_index(drop=True))
 
 
 def least_p(run: Run, tests: int) -> float:
     """Return the smallest Holm-corrected p that so many worst-group tests can have with the run's permutations."""
-    return min(1.0, tests / (1 + int(run.study["analysis"]["permutations"]))) if tests else math.nan
+    return float(claims.least_permutation_p(tests, int(run.study["analysis"]["permutations"])))
 
 
 def family_sizes(methods: pd.DataFrame, group: str = "class") -> pd.Series:
     """Return, for each row of ``methods``, how many worst-group tests its Holm correction is over."""
-    return methods.groupby(["task", "family"])[f"worst_drop_{group}_p"].transform("count")
+    return methods.groupby(worst_group_families(methods))[f"worst_drop_{group}_p"].transform("count")

@@ -9,7 +9,8 @@ from reports.frames.evidence import Evidence
 from reports.frames.methods import KEYS
 from reports.frames.rivals import best_of_rivals
 
-_WORST = ["worst_drop_class", *(f"worst_drop_class_{name}" for name in ("value", "low", "high", "null", "p_holm"))]
+_OF_DROP = ("value", "low", "high", "null", "p_holm", "shown")
+_WORST = ["worst_drop_class", *(f"worst_drop_class_{name}" for name in _OF_DROP)]
 _COLUMNS = [*KEYS, "bits", "bits_order", "unit", "error", "drop", "drop_low", "drop_high", *_WORST]
 
 

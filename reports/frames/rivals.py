@@ -22,5 +22,5 @@ def best_of_rivals(evidence: Evidence) -> pd.DataFrame:
         table.loc[best, "best"] = True
         for row in each_row(rivals.drop(index=best)):
             found = evidence.against_quantizer(row, str(rivals.loc[best, "quantizer_label"]))
-            table.loc[row.Index, "not_distinct"] = found is None or not found.distinct
+            table.loc[row.Index, "not_distinct"] = found is None or not found.shown
     return table

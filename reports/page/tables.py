@@ -9,10 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from evalsuite.analysis.claims import LEVEL
+from evalsuite.analysis.families import context_in_words, family_in_words
 from evalsuite.store import Run
 from reports.frames.evidence import Evidence
 from reports.frames.methods import each_row, labelled, readable
-from reports.words.numbers import NOTHING, count, is_missing, number
+from reports.words.numbers import CONFIDENCE_PERCENT, NOTHING, count, is_missing, number
 
 _TESTS = {"wilcoxon": "Wilcoxon", "mcnemar": "McNemar"}
 
@@ -58,6 +60,16 @@ def _text(label: str, field: str, *, wide: bool = False) -> Column:
         return Cell(text, "" if text == NOTHING else text)
 
     return Column(label, cell, wide=wide)
+
+
+def _worded(label: str, words: Callable[[dict[str, Any]], str]) -> Column:
+    """What is said of a row, made of several of its fields."""
+
+    def cell(row: Any) -> Cell:
+        text = words(vars(row))
+        return Cell(text, text)
+
+    return Column(label, cell, wide=True)
 
 
 def _number(label: str, field: str, *, scale: float = 1.0, digits: int = 1, grouped: bool = False) -> Column:
@@ -141,7 +153,8 @@ def result_tables(evidence: Evidence, adapted: pd.DataFrame) -> list[Table]:
     mean = _table(
         "mean",
         "Mean error and drop",
-        "Error in %, drop in points against full precision without adaptation, with 95 % intervals; ECE in points.",
+        "Error in %, drop in points against full precision without adaptation, with "
+        f"{CONFIDENCE_PERCENT} % intervals; ECE in points.",
         [
             *_method(methods),
             _between("Error (%)", "error", "error_low", "error_high"),
@@ -165,10 +178,10 @@ def _adaptation(adapted: pd.DataFrame) -> Table:
     return _table(
         "adaptation",
         "Adaptation against none",
-        "Error of each adapter against the same network without adaptation, in points with a 95 % interval; p by Holm "
-        "over the adapters of one network on one stream; trials that collapsed; modules whose parameters it changed; "
-        "and, of adapters that look for changes of domain, the share that they saw at once and the share of other "
-        "batches with a false alarm.",
+        "Error of each adapter against the same network without adaptation, in points with a "
+        f"{CONFIDENCE_PERCENT} % interval; p by Holm over the adapters of one network on one stream; trials that "
+        "collapsed; modules whose parameters it changed; and, of adapters that look for changes of domain, the share "
+        "that they saw at once and the share of other batches with a false alarm.",
         [
             *_method(adapted),
             _number("Without (%)", "unadapted_error", scale=100),
@@ -211,13 +224,13 @@ def _comparisons(evidence: Evidence) -> Table:
     return _table(
         "comparisons",
         "Comparisons",
-        "Error of the first minus error of the second, in points with a 95 % interval; p by Holm over the "
-        "pairs that answer the same question.",
+        f"Error of the first minus error of the second, in points with a {CONFIDENCE_PERCENT} % interval; p by Holm "
+        "over the pairs that answer the same question.",
         [
             _text("First", "a"),
             _text("Second", "b"),
             _text("Task", "task"),
-            _text("Question, and what both have", "family", wide=True),
+            _worded("Question, and what both have", family_in_words),
             _between("Difference (points)", "difference", "low", "high"),
             _units("Test", "test"),
             _p("p (Holm)", "p_holm"),
@@ -234,11 +247,11 @@ def _rankings(evidence: Evidence) -> Table:
         "rankings",
         "Rankings",
         "Mean rank over domains, 1 being the lowest error; methods whose mean ranks differ by more than the critical "
-        "difference differ at 5 % (Nemenyi); p is Friedman's, of all methods with the rest in common.",
+        f"difference differ at {100 * LEVEL:g} % (Nemenyi); p is Friedman's, of all methods with the rest in common.",
         [
             _text("Method", "method"),
             _text("Task", "task"),
-            _text("All have", "context", wide=True),
+            _worded("All have", context_in_words),
             _number("Mean rank", "mean_rank", digits=2),
             _number("Error (%)", "error", scale=100),
             _number("Critical difference", "critical_difference", digits=2),

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from evalsuite.adaptation.collapse import SHARE, WINDOW
+from evalsuite.analysis import claims
 from reports.frames.adaptation import WITHIN
-from reports.frames.evidence import LEVEL, Comparison
+from reports.frames.evidence import Comparison
 from reports.frames.methods import each_row
 from reports.words.numbers import count, interval, is_missing, listed, number, p_value, percent, points
 from reports.words.verdict import change, sentence
@@ -44,7 +45,7 @@ def _effect(own: pd.DataFrame, streams: bool) -> str:
             for place, row in enumerate(each_row(known))
         ]
         return sentence("; ".join(clauses))
-    shown = known[(known["p"] < LEVEL) & (known["low"] * known["high"] > 0)]
+    shown = known[claims.shown(known["p"], known["low"], known["high"])]
     better, worse = shown[shown["difference"] < 0], shown[shown["difference"] > 0]
     text = (
         f"{name} lowers the error in {len(better) or 'none'} of {len(known)} pairs of network and stream and raises it "

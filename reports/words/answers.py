@@ -11,15 +11,26 @@ from typing import Any
 
 import pandas as pd
 
+from evalsuite.analysis.claims import LEVEL, least_signed_rank_p, out_of_reach, shown, significant
 from evalsuite.store import Run
 from reports.frames.adaptation import adaptation
 from reports.frames.calibration_draws import worst_classes
 from reports.frames.calibration_sets import calibration_sets, effects
-from reports.frames.evidence import LEVEL, Evidence, family_sizes, least_p
+from reports.frames.evidence import Evidence, family_sizes, least_p
 from reports.frames.methods import KEYS, each_row, readable
 from reports.frames.paradigms import paradigms
 from reports.words.adapters import QUESTION, of_adapters
-from reports.words.numbers import count, interval, is_missing, listed, number, p_value, percent, points
+from reports.words.numbers import (
+    CONFIDENCE_PERCENT,
+    count,
+    interval,
+    is_missing,
+    listed,
+    number,
+    p_value,
+    percent,
+    points,
+)
 
 CHOSEN = ("augmentation", "sampling")
 """The factors of the third question; all others belong to the first."""
@@ -84,10 +95,10 @@ def _of_sets(changed: pd.DataFrame, rows: pd.DataFrame, evidence: Evidence) -> I
     if changed.empty:
         yield "No calibration set has a result that can be compared with the first one's."
         return
-    shown = changed[_shown(changed)]
-    harm, help_ = shown[shown["difference"] > 0], shown[shown["difference"] < 0]
+    certain = changed[shown(changed["p_holm"], changed["low"], changed["high"])]
+    harm, help_ = certain[certain["difference"] > 0], certain[certain["difference"] < 0]
     sets, networks = changed["calibration_label"].nunique(), changed["quantizer_label"].nunique()
-    unclear = len(changed) - len(shown)
+    unclear = len(changed) - len(certain)
     yield (
         f"Against {readable(changed['first'].iloc[0])}, {count(sets, 'other set')} on {count(networks, 'network')}, "
         f"{count(len(changed), 'comparison')}: the mean error rises in {len(harm) or 'none'}, falls in "
@@ -108,8 +119,8 @@ def _of_sets(changed: pd.DataFrame, rows: pd.DataFrame, evidence: Evidence) -> I
 def _too_few_domains(changed: pd.DataFrame) -> Iterator[str]:
     """Say where the signed-rank test, whose least p is 2^(1 - n), cannot reach the level after Holm's correction."""
     domains = changed[changed["unit"] == "domain"]
-    least = 2.0 ** (1 - domains["n"].astype(float)) * domains["sets"]
-    if len(domains) == len(changed) and (least >= LEVEL).all():
+    least = least_signed_rank_p(domains["n"], domains["sets"])
+    if len(domains) == len(changed) and out_of_reach(least).all():
         yield (
             f"No change could be shown: with {_range(domains['n'].astype(int))} domains that differ and "
             f"{count(int(domains['sets'].min()), 'set')}, Holm's p cannot fall below {min(1.0, least.min()):.2f}; "
@@ -117,21 +128,16 @@ def _too_few_domains(changed: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _shown(changed: pd.DataFrame) -> pd.Series:
-    apart = (changed["low"] > 0) | (changed["high"] < 0)
-    return apart & (changed["p_holm"] < LEVEL)
-
-
-def _extreme(changed: pd.DataFrame, shown: pd.DataFrame, verb: str, kind: str) -> str:
+def _extreme(changed: pd.DataFrame, certain: pd.DataFrame, verb: str, kind: str) -> str:
     """Name the set that is shown to harm (help) most, or say that none is."""
     sign = 1 if verb == "raises" else -1
-    if shown.empty:
+    if certain.empty:
         row = next(each_row(changed.loc[[(sign * changed["difference"]).idxmax()]]))
         text = f"There is no evidence that any of them {verb} the mean error of any network"
         if sign * row.difference <= 0:
             return f"{text}: on these images, none does."
         return f"{text}; the largest difference is {points(row.difference)} ({row.level}, {_tested(row)})."
-    row = next(each_row(shown.loc[[(sign * shown["difference"]).idxmax()]]))
+    row = next(each_row(certain.loc[[(sign * certain["difference"]).idxmax()]]))
     low, high = (row.low, row.high) if sign > 0 else (-row.high, -row.low)
     size = f"{points(sign * row.difference)} ({interval(low, high)}; {p_value(row.p_holm)}; "
     return (
@@ -189,9 +195,9 @@ def _least_reliable(rows: pd.DataFrame) -> Iterator[str]:
         return
     row = next(each_row(known.loc[[known["worst_drop_class_value"].idxmax()]]))
     yield _against_chance(row, f"For {row.quantizer_label} with {row.level}")
-    if (known["least_p"] >= LEVEL).all():
+    if out_of_reach(known["least_p"]).all():
         return
-    beyond = int((known["worst_drop_class_p_holm"] < LEVEL).sum())
+    beyond = int(known["worst_drop_class_shown"].sum())
     yield (
         f"The worst class loses more than chance explains in {beyond} of {len(known)} combinations of network and set."
     )
@@ -205,9 +211,9 @@ def _against_chance(row: Any, who: str) -> str:
         f"against {number(row.drop * 100)} on average; "
         f"chance alone would give {number(row.worst_drop_class_null * 100)}"
     )
-    if p < LEVEL:
+    if significant(p):
         return f"{text}; {p_value(p)}."
-    if row.least_p >= LEVEL:
+    if out_of_reach(row.least_p):
         return f"{text}; the permutations are too few to tell whether that is chance ({p_value(p)})."
     return f"{text}; no evidence that it is more than chance ({p_value(p)})."
 
@@ -244,7 +250,7 @@ def _of_paradigms(compared: pd.DataFrame, rows: pd.DataFrame, evidence: Evidence
         worse, unclear = [], []
         for row in each_row(own[~own["best"]]):
             found = evidence.against_quantizer(row, str(best.quantizer_label))
-            if found is not None and found.distinct:
+            if found is not None and found.shown:
                 size = f"{row.quantizer_label} by {points(found.difference)}"
                 worse.append(f"{size} ({interval(found.low, found.high)}; {p_value(found.p)})")
             else:
@@ -259,7 +265,7 @@ def _of_paradigms(compared: pd.DataFrame, rows: pd.DataFrame, evidence: Evidence
     ordered = compared.sort_values("worst_drop_class_value", kind="stable")
     for row in each_row(ordered.iloc[[0, -1]]):
         yield _against_chance(row, f"For {row.quantizer_label}")
-    beyond = int((compared["worst_drop_class_p_holm"] < LEVEL).sum())
+    beyond = int(compared["worst_drop_class_shown"].sum())
     yield f"The worst class loses more than chance explains in {beyond} of {count(len(compared), 'network')}."
     yield from _draws(rows.merge(compared[KEYS], on=KEYS))
 
@@ -303,8 +309,8 @@ def _note(evidence: Evidence, sets: bool, quantizers: bool, adapters: bool) -> s
         "the adapters of one network on one stream": adapters,
     }
     parts = [
-        "A change is called one where p < 0.05 and its 95 % interval excludes 0; intervals are paired bootstrap over "
-        f"{covers}.",
+        f"A change is called one where p < {LEVEL:g} and its {CONFIDENCE_PERCENT} % interval excludes 0; intervals are "
+        f"paired bootstrap over {covers}.",
         "A mean error counts all images that a stream shows, clean ones too.",
         f"p is corrected by Holm over {listed([name for name, asked in families.items() if asked])} (p_holm)"
         + ("; for worst classes, over the networks with the same calibration set." if sets or quantizers else "."),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from evalsuite.analysis.contests import contests_of
 from evalsuite.registry import configure
-from evalsuite.statistics import holm
 from evalsuite.store import Run
+from reports.frames.evidence import evidence
+from reports.frames.methods import each_row
+from reports.words.numbers import CONFIDENCE_PERCENT
 
-ALPHA = 0.05
 GIVEN = "Intervals are over images, with the calibration draw (seed) taken as given."
 
 
@@ -23,30 +23,25 @@ def findings(run: Run, target: str) -> list[str]:
     are asked for, and the interval over images agree: all domains show the same images, so a test over domains alone
     would take one image for many.
     """
-    from evalsuite.analysis import analyse
-
     trials = run.trials[run.trials["quantizer"] == configure("quantizers", target).name]
     lost = [_lost(trials)] if (trials["status"] != "done").any() else []
     if not (trials["status"] == "done").any():
         return lost
-    own = set(trials["quantizer_label"])
-    analysis = analyse(run)
-    summary = analysis.summary.to_dict("records")
-    comparisons = analysis.comparisons.to_dict("records")
-    alike = [row for row in comparisons if row["factor"] == "quantizer" and (row["a"] in own) != (row["b"] in own)]
-    contests = [row for row in alike if _bits(row["a"]) == _bits(row["b"])]
-    corrected = holm([row["p"] for row in contests])
-    asked = int(np.count_nonzero(~np.isnan(corrected)))
+    labels = set(trials["quantizer_label"])
+    analysed = evidence(run)
+    summary = analysed.summary[analysed.summary["quantizer_label"].isin(labels)]
+    contests = contests_of(analysed.comparisons, labels)
+    asked = int(contests["p_holm"].notna().sum())
     return [
         *lost,
-        *(_harm(row) for row in summary if row["quantizer_label"] in own),
-        *(_contest(row, own, float(p), asked) for row, p in zip(contests, corrected, strict=True)),
-        *([_resampled(summary, own)] if asked else []),
+        *(_harm(row) for row in each_row(summary)),
+        *(_contest(row, asked) for row in each_row(contests)),
+        *([_resampled(summary)] if asked else []),
     ]
 
 
-def _resampled(summary: list[dict[Hashable, Any]], own: set[str]) -> str:
-    units = sorted({row["unit"] for row in summary if row["quantizer_label"] in own})
+def _resampled(summary: pd.DataFrame) -> str:
+    units = sorted(summary["unit"].unique())
     return GIVEN if units == ["image"] else f"Intervals are over {' and '.join(units)}, both resampled."
 
 
@@ -60,36 +55,30 @@ def _lost(trials: pd.DataFrame) -> str:
     )
 
 
-def _harm(row: Mapping[Hashable, Any]) -> str:
-    label, p = row["quantizer_label"], row["worst_drop_class_p_holm"]
+def _harm(row: Any) -> str:
+    """Say whether a row of ``summary.csv`` harms one class more than another."""
+    label, p = row.quantizer_label, row.worst_drop_class_p_holm
     if pd.isna(p):
         return (
-            f"{label}: {100 * row['error']:.1f} % errors; whether it harms one class more than another "
+            f"{label}: {100 * row.error:.1f} % errors; whether it harms one class more than another "
             "could not be tested: there is no full-precision result to compare with."
         )
-    drop = f"{label}: {100 * row['drop']:.1f} points more errors than full precision on average"
-    worst = f"{100 * row['worst_drop_class_value']:.1f} in its worst class ({row['worst_drop_class']})"
-    chance = f"{100 * row['worst_drop_class_null']:.1f} expected by chance, p = {p:.2g}"
-    if p < ALPHA:
+    drop = f"{label}: {100 * row.drop:.1f} points more errors than full precision on average"
+    worst = f"{100 * row.worst_drop_class_value:.1f} in its worst class ({row.worst_drop_class})"
+    chance = f"{100 * row.worst_drop_class_null:.1f} expected by chance, p = {p:.2g}"
+    if row.worst_drop_class_shown:
         return f"{drop}, {worst}, more than chance alone gives ({chance})."
     return f"{drop}, {worst}; no evidence that it harms one class more than another ({chance})."
 
 
-def _contest(row: Mapping[Hashable, Any], own: set[str], p: float, asked: int) -> str:
-    """Say how the target compares; ``p``: corrected over the ``asked`` comparisons of the audit."""
-    mine, other, sign = (row["a"], row["b"], 1) if row["a"] in own else (row["b"], row["a"], -1)
-    gap = 100 * sign * row["difference"] + 0.0  # no "-0.0"
-    if np.isnan(p):
-        return f"{mine} against {other}: {gap:+.1f} points of mean error; no test ({row['note']})."
-    low, high = sorted(100 * sign * row[edge] + 0.0 for edge in ("low", "high"))
-    distinct = p < ALPHA and (low > 0 or high < 0)
-    verdict = ("worse than" if low > 0 else "better than") if distinct else "not distinguishable from"
+def _contest(row: Any, asked: int) -> str:
+    """Say how the target compares with a rival; ``asked``: the comparisons that p is corrected over."""
+    gap, low, high = (100 * value + 0.0 for value in (row.difference, row.low, row.high))  # no "-0.0"
+    if pd.isna(row.p_holm):
+        return f"{row.target} against {row.rival}: {gap:+.1f} points of mean error; no test ({row.note})."
+    verdict = ("worse than" if low > 0 else "better than") if row.shown else "not distinguishable from"
     return (
-        f"{mine} is {verdict} {other}: {gap:+.1f} points of mean error "
-        f"(95 % interval {low:+.1f} to {high:+.1f}; p = {p:.2g} after Holm over {asked} comparison{'s' * (asked > 1)}, "
-        f"{row['n']} domains)."
+        f"{row.target} is {verdict} {row.rival}: {gap:+.1f} points of mean error "
+        f"({CONFIDENCE_PERCENT} % interval {low:+.1f} to {high:+.1f}; p = {row.p_holm:.2g} after Holm over "
+        f"{asked} comparison{'s' * (asked > 1)}, {row.n} domains)."
     )
-
-
-def _bits(label: str) -> str:
-    return label.rpartition(" ")[2]

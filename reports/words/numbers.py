@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from evalsuite.analysis.claims import CONFIDENCE
+
 NOTHING = "\N{EN DASH}"
 """Stands where there is no number."""
 MINUS = "\N{MINUS SIGN}"
+CONFIDENCE_PERCENT = f"{100 * CONFIDENCE:g}"
+"""With what probability an interval holds, in %."""
 _SPACE = "\N{NO-BREAK SPACE}"
 
 
@@ -40,8 +44,8 @@ def p_value(p: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Write a 95 % interval of a difference, in points, without the unit."""
-    return f"95{_SPACE}% interval {number(low * 100)} to {number(high * 100)}"
+    """Write the interval of a difference, in points, without the unit."""
+    return f"{CONFIDENCE_PERCENT}{_SPACE}% interval {number(low * 100)} to {number(high * 100)}"
 
 
 def count(n: int, singular: str, plural: str | None = None) -> str:

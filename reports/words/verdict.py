@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from evalsuite.analysis.claims import out_of_reach, significant
 from evalsuite.store import Run
-from reports.frames.evidence import LEVEL, Comparison, Evidence, family_sizes, least_p, with_room
+from reports.frames.evidence import Comparison, Evidence, family_sizes, least_p, with_room
 from reports.frames.methods import each_row, readable
 from reports.words.numbers import count, interval, is_missing, listed, number, p_value, percent, points
 
@@ -64,7 +65,7 @@ def change(subject: str, whose: str, found: Comparison, detail: str = "") -> str
     low, high = (-found.high, -found.low) if falls else (found.low, found.high)
     size, between = points(abs(found.difference)) + detail, interval(low, high)
     tested = f"not tested: {found.note or 'too few domains'}" if is_missing(found.p) else p_value(found.p)
-    if found.distinct:
+    if found.shown:
         return f"{subject} {verb} {whose} by {size} ({between}; {tested})"
     if found.apart:
         return (
@@ -96,9 +97,9 @@ def group_sentence(method: Any, group: str) -> str:
     worst = f"{readable(str(name))}, loses {points(value)} where chance alone would give {number(null * 100)}"
     if value <= 0:
         return f"In no {group} does it make more errors than full precision (largest drop {points(value)})."
-    if p < LEVEL:
+    if significant(p):
         return f"Its worst {group}, {worst} ({p_value(p)})."
-    if method.least_p >= LEVEL:
+    if out_of_reach(method.least_p):
         return (
             f"Its worst {group}, {worst}; the permutations are too few to tell whether that is chance ({p_value(p)})."
         )
@@ -115,7 +116,7 @@ def _ranked(run: Run, evidence: Evidence, task: str) -> pd.DataFrame:
     methods = methods.assign(least_p=[least_p(run, int(tests)) for tests in family_sizes(methods)])
     own = methods[~methods["full_precision"]]
     own = own[own["unadapted"]] if own["unadapted"].any() else own
-    own = own.assign(beyond=own["worst_drop_class_p_holm"] < LEVEL)
+    own = own.assign(beyond=own["worst_drop_class_shown"])
     own = _worst_first(own)
     return own[own["stream_label"] == own["stream_label"].iloc[0]] if len(own) else own
 
@@ -147,14 +148,14 @@ def _lead(evidence: Evidence, ranked: pd.DataFrame) -> str:
     )
     if not worst.beyond:
         largest = f"The largest drop is that of {where}: {loses}; on average it {_loses(worst.drop)}."
-        if (ranked["least_p"] >= LEVEL).all():
+        if out_of_reach(ranked["least_p"]).all():
             return f"This run has too few permutations to tell unequal harm of the classes from chance. {largest}"
         return f"There is no evidence that any quantized network harms one class more than another. {largest}"
     text = f"By its worst class, the least reliable network is {where}: {loses}; on average it {_loses(worst.drop)}."
     tried = [(row, found) for row, found in _adapted(evidence, worst) if row.stream_label == worst.stream_label]
     if not tried:
         return text
-    helped = [(row, found) for row, found in tried if found.distinct and found.difference < 0]
+    helped = [(row, found) for row, found in tried if found.shown and found.difference < 0]
     if not helped:
         return f"{text} No adapter is shown to lower its error."
     return f"{text} Adaptation helps: {_helpers(sorted(helped, key=lambda each: each[1].difference))}."
@@ -187,7 +188,7 @@ def _sentences(run: Run, evidence: Evidence, ranked: pd.DataFrame) -> Iterator[s
         yield from _of_others(ranked.iloc[1:])
     yield from _of_rivals(evidence, ranked)
     yield from _of_adapters(evidence, worst)
-    if worst.least_p >= LEVEL:
+    if out_of_reach(worst.least_p):
         made = count(int(run.study["analysis"]["permutations"]), "permutation")
         yield (
             f"After Holm's correction no p-value of a worst group can fall below {worst.least_p:.2f} with {made}: "
@@ -219,7 +220,7 @@ def _of_others(others: pd.DataFrame) -> Iterator[str]:
             for row in each_row(beyond)
         ]
         yield f"The worst class of {_shortened(names)} also loses more than chance explains."
-    within = within[within["least_p"] < LEVEL]
+    within = within[significant(within["least_p"])]
     if len(within):
         names = [_name(row) for row in each_row(within)]
         yield f"There is no evidence that {_shortened(names, 'or')} harms one class more than another."
@@ -257,7 +258,7 @@ def _of_adapters(evidence: Evidence, worst: Any) -> Iterator[str]:
     best, found = min(
         (each for each in adapted if each[0].stream_label == streams[0]), key=lambda each: each[1].difference
     )
-    if found.distinct and found.difference < 0 and not is_missing(best.worst_drop_class_value):
+    if found.shown and found.difference < 0 and not is_missing(best.worst_drop_class_value):
         yield (
             f"With {best.adapter_label}, the largest drop of a class of {worst.network} is "
             f"{points(best.worst_drop_class_value)} ({_class(best.worst_drop_class)}) instead of "
@@ -267,14 +268,14 @@ def _of_adapters(evidence: Evidence, worst: Any) -> Iterator[str]:
 
 def _briefly(others: Sequence[tuple[Any, Comparison]]) -> Iterator[str]:
     for verb, chosen in (
-        ("lower", [each for each in others if each[1].distinct and each[1].difference < 0]),
-        ("raise", [each for each in others if each[1].distinct and each[1].difference > 0]),
+        ("lower", [each for each in others if each[1].shown and each[1].difference < 0]),
+        ("raise", [each for each in others if each[1].shown and each[1].difference > 0]),
     ):
         if chosen:
             names = [row.adapter_label for row, _ in chosen][:_MOST]
             sizes = [number(abs(found.difference) * 100) for _, found in chosen][:_MOST]
             yield f"{listed(names)} {verb}{'s' if len(names) == 1 else ''} it by {listed(sizes)}{_SPACE}points"
-    unclear = [row.adapter_label for row, found in others if not found.distinct]
+    unclear = [row.adapter_label for row, found in others if not found.shown]
     if unclear:
         yield f"no evidence that {_shortened(unclear, 'or')} changes it"
 

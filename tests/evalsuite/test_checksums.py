@@ -64,7 +64,11 @@ def test_the_digits_are_the_crc_with_zeros_in_their_place(sealed):
     digits = content[place : place + 8]
     assert int(digits, 16) == zlib.crc32(content[:place] + b"0" * 8 + content[place + 8 :])
     verify(sealed, required=True)
-    assert verified(sealed).read() == content
+    reader = verified(sealed)
+    assert reader.read() == content
+    # Threads of Arrow's must not need Python's lock to read it, or to let go of it, as a program ends.
+    assert isinstance(reader, pa.NativeFile)
+    assert not isinstance(reader, pa.PythonFile)
 
 
 @settings(max_examples=40, deadline=None)

@@ -279,3 +279,16 @@ def test_a_task_that_is_wrong_is_one_line_before_the_run(wrong, message, tmp_pat
     assert f"task '{plugins.WRONG}'" in error
     assert message in error
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_program_ends_without_dismantling_the_interpreter_but_does_what_is_registered_for_its_end(tmp_path):
+    # What dies with the interpreter's dismantling says so: a native thread would be aborted there.
+    code = (
+        "import atexit, sys; from evalsuite import cli\n"
+        "class Kept:\n    def __del__(self): print('dismantled', flush=True)\n"
+        "sys.kept = Kept(); atexit.register(print, 'registered')\n"
+        f"cli.main(['report', {str(tmp_path)!r}])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "registered\n")
+    assert ended.stderr.count("\n") == 1

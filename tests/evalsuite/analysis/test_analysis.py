@@ -52,7 +52,7 @@ def of(rows, row):
 def test_columns_are_the_documented_ones(summary, comparisons):
     assert tuple(summary.columns) == analysis.SUMMARY_COLUMNS
     assert tuple(comparisons.columns) == analysis.COMPARISON_COLUMNS
-    assert len(analysis.SUMMARY_COLUMNS) == 5 + 16 + 2 * 15 + 11
+    assert len(analysis.SUMMARY_COLUMNS) == 5 + 17 + 2 * 16 + 11
 
 
 def test_summary_agrees_with_pandas(summary, rows):
@@ -129,6 +129,31 @@ def test_holm_is_over_what_answers_one_question(summary, comparisons):
         np.testing.assert_allclose(rows["worst_class_p_holm"], holm(rows["worst_class_p"]))
     for _, rows in comparisons.groupby(["task", "factor", "context"]):
         np.testing.assert_allclose(rows["p_holm_context"], holm(rows["p"]))
+
+
+def test_what_is_alike_stands_in_columns_and_what_varies_is_empty(comparisons, run):
+    for frame in (comparisons, analysis.rank(run)):
+        for row in frame.to_dict("records"):
+            common = [name for name in LABELS[1:] if not pd.isna(row[name])]
+            assert common == [name for name in LABELS[1:] if not name.startswith(row["factor"].partition(" ")[0])]
+            assert set(row["context"].split(", ")) == {f"{name.removesuffix('_label')} {row[name]}" for name in common}
+    for row in comparisons.to_dict("records"):
+        labels = {"a": row["a"], "b": row["b"]} if row["factor"] == "quantizer" else {"both": row["quantizer_label"]}
+        bits = {label.rpartition(" ")[2] for label in labels.values()} - {"precision"}
+        if len(bits) == 1 and "full precision" not in labels.values():
+            assert row["bits"] == bits.pop()
+        elif "both" not in labels:
+            assert pd.isna(row["bits"])
+
+
+def test_what_is_shown_is_what_the_test_and_the_interval_say(comparisons, summary, run):
+    apart = comparisons["low"] * comparisons["high"] > 0
+    assert (comparisons["shown"] == (comparisons["p_holm"] < comparisons["level"]) & apart).all()
+    assert set(comparisons["level"]) == {0.05}
+    for group in ("class", "domain"):
+        assert (summary[f"worst_drop_{group}_shown"] == (summary[f"worst_drop_{group}_p_holm"] < 0.05)).all()
+    ranked = analysis.rank(run)
+    assert (ranked["shown"] == (ranked["p"] < 0.05)).all()
 
 
 def test_a_row_does_not_depend_on_the_rest_of_the_run(run, summary, tmp_path):

@@ -15,7 +15,7 @@ from reports.frames.methods import KEYS
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "p", "distinct", "apart"),
+    ("low", "high", "p", "shown", "apart"),
     [
         (0.01, 0.03, 0.01, True, True),
         (-0.03, -0.01, 0.01, True, True),
@@ -24,23 +24,23 @@ from reports.frames.methods import KEYS
         (0.01, 0.03, math.nan, False, True),
     ],
 )
-def test_a_claim_needs_the_test_and_the_interval(
-    low: float, high: float, p: float, distinct: bool, apart: bool
-) -> None:
+def test_a_claim_needs_the_test_and_the_interval(low: float, high: float, p: float, shown: bool, apart: bool) -> None:
     found = Comparison((low + high) / 2, low, high, p, 15)
-    assert (found.distinct, found.apart) == (distinct, apart)
+    assert (found.shown, found.apart) == (shown, apart)
 
 
 def test_a_comparison_is_found_from_either_side() -> None:
-    columns = ["task", "factor", "context", "a", "b", "difference", "low", "high", "p_holm", "n", "note"]
-    rows = [["t", "quantizer", "calibration c, adapter x, stream s", "q", "r", 0.1, 0.05, 0.2, 0.01, 9, np.nan]]
-    found = Evidence(Analysis(pd.DataFrame(), pd.DataFrame(rows, columns=columns), pd.DataFrame()), pd.DataFrame())
+    row = {"task": "t", "factor": "quantizer", "calibration_label": "c", "adapter_label": "x", "stream_label": "s"}
+    row |= {"quantizer_label": None, "a": "q", "b": "r", "difference": 0.1, "low": 0.05, "high": 0.2, "p_holm": 0.01}
+    row |= {"n": 9, "note": np.nan, "test": "wilcoxon", "unit": "domain"}
+    found = Evidence(Analysis(pd.DataFrame(), pd.DataFrame([row]), pd.DataFrame()), pd.DataFrame())
+    same = {"p": 0.01, "n": 9, "test": "wilcoxon", "unit": "domain"}
     q, r = (
         SimpleNamespace(task="t", calibration_label="c", adapter_label="x", stream_label="s", quantizer_label=name)
         for name in "qr"
     )
-    assert found.against_quantizer(q, "r") == Comparison(0.1, 0.05, 0.2, 0.01, 9)
-    assert found.against_quantizer(r, "q") == Comparison(-0.1, -0.2, -0.05, 0.01, 9)
+    assert found.against_quantizer(q, "r") == Comparison(0.1, 0.05, 0.2, **same)
+    assert found.against_quantizer(r, "q") == Comparison(-0.1, -0.2, -0.05, **same)
     assert found.against_quantizer(q, "z") is None
 
 

@@ -142,6 +142,7 @@ def test_the_lead_names_the_network_that_harms_a_class_most(run: Run) -> None:
 def test_nothing_is_claimed_of_a_network_that_is_not_beyond_chance(run: Run) -> None:
     found = evidence(run)
     methods = found.methods.assign(worst_drop_class_p_holm=0.5, worst_drop_domain_p_holm=0.5)
+    methods = methods.assign(worst_drop_class_shown=False, worst_drop_domain_shown=False)
     verdict = judge(run, Evidence(found.analysis, methods))
     assert verdict.lead.startswith("There is no evidence that any quantized network harms one class more than another.")
     text = plain(" ".join(sentence for task in verdict.tasks for sentence in task.sentences))
