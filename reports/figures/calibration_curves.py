@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,8 @@ class CalibrationCurves:
     each calibration draw. Bands are 95 % t intervals over calibration draws for these test images; with one draw
     there are none.
     """
+
+    order: ClassVar[int] = 50
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, curve, quantizer, value), for each task's first stream.

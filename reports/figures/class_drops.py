@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -39,6 +39,8 @@ class ClassDrops:
     Holm, over the networks with the same calibration set, as for the worst group of ``summary.csv``; the worst one is
     named. Without a band the permutations are too few to tell.
     """
+
+    order: ClassVar[int] = 20
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, network, grouping, group), for the first stream of the task that is done.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,8 @@ class PerformanceProfile:
     over seeds within each domain, point by point; with one seed there are none. Dashed: full precision without
     adaptation.
     """
+
+    order: ClassVar[int] = 80
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, view, line, threshold), for each task's first stream; at least three domains."""

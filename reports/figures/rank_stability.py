@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,8 @@ class RankStability:
     agreement is shown (chi-squared p < 0.05, uncorrected). On the right, the class most often worst with the first
     set, and in how many draws. The draws share their test images, which makes them agree more than the draws alone.
     """
+
+    order: ClassVar[int] = 60
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, quantizer, calibration set) without adaptation, in the task's first stream.

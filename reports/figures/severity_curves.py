@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,8 @@ class SeverityCurves:
     fewest bits; dashed: full precision without adaptation. Bars are 95 % bootstrap intervals over test images and,
     where there are several, calibration draws; all lines share their images.
     """
+
+    order: ClassVar[int] = 100
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, view, line, severity), for each task's first stream; at least three severities.
