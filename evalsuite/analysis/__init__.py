@@ -17,6 +17,8 @@ import pandas as pd
 
 from evalsuite.analysis._settings import Settings, baselines
 from evalsuite.analysis.across import compare_runs
+from evalsuite.analysis.calibration_changes import calibration_changes_of
+from evalsuite.analysis.calibration_draws import across_draws_of, calibration_draws_of
 from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
 from evalsuite.analysis.group_drops import group_drops_of
 from evalsuite.analysis.outcomes import COMBINATION, GROUPS, Outcomes, read_outcomes
@@ -45,6 +47,9 @@ Estimate = Callable[[Run, Outcomes, Settings], pd.DataFrame]
 """Makes a table of a run from its outcomes."""
 
 ESTIMATES: dict[str, Estimate] = {
+    "across_draws": across_draws_of,
+    "calibration_changes": calibration_changes_of,
+    "calibration_draws": calibration_draws_of,
     "group_drops": group_drops_of,
 }
 """The further tables, by the name of their file without ``.csv``; one without rows is not written."""
