@@ -20,10 +20,12 @@ from evalsuite.analysis.across import compare_runs
 from evalsuite.analysis.calibration_changes import calibration_changes_of
 from evalsuite.analysis.calibration_draws import across_draws_of, calibration_draws_of
 from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
+from evalsuite.analysis.curves import profiles_of, severities_of
 from evalsuite.analysis.group_drops import group_drops_of
 from evalsuite.analysis.outcomes import COMBINATION, GROUPS, Outcomes, read_outcomes
 from evalsuite.analysis.rankings import RANKING_COLUMNS, rankings_of
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
+from evalsuite.analysis.views import views_of
 from evalsuite.files import write_csv
 from evalsuite.store import Run
 
@@ -51,6 +53,9 @@ ESTIMATES: dict[str, Estimate] = {
     "calibration_changes": calibration_changes_of,
     "calibration_draws": calibration_draws_of,
     "group_drops": group_drops_of,
+    "profiles": profiles_of,
+    "severities": severities_of,
+    "views": views_of,
 }
 """The further tables, by the name of their file without ``.csv``; one without rows is not written."""
 
