@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ _SEVERITY = 0.3  # of an operation's strongest setting, AugMix's severity 3 of 1
 @dataclass(frozen=True)
 class Augmentation:
     """Images are flipped and cropped, recoloured, mixed (mixup, CutMix) or put through AugMix-like chains."""
+
+    factor: ClassVar[str] = "augmentation"
 
     method: Literal["none", "flip_crop", "colour_jitter", "mixup", "cutmix", "augmix"] = "flip_crop"
 

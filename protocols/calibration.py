@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from evalsuite.plugins import IntArray, Pool, UInt8Array
 @dataclass(frozen=True)
 class CalibrationSize:
     """So many images of the pool, drawn at random without replacement; the seed is the draw."""
+
+    factor: ClassVar[str] = "size"
 
     size: int = 256
 

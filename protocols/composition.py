@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class Balanced:
     Where the size is no multiple of the number of classes, counts differ by one; the seed draws which classes have
     one image more.
     """
+
+    factor: ClassVar[str] = "class composition"
 
     size: int = 256
     classes: int | float = 1.0
@@ -87,6 +90,8 @@ class LongTail:
 
     The profile of Cui et al. 2019 (arXiv 1901.05555) and Cao et al. 2019 (arXiv 1906.07413).
     """
+
+    factor: ClassVar[str] = "class composition"
 
     size: int = 256
     ratio: float = 10.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,6 +20,8 @@ class CalibrationNoise:
     What a corrupted image looks like depends on the study's seed, its index in the pool, corruption and severity
     alone, and shares no random number with the test images.
     """
+
+    factor: ClassVar[str] = "noise"
 
     corruption: str = "gaussian_noise"
     severity: int = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -21,6 +21,8 @@ class OtherDataSet:
 
     They come from the other task's pool, none twice; its test images stay unseen.
     """
+
+    factor: ClassVar[str] = "out of distribution"
 
     task: str = "digits/resnet"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -63,6 +65,8 @@ class OtherDataSet:
 @dataclass(frozen=True)
 class SyntheticImages:
     """Fractals, coloured noise or Gaussian noise take the place of a fraction of the images."""
+
+    factor: ClassVar[str] = "out of distribution"
 
     kind: Literal["fractals", "coloured_noise", "gaussian_noise"] = "fractals"
     fraction: float = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ class Sampling:
     features that its classifier reads (:func:`k_centre`, :func:`herding`). They would choose the same images in every
     draw, so each draw offers them a random part of the pool only; that part is ours.
     """
+
+    factor: ClassVar[str] = "sampling"
 
     size: int = 256
     method: Method = "random"

@@ -1,4 +1,6 @@
-"""Records in, ``summary.csv``, ``comparisons.csv`` and ``rankings.csv`` out; ``docs/design.md`` has their columns.
+"""Records in, tables out: ``summary.csv``, ``comparisons.csv``, ``rankings.csv`` and those of ``ESTIMATES``.
+
+``docs/design.md`` has their columns.
 
 Combinations of one task that show the same images are the columns of one array and share bootstrap draws and
 permutations. The draws depend on the study's seed and the task alone, so that a row is the same whatever
@@ -7,26 +9,34 @@ else is in the run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from evalsuite.analysis._settings import Settings, baselines
 from evalsuite.analysis.across import compare_runs
+from evalsuite.analysis.calibration_changes import calibration_changes_of
+from evalsuite.analysis.calibration_draws import across_draws_of, calibration_draws_of
 from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
+from evalsuite.analysis.curves import profiles_of, severities_of
+from evalsuite.analysis.group_drops import group_drops_of
 from evalsuite.analysis.outcomes import COMBINATION, GROUPS, Outcomes, read_outcomes
 from evalsuite.analysis.rankings import RANKING_COLUMNS, rankings_of
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
+from evalsuite.analysis.views import views_of
 from evalsuite.files import write_csv
 from evalsuite.store import Run
 
 __all__ = [
     "COMBINATION",
     "COMPARISON_COLUMNS",
+    "ESTIMATES",
     "RANKING_COLUMNS",
     "SUMMARY_COLUMNS",
     "Analysis",
+    "Estimate",
     "Settings",
     "analyse",
     "compare",
@@ -34,6 +44,20 @@ __all__ = [
     "rank",
     "summarise",
 ]
+
+Estimate = Callable[[Run, Outcomes, Settings], pd.DataFrame]
+"""Makes a table of a run from its outcomes."""
+
+ESTIMATES: dict[str, Estimate] = {
+    "across_draws": across_draws_of,
+    "calibration_changes": calibration_changes_of,
+    "calibration_draws": calibration_draws_of,
+    "group_drops": group_drops_of,
+    "profiles": profiles_of,
+    "severities": severities_of,
+    "views": views_of,
+}
+"""The further tables, by the name of their file without ``.csv``; one without rows is not written."""
 
 
 def summarise(run: Run) -> pd.DataFrame:
@@ -74,15 +98,20 @@ class Analysis:
     rankings: pd.DataFrame
     groups: tuple[str, ...] = GROUPS
     """The groupings that the summary has columns for."""
+    estimates: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """By name, the tables of ``ESTIMATES``."""
 
     def write(self, out: Path) -> None:
-        """Write ``summary.csv``, ``comparisons.csv`` and ``rankings.csv`` into ``out``."""
+        """Write ``summary.csv``, ``comparisons.csv``, ``rankings.csv``, and the estimates that have rows."""
         for name in ("summary", "comparisons", "rankings"):
             write_csv(out / f"{name}.csv", getattr(self, name))
+        for name, table in self.estimates.items():
+            if not table.empty:
+                write_csv(out / f"{name}.csv", table)
 
 
 def analyse(run: Run, outcomes: Outcomes | None = None) -> Analysis:
-    """Do what :func:`summarise`, :func:`compare` and :func:`rank` do, reading the records once.
+    """Do what :func:`summarise`, :func:`compare` and :func:`rank` do, and the ``ESTIMATES``, reading the records once.
 
     ``outcomes``: what :func:`evalsuite.analysis.outcomes.read_outcomes` returned, where that has been called already.
     """
@@ -92,4 +121,5 @@ def analyse(run: Run, outcomes: Outcomes | None = None) -> Analysis:
         comparisons_of(outcomes, baselines(run), settings),
         rankings_of(outcomes),
         settings.groups_of(outcomes),
+        {name: make(run, outcomes, settings) for name, make in ESTIMATES.items()},
     )

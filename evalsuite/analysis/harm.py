@@ -25,17 +25,23 @@ class Harm:
     """(G, M)"""
     p: FloatArray
     """(G, M): share of the permutations whose largest drop reaches the group's; that of the worst group is its p."""
-    high: FloatArray
-    """(M,): the largest drop that is not significant; NaN where the permutations are too few for any."""
+    maxima: FloatArray
+    """(permutations, M): the largest drops that chance gives, sorted."""
+
+    def edge(self, column: int, factor: float) -> float:
+        """Return a method's largest drop that is not significant; NaN where the permutations are too few for any.
+
+        ``factor``: what the method's p is multiplied by, see :func:`holm_factors`.
+        """
+        return _edge(self.maxima[:, column], factor)
 
 
-def harm(rows: Rows, drops: Int8Array, group: str, settings: Settings, factors: ArrayLike) -> Harm:
+def harm(rows: Rows, drops: Int8Array, group: str, settings: Settings) -> Harm:
     """Hold every group against the largest drop that chance gives (Westfall and Young 1993, single step).
 
     Parameters
     ----------
     drops : (N, M) wrong minus the reference's wrong.
-    factors : (M,) of each method, see :func:`holm_factors`.
     """
     codes, names = rows.group(group)
     maxima = np.sort(null_of(rows, drops, codes, group, settings).maxima, axis=0)
@@ -43,8 +49,7 @@ def harm(rows: Rows, drops: Int8Array, group: str, settings: Settings, factors: 
     reached = [_reached(own, mean) for own, mean in zip(maxima.T, means.T, strict=True)]
     shown = np.unique(np.column_stack([codes, rows.image]), axis=0)[:, 0]
     p = (1 + np.stack(reached, axis=1)) / (1 + len(maxima))
-    edges = [_edge(own, float(factor)) for own, factor in zip(maxima.T, np.asarray(factors), strict=True)]
-    return Harm(names, np.bincount(shown, minlength=len(names)), means, p, np.array(edges))
+    return Harm(names, np.bincount(shown, minlength=len(names)), means, p, maxima)
 
 
 def _reached(maxima: FloatArray, means: FloatArray) -> NDArray[np.int64]:
@@ -63,7 +68,8 @@ def holm_factors(p: ArrayLike) -> FloatArray:
     """Return by what Holm's step-down procedure multiplies each of (M,) p-values before it looks at the level.
 
     ``factor * p`` is significant exactly where the corrected p is: what is rejected has M, M - 1, ..., all others the
-    factor at which the procedure stopped. NaN is no test and stays NaN.
+    factor at which the procedure stopped. NaN is no test and stays NaN. Not :func:`evalsuite.statistics.holm`, whose
+    corrected p is a running maximum and no multiple of the raw one: only a factor says where the edge of chance lies.
     """
     values = np.asarray(p, np.float64)
     factors = np.full(values.shape, np.nan)

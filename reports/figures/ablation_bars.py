@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,8 @@ class AblationBars:
     where there are several, calibration draws. Filled: shown (Holm-corrected p < 0.05 and an interval without 0);
     hollow: no evidence of a difference.
     """
+
+    order: ClassVar[int] = 130
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, context, method, option's other value) against the first of its method in the study.

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from evalsuite.hashing import canonical_json
 from reports import style
-from reports.frames.calibration_draws import by_draw
-from reports.frames.calibration_sets import FACTORS, calibration_sets
+from reports.frames.calibration_sets import calibration_sets, factor_of
+from reports.frames.evidence import evidence
 from reports.frames.methods import labelled, readable
 from reports.frames.views import QUANTIZERS, first_stream, views
 from reports.layout import grid, grid_height, pages, text_width
@@ -44,6 +43,8 @@ class CalibrationCurves:
     there are none.
     """
 
+    order: ClassVar[int] = 50
+
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, curve, quantizer, value), for each task's first stream.
 
@@ -58,17 +59,8 @@ class CalibrationCurves:
             chosen = _only(run)
         lines = chosen[["task", "stream_label", "adapter_label", "quantizer_label", "line_order"]]
         lines = lines.rename(columns={"line_order": "quantizer_order"})
-        own = sets.merge(by_draw(run), on=["task", "calibration_label"])
-        own = own.merge(lines, on=["task", "stream_label", "adapter_label", "quantizer_label"])
-        rows = []
-        keys = [*_CURVE, *_LINE, "calibration_label"]
-        for names, draws in own.groupby(keys, sort=False, dropna=False):
-            row: dict[str, Any] = dict(zip(keys, names, strict=True)) | {"draws": len(draws)}
-            for measure in _MEASURES:
-                mean, low, high = _t_interval(draws[measure].to_numpy(float))
-                row |= {measure: mean, f"{measure}_low": low, f"{measure}_high": high}
-            rows.append(row)
-        data = pd.DataFrame(rows, columns=_COLUMNS)
+        data = sets.merge(evidence(run).estimates["across_draws"], on=["task", "calibration_label"])
+        data = data.merge(lines, on=["task", "stream_label", "adapter_label", "quantizer_label"])[_COLUMNS]
         return data.sort_values(["task", "curve", "quantizer_order", "value"], kind="stable", ignore_index=True)
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
@@ -87,7 +79,7 @@ class CalibrationCurves:
                 handles |= _panel(axes, own, measure)
                 axes.set_ylabel(label)
                 axes.set_xlabel(_said(first))
-            title = FACTORS.get(str(first["step"]), readable(str(first["step"])))
+            title = factor_of(str(first["step"]))
             title = f"{first['task']}: {title}" if data["task"].nunique() > 1 else title
             places[2 * place].set_title(title + (f" ({first['rest']})" if first["rest"] else ""))
         across = max(1, int(figure.get_figwidth() / (text_width(list(handles)) + 0.45)))
@@ -96,7 +88,7 @@ class CalibrationCurves:
 
 
 def _said(first: pd.Series) -> str:
-    option, step = str(first["option"]), FACTORS.get(str(first["step"]), str(first["step"]))
+    option, step = str(first["option"]), factor_of(str(first["step"]))
     return "calibration images" if option == step == "size" else f"{readable(option)} ({readable(str(first['step']))})"
 
 
@@ -143,14 +135,6 @@ def _only(run: Run) -> pd.DataFrame:
     trials = labelled(run)
     own = trials[trials["unadapted"] & ~trials["full_precision"]]
     return own.drop_duplicates("task").assign(line_order=1)
-
-
-def _t_interval(values: Any) -> tuple[float, float, float]:
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, np.nan, np.nan
-    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return mean, mean - half, mean + half
 
 
 def _panel(axes: Axes, data: pd.DataFrame, measure: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -43,6 +43,8 @@ class CalibrationEffects:
     class, which is not tested, an interval without 0. Its two worst classes, which may be different ones, are taken
     as given.
     """
+
+    order: ClassVar[int] = 40
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return rows of :func:`reports.frames.calibration_sets.effects`, one per (task, calibration set, quantizer).

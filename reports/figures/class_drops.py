@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from evalsuite.analysis import Settings
-from evalsuite.analysis.claims import significant
-from evalsuite.analysis.harm import Harm, harm, holm_factors
-from evalsuite.analysis.outcomes import Rows, pooled
 from reports import style
-from reports.frames.evidence import evidence, outcomes_of
-from reports.frames.methods import ORDER, as_rows, readable, with_room
-from reports.frames.views import combinations_of
+from reports.frames.evidence import evidence
+from reports.frames.methods import KEYS, ORDER, readable, with_room
 from reports.layout import even, lines, pages, panel, text_width, wrapped
 
 if TYPE_CHECKING:
@@ -34,7 +27,6 @@ _MANY = 50  # classes, whose dots are drawn smaller
 _PANEL = ["task", "group"]
 _METHOD = ["task", "stream_label", "network", *ORDER]
 _COLUMNS = [*_METHOD, "group", "name", "name_order", "images", "drop", "mean_drop", "p", "factor", "high", "beyond"]
-_MOST_GROUPS = 1000  # of a grouping other than the class that a panel has room for
 
 
 @dataclass(frozen=True)
@@ -48,6 +40,8 @@ class ClassDrops:
     named. Without a band the permutations are too few to tell.
     """
 
+    order: ClassVar[int] = 20
+
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, network, grouping, group), for the first stream of the task that is done.
 
@@ -55,27 +49,14 @@ class ClassDrops:
         on the same images, over all domains and seeds. ``p`` is corrected over the groups, ``factor`` is what Holm's
         correction multiplies it by, ``high`` the largest drop that is not ``beyond`` chance.
         """
-        found = evidence(run)
-        methods = found.methods[found.methods["unadapted"] & ~found.methods["full_precision"]]
-        for group in found.groups:
-            families = found.methods.groupby(["task", "family"])[f"worst_drop_{group}_p"]
-            methods = methods.assign(**{f"factor_{group}": families.transform(holm_factors)})
-        shown = with_room(methods[methods["drop"].notna()]).drop_duplicates(["task", "network"])
-        outcomes, settings = outcomes_of(run), Settings.of(run)
-        pairs = [outcomes.paired_with_reference(each) for each in combinations_of(outcomes, shown)]
-        frames = []
-        for rows, members in outcomes.batches(
-            (task, [own for own, _ in both]) for task, both in zip(shown["task"], pairs, strict=True)
-        ):
-            gaps = [pooled(own for own, _ in pairs[k]) - pooled(ref for _, ref in pairs[k]) for k in members]
-            for group in _drawn(rows, found.groups):
-                own = shown.iloc[members]
-                each = harm(rows, np.column_stack(gaps), group, settings, own[f"factor_{group}"])
-                frames.append(_frame(own, group, each))
-        if not frames:
-            return pd.DataFrame(columns=_COLUMNS)
-        places = {group: place for place, group in enumerate(found.groups)}
-        frame = pd.concat(frames).assign(place=lambda frame: frame["group"].map(places))
+        result = evidence(run)
+        methods = result.methods[result.methods["unadapted"] & ~result.methods["full_precision"]]
+        drawn = with_room(methods[methods["drop"].notna()]).drop_duplicates(["task", "network"])
+        drawn = drawn[[*KEYS, "network", *ORDER, "drop"]].rename(columns={"drop": "mean_drop"})
+        drops = result.estimates["group_drops"].rename(columns={"shown": "beyond"})
+        places = {group: place for place, group in enumerate(result.groups)}
+        frame = drops.merge(drawn, on=KEYS)
+        frame = frame.assign(place=frame["group"].map(places))
         by = ["task_order", "place", *ORDER[1:], "name_order"]
         return frame.sort_values(by, ignore_index=True)[_COLUMNS]
 
@@ -118,35 +99,6 @@ def _lines(data: pd.DataFrame) -> list[list[tuple[str, pd.DataFrame]]]:
 
 def _height(data: pd.DataFrame) -> float:
     return len(_lines(data)) * (data["network"].nunique() * _ROW + _HEAD + _FOOT)
-
-
-def _drawn(rows: Rows, groups: Sequence[str]) -> list[str]:
-    """Return the groupings that these rows have, of several groups but of no more than can be seen."""
-    sizes = {group: len(rows.group(group)[1]) for group in groups if rows.has(group)}
-    return [group for group, size in sizes.items() if size > 1 and (group == "class" or size <= _MOST_GROUPS)]
-
-
-def _frame(methods: pd.DataFrame, group: str, found: Harm) -> pd.DataFrame:
-    """Return a row per (method, group)."""
-    frames = []
-    for column, method in enumerate(as_rows(methods)):
-        factor, p = method[f"factor_{group}"], found.p[:, column]
-        own = {name: method[name] for name in _METHOD} | {"mean_drop": method["drop"], "factor": factor}
-        frames.append(
-            pd.DataFrame(
-                {
-                    "group": group,
-                    "name": found.names,
-                    "name_order": range(len(found.names)),
-                    "images": found.images,
-                    "drop": found.drop[:, column],
-                    "p": p,
-                    "high": found.high[column],
-                    "beyond": significant(factor * p),
-                }
-            ).assign(**own)
-        )
-    return pd.concat(frames)
 
 
 def _panel(axes: Axes, data: pd.DataFrame, rows: dict[str, float], inches: float) -> None:

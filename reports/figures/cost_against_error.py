@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
@@ -38,6 +38,8 @@ class CostAgainstError:
     95 % bootstrap intervals over test images and, where there are several, calibration draws. Times are those of
     simulated quantization: compare them only with each other.
     """
+
+    order: ClassVar[int] = 140
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, adapter), for each task's first stream; at least two adapters.

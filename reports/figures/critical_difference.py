@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -38,6 +38,8 @@ class CriticalDifference:
     methods that Nemenyi's test cannot tell apart at 5 %: their mean ranks differ by less than the critical difference
     CD, drawn above. Methods that no bar joins differ. Under the title: Friedman's test that all are alike.
     """
+
+    order: ClassVar[int] = 70
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return rows of ``rankings.csv``: quantizers under the first calibration set, adapters on the first network.

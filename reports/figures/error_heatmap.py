@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import matplotlib as mpl
 import numpy as np
@@ -41,6 +41,8 @@ class ErrorHeatmap:
     quantized network named on the left; darker is worse, on one scale for what is drawn together. The mean, on the
     right, weighs every corruption alike and leaves clean images out.
     """
+
+    order: ClassVar[int] = 90
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, network, adapter, domain), and one for the mean over the corruptions.

@@ -6,7 +6,7 @@ import base64
 import io
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import matplotlib as mpl
 import numpy as np
@@ -45,6 +45,8 @@ class Examples:
 
     Test images as the networks meet them, with their class and, where it is given, their domain.
     """
+
+    order: ClassVar[int] = 150
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per image of the run's ``examples.npz``; none if there is no such file.

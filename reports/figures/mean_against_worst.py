@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -50,6 +50,8 @@ class MeanAgainstWorst:
     all are harmed alike. Only the distance between the two diamonds speaks of unequal harm; the filled one is
     coloured where the permutation test calls it more than chance (Holm-corrected p < 0.05).
     """
+
+    order: ClassVar[int] = 10
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return the drops of ``summary.csv`` by method and group, as fractions.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -36,6 +36,8 @@ class ParadigmComparison:
     the worst class to expect where all classes are harmed alike. Lines are 95 % bootstrap intervals over test images
     and, where there are several, calibration draws.
     """
+
+    order: ClassVar[int] = 30
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return :func:`reports.frames.paradigms.paradigms`."""

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import pandas as pd
 
-from evalsuite.analysis import Settings
-from evalsuite.metrics import group_means
-from evalsuite.statistics import performance_profile
 from reports import style
-from reports.frames.evidence import outcomes_of
-from reports.frames.methods import as_rows
-from reports.frames.views import VIEW, combinations_of, first_stream, views
+from reports.frames.evidence import evidence
+from reports.frames.views import VIEW
 from reports.layout import grid, grid_height, legend_below, pages
 
 if TYPE_CHECKING:
@@ -25,7 +19,6 @@ if TYPE_CHECKING:
 
 _LINE = [*VIEW, "line", "line_order", "reference"]
 _COLUMNS = [*_LINE, "threshold", "share", "low", "high", "seeds", "domains"]
-_STEPS = 100
 _HEIGHT = 2.5  # inches of a panel
 
 
@@ -39,30 +32,11 @@ class PerformanceProfile:
     adaptation.
     """
 
+    order: ClassVar[int] = 80
+
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, view, line, threshold), for each task's first stream; at least three domains."""
-        outcomes, settings = outcomes_of(run), Settings.of(run)
-        chosen = first_stream(views(run))
-        found = combinations_of(outcomes, chosen)
-        scores = []
-        for each in found:
-            parts = [
-                group_means(one.wrong, one.layout.domain, len(one.layout.domains))[0] for one in each.outcomes.values()
-            ]
-            same = len({one.layout.domains for one in each.outcomes.values()}) == 1
-            scores.append(np.stack(parts) if same else np.empty((0, 0)))
-        largest = max((score.max() for score in scores if score.size), default=0.0)
-        thresholds = np.linspace(0, math.ceil(largest * 10) / 10, _STEPS + 1)
-        frames = []
-        for place, score in enumerate(scores):
-            if score.shape[1] < 3:
-                continue
-            generator = settings.generator("reports", found[place].task, "profile")
-            profile = performance_profile(score, thresholds, generator, draws=settings.bootstrap)
-            values = {"threshold": thresholds, "share": profile.estimate, "low": profile.low, "high": profile.high}
-            facts = as_rows(chosen.iloc[[place]][_LINE])[0] | {"seeds": score.shape[0], "domains": score.shape[1]}
-            frames.append(pd.DataFrame(values).assign(**facts))
-        return pd.concat(frames, ignore_index=True)[_COLUMNS] if frames else pd.DataFrame(columns=_COLUMNS)
+        return evidence(run).estimates["profiles"][_COLUMNS]
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task where one printed page is too small."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evalsuite.analysis.claims import significant
 from reports import style
-from reports.frames.calibration_draws import worst_classes
 from reports.frames.calibration_sets import calibration_sets
 from reports.frames.evidence import evidence
 from reports.frames.methods import KEYS, as_rows, readable
@@ -27,7 +25,7 @@ _ROW = 0.2  # inches
 _HEAD, _FOOT, _LEGEND = 0.26, 0.36, 0.12  # inches
 _COLUMNS = [
     *("task", "stream_label", "network", "quantizer_label", "quantizer_order", "calibration_label", "first"),
-    *("w", "p", "draws", "worst_class", "times"),
+    *("w", "p", "draws", "worst_class", "times", "shown"),
 ]
 
 
@@ -41,24 +39,26 @@ class RankStability:
     set, and in how many draws. The draws share their test images, which makes them agree more than the draws alone.
     """
 
+    order: ClassVar[int] = 60
+
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, quantizer, calibration set) without adaptation, in the task's first stream.
 
-        ``w`` and ``p`` are ``stability_class`` and ``stability_class_p`` of ``summary.csv``; ``worst_class`` is the
-        class that is worst in most (``times``) of the ``draws``.
+        Agreement (``w``, ``p``, ``shown``) and the class that is worst in most (``times``) of the ``draws`` are of
+        ``across_draws.csv``.
         """
-        methods = evidence(run).methods
+        found = evidence(run)
+        methods = found.methods
         own = methods[methods["unadapted"] & ~methods["full_precision"] & methods["stability_class"].notna()]
         streams = own.drop_duplicates("task")[["task", "stream_label"]]
-        own = own.drop(columns="worst_class").merge(streams, on=["task", "stream_label"])
-        own = own.merge(worst_classes(run), on=KEYS)
+        own = own[[*KEYS, "network", "task_order"]].merge(streams, on=["task", "stream_label"])
+        across = found.estimates["across_draws"]
+        own = own.merge(across[across["draws"] > 1], on=KEYS)
         own = own.merge(calibration_sets(run)[["task", "calibration_label", "calibration_order"]])
         order = {label: place + 1 for place, label in enumerate(own["quantizer_label"].unique())}
         own = own.assign(
             first=own["calibration_order"] == 0,
             quantizer_order=own["quantizer_label"].map(order),
-            w=own["stability_class"],
-            p=own["stability_class_p"],
         )
         return own.sort_values(["task_order", "quantizer_order", "calibration_order"], ignore_index=True)[_COLUMNS]
 
@@ -117,10 +117,10 @@ def _row(axes: Axes, data: pd.DataFrame, y: int) -> None:
     others = data[~data["first"]].reset_index(drop=True)
     aside = y + ((np.arange(len(others)) * 0.618) % 1 - 0.5) * 0.5
     for shown in (True, False):
-        chosen = significant(others["p"]) == shown
+        chosen = others["shown"].to_numpy(bool) == shown
         fill = style.MUTED if shown else "white"
         axes.plot(others.loc[chosen, "w"], aside[chosen], "o", ms=2.4, mfc=fill, mec=style.MUTED, mew=0.6)
     for row in as_rows(data[data["first"]]):
-        fill = style.INK if significant(row["p"]) else "white"
+        fill = style.INK if row["shown"] else "white"
         axes.plot(row["w"], y, "D", ms=4, mfc=fill, mec=style.INK, mew=0.7)
         axes.text(1.06, y, str(row["text"]), va="center", transform=axes.get_yaxis_transform(), clip_on=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,8 @@ class RecurringRounds:
     been forgotten, also by chance, because the best of several rounds is taken. A method that does not adapt moves
     only because images are shuffled anew.
     """
+
+    order: ClassVar[int] = 120
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, view, stream, line, round) with its error, and one per domain with what it lost.

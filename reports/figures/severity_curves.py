@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import pandas as pd
 
-from evalsuite.analysis import Settings
-from evalsuite.analysis.outcomes import Outcome, Rows, pooled
 from reports import style
-from reports.frames.evidence import outcomes_of
-from reports.frames.views import VIEW, combinations_of, first_stream, views
+from reports.frames.evidence import evidence
+from reports.frames.views import VIEW
 from reports.layout import grid, grid_height, legend_below, pages
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
     from evalsuite.store import Run
 
@@ -36,35 +32,14 @@ class SeverityCurves:
     where there are several, calibration draws; all lines share their images.
     """
 
+    order: ClassVar[int] = 100
+
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, view, line, severity), for each task's first stream; at least three severities.
 
         ``corruptions`` is the number of them that the mean is over, ``unit`` what the interval is over.
         """
-        outcomes, settings = outcomes_of(run), Settings.of(run)
-        chosen = first_stream(views(run))
-        found = combinations_of(outcomes, chosen)
-        own: list[list[Outcome]] = [list(each.outcomes.values()) for each in found]
-        frames = []
-        for rows, members in outcomes.batches((each.task, part) for each, part in zip(found, own, strict=True)):
-            severity, corruptions = _severities(rows)
-            if len(np.unique(severity[severity >= 0])) < 3:
-                continue
-            wrong = np.column_stack([pooled(own[member]) for member in members])
-            for level in np.unique(severity[severity >= 0]):
-                generator = settings.generator("reports", rows.task, "severity")
-                interval = settings.interval(wrong, rows, generator, np.flatnonzero(severity == level), signed=False)
-                values: dict[str, Any] = {"error": interval.estimate, "low": interval.low, "high": interval.high}
-                numbers: dict[str, Any] = {
-                    "severity": int(level),
-                    "corruptions": corruptions if level else 0,
-                    "unit": interval.unit,
-                }
-                frames.append(chosen.iloc[members][_LINE].assign(**values, **numbers))
-        if not frames:
-            return pd.DataFrame(columns=_COLUMNS)
-        data = pd.concat(frames).reset_index(names="place")
-        return data.sort_values(["place", "severity"], ignore_index=True)[_COLUMNS]
+        return evidence(run).estimates["severities"][_COLUMNS]
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task where one printed page is too small."""
@@ -92,15 +67,3 @@ class SeverityCurves:
             axes.grid(axis="y")
             legend_below(axes)
         return figure
-
-
-def _severities(rows: Rows) -> tuple[NDArray[np.int64], int]:
-    """Return each row's severity, -1 where its corruption was not shown at all of them; and the number that were."""
-    shown: dict[str, set[int]] = {}
-    for name, severity in rows.domains:
-        if severity:
-            shown.setdefault(name, set()).add(severity)
-    everything = set().union(*shown.values()) if shown else set()
-    kept = {name for name, severities in shown.items() if severities == everything}
-    levels = np.array([severity if severity == 0 or name in kept else -1 for name, severity in rows.domains])
-    return levels[rows.domain], len(kept)

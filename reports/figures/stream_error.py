@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,8 @@ class StreamError:
     fewest bits. Bars are 95 % intervals over the images of a stretch; the lines share their images, so two of
     them may differ clearly although their bars overlap. Dashed: full precision without adaptation.
     """
+
+    order: ClassVar[int] = 110
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, stream, adapter, stretch of the stream).

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import inspect
 import json
+import math
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,6 @@ _SECTIONS = (
     ("notes", "Notes"),
     ("method", "How the numbers are made"),
     ("reproduce", "Reproduce"),
-)
-# What comes first on the page, from what is asked to what it costs; other figures follow by name.
-_FIRST = (
-    *("mean_against_worst", "class_drops", "paradigm_comparison", "calibration_effects", "calibration_curves"),
-    *("rank_stability", "critical_difference", "performance_profile", "error_heatmap", "severity_curves"),
-    *("stream_error", "recurring_rounds", "ablation_bars", "cost_against_error", "examples"),
 )
 
 
@@ -110,8 +105,12 @@ def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Pat
 
 
 def _installed() -> list[str]:
-    names = registry.names("figures")
-    return [*(name for name in _FIRST if name in names), *(name for name in names if name not in _FIRST)]
+    """Return the names of all figures in the order that they say themselves; those that say none follow by name."""
+    return sorted(registry.names("figures"), key=lambda name: (_order(registry.load("figures", name)), name))
+
+
+def _order(figure: Callable[..., object]) -> float:
+    return float(getattr(figure, "order", math.inf))
 
 
 def _make_writable(folder: Path) -> None:

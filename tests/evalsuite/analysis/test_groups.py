@@ -137,15 +137,31 @@ def test_every_group_has_the_p_that_the_worst_has(run, summary):
     ):
         gaps = [pooled(own for own, _ in pairs[k]) - pooled(ref for _, ref in pairs[k]) for k in members]
         for group in ("class", "class x site", "domain"):
-            own = harm(rows, np.column_stack(gaps), group, settings, np.full(len(members), 3.0))
+            own = harm(rows, np.column_stack(gaps), group, settings)
             for column, member in enumerate(members):
                 row = summary[(summary["quantizer_label"] == found[member].quantizer)]
                 row = row[row["adapter_label"] == "none"].iloc[0]
                 worst = own.drop[:, column].argmax()
                 assert own.names[worst] == row[f"worst_drop_{group}"]
                 assert own.p[worst, column] == row[f"worst_drop_{group}_p"] == own.p[:, column].min()
-                beyond = own.drop[:, column] > own.high[column] + 1e-12
+                beyond = own.drop[:, column] > own.edge(column, 3.0) + 1e-12
                 np.testing.assert_array_equal(beyond, 3.0 * own.p[:, column] < 0.05)
+
+
+def test_group_drops_repeat_the_summary_and_tell_its_corrected_p(run, summary):
+    """The worst group's row is the summary's, and is shown exactly where Holm's p, made there otherwise, is small."""
+    drops = analysis.analyse(run).estimates["group_drops"]
+    assert set(drops["group"]) >= {"class", "class x site", "domain"}
+    for keys, own in drops.groupby([*analysis.COMBINATION, "group"]):
+        of_method = (summary[list(analysis.COMBINATION)] == list(keys[:-1])).all(axis=1)
+        (_, row), group = next(summary[of_method].iterrows()), keys[-1]
+        worst = own.loc[own["drop"].idxmax()]
+        assert (worst["name"], worst["p"]) == (row[f"worst_drop_{group}"], row[f"worst_drop_{group}_p"])
+        assert worst["drop"] == pytest.approx(row[f"worst_drop_{group}_value"], abs=1e-12)
+        assert worst["shown"] == (row[f"worst_drop_{group}_p_holm"] < 0.05)
+        assert worst["family"] == row["family"]
+        if not own["high"].isna().any():
+            np.testing.assert_array_equal(own["shown"], own["drop"] > own["high"] + 1e-12)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -1,3 +1,6 @@
+from evalsuite.analysis import Settings
+from evalsuite.analysis.outcomes import read_outcomes
+from evalsuite.analysis.views import views_of
 from evalsuite.store import Run
 from reports.frames.views import QUANTIZERS, first_stream, views
 
@@ -15,6 +18,6 @@ def test_quantizers_are_compared_under_the_first_set_and_adapters_on_one_network
 
 
 def test_of_many_quantizers_those_with_the_fewest_bits(run: Run) -> None:
-    found = views(run, most=2)
+    found = views_of(run, read_outcomes(run), Settings.of(run), most=2)
     kept = found[(found["view"] == QUANTIZERS) & ~found["reference"]]
     assert set(kept["line"]) == {"rtn W4A4", "adaround W4A4"}

@@ -13,6 +13,7 @@ from _dummies.runs import make_run
 from evalsuite import analysis, registry, store
 from evalsuite.errors import RequestError
 from evalsuite.store import Run
+from reports.page import build
 from reports.page.build import write_report
 
 HOSTILE = "<b>&\"'$x_1$</script>\\"
@@ -261,6 +262,16 @@ def test_the_installed_figures_and_the_page_are_these() -> None:
     assert registry.load("reports", "page") is write_report
     for name in registry.names("figures"):
         assert registry.summary("figures", name).endswith(".")
+
+
+def test_figures_come_in_the_order_that_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = {name: registry.load("figures", name).order for name in registry.names("figures")}
+    assert len(set(orders.values())) == len(orders)
+    assert build._installed() == sorted(orders, key=lambda name: orders[name])
+    last = build._installed()[-1]
+    monkeypatch.delattr(registry.load("figures", "class_drops"), "order")
+    monkeypatch.delattr(registry.load("figures", "ablation_bars"), "order")
+    assert build._installed()[-3:] == [last, "ablation_bars", "class_drops"]
 
 
 def test_a_figure_of_several_pages_has_them_all(tmp_path: Path) -> None:
