@@ -20,7 +20,7 @@ from evalsuite.environment import (
     versions,
     wait_briefly,
 )
-from evalsuite.errors import RequestError
+from evalsuite.errors import ReasonCode, RequestError
 from evalsuite.files import Unwritable, remove_left
 from evalsuite.groups import chosen_groups
 from evalsuite.hashing import digest
@@ -270,7 +270,8 @@ def gather(
     ended = store.read_rows(folder)
     if failures is not None:
         ended |= {identity: _failed_row(identity, failure) for identity, failure in failures.items()}
-        lost = "failed", f"its record is not in {folder / 'records'}: it was removed, or written elsewhere"
+        gone = f"its record is not in {folder / 'records'}: it was removed, or written elsewhere"
+        lost = Failure("failed", gone, ReasonCode.RECORD_MISSING)
         for trial in trials:
             ended.setdefault(trial.identity, _failed_row(trial.identity, lost))
     named = labels(trials)
@@ -364,8 +365,7 @@ def _quantize(trial: Trial, workspace: Workspace, kept: dict[str, Any]) -> None:
 
 
 def _failed_row(identity: str, failure: Failure) -> dict[str, Any]:
-    status, reason = failure
-    return {"trial": identity, "status": status, "reason": reason}
+    return {"trial": identity, "status": failure.status, "reason": failure.reason, "reason_code": str(failure.code)}
 
 
 def _write_failure(folder: Path, trial: Trial, failure: Failure) -> None:

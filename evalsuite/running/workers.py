@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evalsuite.environment import keep_freed_memory
-from evalsuite.errors import RequestError, one_line_warnings
+from evalsuite.errors import ReasonCode, RequestError, one_line_warnings
 from evalsuite.isolation import Failure, Forks, attempt, interrupts, nothing_left, printable
 from evalsuite.running.process_state import restored
 from evalsuite.running.workspace import Workspace
@@ -65,7 +65,8 @@ def do(
         torch.set_num_threads(workspace.threads)
         failure = attempt(lambda: work(item, workspace, kept), interrupted)
     if left and failure is None:
-        failure = "failed", f"it left {printable(', '.join(left), 300)} running: expected nothing that lasts beyond it"
+        lasting = f"it left {printable(', '.join(left), 300)} running: expected nothing that lasts beyond it"
+        failure = Failure("failed", lasting, ReasonCode.LEFT_RUNNING)
     return failure, bool(left)
 
 
@@ -172,7 +173,7 @@ class Workers:
 
 
 def _again(failure: Failure | None) -> Failure | None:
-    return failure and (failure[0], f"{failure[1]}; tried again alone, it did so again")
+    return failure and failure._replace(reason=f"{failure.reason}; tried again alone, it did so again")
 
 
 @dataclass(frozen=True)
@@ -231,10 +232,10 @@ class _Worker:
         how = self._ending(wait_for=2.0 if lost else 0.0) or ("closed its line to the run" if lost else "")
         if how:
             return self._died(how, workspace)
-        late = self._late(limits) if self._busy else ""
+        late = self._late(limits) if self._busy else None
         if late:
             self.end()
-            return _Ending(True, True, ("failed", late))
+            return _Ending(True, True, late)
         return None
 
     def _died(self, how: str, workspace: Workspace) -> _Ending:
@@ -244,7 +245,8 @@ class _Worker:
         if not self._busy:
             return _Ending(False, True, None)
         circumstances = _circumstances(how, self._starved, workspace)
-        return _Ending(True, True, ("failed", f"its process {how}{circumstances}"), died=True)
+        failure = Failure("failed", f"its process {how}{circumstances}", ReasonCode.WORKER_DIED)
+        return _Ending(True, True, failure, died=True)
 
     def _ending(self, wait_for: float) -> str:
         """Say how the process ended; empty while it runs. It is not waited for, so that its number stays its own."""
@@ -259,17 +261,19 @@ class _Worker:
                 return ""
             time.sleep(0.02)
 
-    def _late(self, limits: Limits) -> str:
+    def _late(self, limits: Limits) -> Failure | None:
         now = time.monotonic()
         if now - self._since > limits.seconds:
-            return f"no result within the time limit of {limits.seconds:g} s (--time-limit)"
+            reason = f"no result within the time limit of {limits.seconds:g} s (--time-limit)"
+            return Failure("failed", reason, ReasonCode.TIME_LIMIT)
         if now - self._looked > min(_LOOK, limits.idle / 4):
             self._looked, used = now, _processor_seconds(self._process.pid)
             if used is None or self._used is None or used - self._used > _IDLE_SHARE * limits.idle:
                 self._moved, self._used = now, used
             if now - self._moved > limits.idle:
-                return f"it hung: no processor time used for {limits.idle:g} s"
-        return ""
+                reason = f"it hung: no processor time used for {limits.idle:g} s"
+                return Failure("failed", reason, ReasonCode.HUNG)
+        return None
 
     def end(self) -> None:
         """End the process and all that it started, at once if it is at an item."""

@@ -14,7 +14,7 @@ from _dummies.studies import tiny
 from rich.console import Console
 
 from evalsuite import store
-from evalsuite.adaptation.collapse import CollapseWatch
+from evalsuite.adaptation.collapse import CollapseWatch, first_collapse
 from evalsuite.errors import DamageWarning, RequestError
 from evalsuite.running import harness, notes
 
@@ -80,15 +80,20 @@ def test_an_adapter_that_collapses_begins_anew_where_the_stream_says_so(reset, t
     row = run.trials[run.trials["adapter"] == plugins.FALLING].squeeze()
     rows = run.records[run.records["trial"] == row["trial"]].sort_values("position")
     said = rows["prediction"].to_numpy().reshape(30, 48)
-    watch, fresh, expected = CollapseWatch(), 0, []
+    watch, fresh, expected, started = CollapseWatch(), 0, [], []
     for batch in said:
         expected.append(fresh < 2)
+        started.append(fresh == 0)
         fresh += 1
         if reset == "collapse" and watch.collapsed(batch):
             fresh = 0
     assert [bool(batch.any()) for batch in said] == expected
     assert sum(expected) == (2 if reset == "never" else 6)
-    assert "collapse" in row["warnings"]
+    assert row["collapsed_at"] == first_collapse(said.ravel(), rows["label"].to_numpy())
+    assert [bool(each) for each in rows["reset"].to_numpy().reshape(30, 48).all(axis=1)] == [
+        place > 0 and fresh_start for place, fresh_start in enumerate(started)
+    ]
+    assert rows["batch"].tolist() == np.repeat(np.arange(30), 48).tolist()
     assert json.loads(row["adapter_facts"])["adapted_modules"] == ["1"]
 
 
@@ -182,6 +187,9 @@ def test_failure_and_refusal_are_rows_and_stop_nothing(tmp_path):
     refused = trials[(trials["adapter"] == plugins.REFUSING) & (trials["quantizer"] != plugins.FAILING)]
     assert set(refused["status"]) == {"refused"}
     assert set(refused["reason"]) == {"this adapter applies to nothing"}
+    assert set(failed["reason_code"]) == {"plugin_error"}
+    assert set(refused["reason_code"]) == {"not_applicable"}
+    assert set(trials.loc[trials["status"] == "done", "reason_code"]) == {""}
     assert (outcome.done, outcome.refused, outcome.failed) == (4, 2, 4)
     assert execute(study, tmp_path).reused == 6, "failed trials are tried again, others are not"
 
@@ -227,6 +235,11 @@ def test_oracle_reset_makes_domains_independent(tmp_path):
     execute(tiny(stream=[{**stream, **corruptions}], adapter=[{"method": plugins.DRIFTING}]), tmp_path)
     run = store.load(tmp_path)
     assert set(run.trials["status"]) == {"done"}
+    for trial in run.trials["trial"]:
+        records = run.records_of(trial).to_pandas()
+        begins = records["domain"].astype(str) != records["domain"].astype(str).shift()
+        begun = records["batch"].isin(records.loc[begins & (records["position"] > 0), "batch"])
+        assert (records["reset"] == begun).all()
     lengths = run.trials.groupby("stream.corruptions")["images"].first()
     assert sorted(lengths) == [24, 48]
 
@@ -306,6 +319,7 @@ def test_trials_whose_records_vanish_have_failed(tmp_path, monkeypatch):
     lost = trials[trials["status"] == "failed"]
     assert set(lost["trial"]) == set(written[:5])
     assert lost["reason"].str.contains("its record is not in .*records: it was removed").all()
+    assert set(lost["reason_code"]) == {"record_missing"}
     monkeypatch.undo()
     again = execute(tiny(), tmp_path)
     assert (again.done, again.reused) == (12, 7)
