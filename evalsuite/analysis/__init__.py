@@ -7,7 +7,8 @@ else is in the run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +16,11 @@ import pandas as pd
 from evalsuite.analysis._settings import Settings, baselines
 from evalsuite.analysis.across import compare_runs
 from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
+from evalsuite.analysis.detection import detections_of
 from evalsuite.analysis.outcomes import COMBINATION, GROUPS, Outcomes, read_outcomes
 from evalsuite.analysis.rankings import RANKING_COLUMNS, rankings_of
+from evalsuite.analysis.rounds import forgetting_of, rounds_of
+from evalsuite.analysis.stream_errors import stream_errors_of
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
 from evalsuite.files import write_csv
 from evalsuite.store import Run
@@ -24,9 +28,11 @@ from evalsuite.store import Run
 __all__ = [
     "COMBINATION",
     "COMPARISON_COLUMNS",
+    "ESTIMATES",
     "RANKING_COLUMNS",
     "SUMMARY_COLUMNS",
     "Analysis",
+    "Estimate",
     "Settings",
     "analyse",
     "compare",
@@ -34,6 +40,18 @@ __all__ = [
     "rank",
     "summarise",
 ]
+
+
+Estimate = Callable[[Run, Outcomes, Settings], pd.DataFrame]
+"""Makes a table of what is estimated from a run; an empty one is not written."""
+
+ESTIMATES: dict[str, Estimate] = {
+    "detections": detections_of,
+    "forgetting": forgetting_of,
+    "rounds": rounds_of,
+    "stream_errors": stream_errors_of,
+}
+"""By file name, without its ending."""
 
 
 def summarise(run: Run) -> pd.DataFrame:
@@ -74,11 +92,18 @@ class Analysis:
     rankings: pd.DataFrame
     groups: tuple[str, ...] = GROUPS
     """The groupings that the summary has columns for."""
+    estimates: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """By file name, what each of ``ESTIMATES`` makes."""
 
     def write(self, out: Path) -> None:
-        """Write ``summary.csv``, ``comparisons.csv`` and ``rankings.csv`` into ``out``."""
+        """Write ``summary.csv``, ``comparisons.csv``, ``rankings.csv`` and the estimates into ``out``."""
         for name in ("summary", "comparisons", "rankings"):
             write_csv(out / f"{name}.csv", getattr(self, name))
+        for name, table in self.estimates.items():
+            if table.empty:
+                (out / f"{name}.csv").unlink(missing_ok=True)  # of an earlier state of the run
+            else:
+                write_csv(out / f"{name}.csv", table)
 
 
 def analyse(run: Run, outcomes: Outcomes | None = None) -> Analysis:
@@ -92,4 +117,5 @@ def analyse(run: Run, outcomes: Outcomes | None = None) -> Analysis:
         comparisons_of(outcomes, baselines(run), settings),
         rankings_of(outcomes),
         settings.groups_of(outcomes),
+        {name: estimate(run, outcomes, settings) for name, estimate in ESTIMATES.items()},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -73,6 +73,11 @@ class Evidence:
     def comparisons(self) -> pd.DataFrame:
         """``comparisons.csv``."""
         return self.analysis.comparisons
+
+    @property
+    def estimates(self) -> Mapping[str, pd.DataFrame]:
+        """The tables of ``evalsuite.analysis.ESTIMATES``, by file name without its ending."""
+        return self.analysis.estimates
 
     @property
     def rankings(self) -> pd.DataFrame:
