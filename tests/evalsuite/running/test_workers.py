@@ -5,7 +5,8 @@ import pytest
 from _dummies.work import work
 
 from evalsuite.errors import RequestError
-from evalsuite.running.workers import Here, Limits, Workers, free_memory
+from evalsuite.running.system import free_memory
+from evalsuite.running.workers import Here, Limits, Workers
 from evalsuite.running.workspace import Workspace
 
 
