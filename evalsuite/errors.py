@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import enum
 import warnings
 from collections.abc import Iterable, Iterator
 
@@ -28,8 +29,43 @@ def _bounded(message: str) -> str:
     return f"{message[:half]} ... ({len(message) - 2 * half} more) ... {message[-half:]}"
 
 
+class ReasonCode(enum.StrEnum):
+    """Why a trial has no result, for programs: ``reason_code`` of ``trials.parquet``, beside the message for people."""
+
+    NOT_APPLICABLE = "not_applicable"
+    """Refused: the method is not for this network, data or setting."""
+    UNSUPPORTED_OPERATION = "unsupported_operation"
+    """Refused: the network does something that the method, or its engine, cannot take apart, export or keep."""
+    WRONG_REQUEST = "wrong_request"
+    """Failed: a request, file or plugin's answer is wrong, which was seen with the trial only."""
+    PLUGIN_ERROR = "plugin_error"
+    """Failed: a plugin, or the network, raised something else."""
+    MEMORY = "memory"
+    """Failed: there was not memory enough."""
+    LEFT_RUNNING = "left_running"
+    """Failed: a thread or process lasts beyond it."""
+    WORKER_DIED = "worker_died"
+    """Failed: its process ended, twice, the second time alone."""
+    TIME_LIMIT = "time_limit"
+    """Failed: no result within ``--time-limit``."""
+    HUNG = "hung"
+    """Failed: its process used no processor time."""
+    RECORD_MISSING = "record_missing"
+    """Failed: it has ended, but its record is gone."""
+
+
 class Refused(RuntimeError):
-    """A plugin declines a combination it cannot serve; the trial becomes a row with status ``refused``."""
+    """A plugin declines a combination it cannot serve; the trial becomes a row with status ``refused``.
+
+    Parameters
+    ----------
+    message : why, for people.
+    code : why, for programs.
+    """
+
+    def __init__(self, message: str = "", code: ReasonCode = ReasonCode.NOT_APPLICABLE) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class QuantizationWarning(UserWarning):

@@ -12,12 +12,18 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from evalsuite.errors import Refused, RequestError
+from evalsuite.errors import ReasonCode, Refused, RequestError
 
-Failure = tuple[str, str]
-"""(status, reason) of what could not be done."""
+
+class Failure(NamedTuple):
+    """What could not be done: the trial's status, why, and the same for programs."""
+
+    status: str
+    reason: str
+    code: ReasonCode = ReasonCode.PLUGIN_ERROR
+
 
 LONGEST = 1000
 """Characters that a reason may have; ours."""
@@ -59,6 +65,17 @@ def reason_of(error: BaseException) -> str:
     return f"{name}: {said}{where}"
 
 
+def _code_of(error: BaseException) -> ReasonCode:
+    if isinstance(error, Refused):
+        code = getattr(error, "code", None)  # a foreign kind of it need not have called ours
+        return code if isinstance(code, ReasonCode) else ReasonCode.NOT_APPLICABLE
+    if isinstance(error, RequestError):
+        return ReasonCode.WRONG_REQUEST
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # CUDA's, without importing torch
+        return ReasonCode.MEMORY
+    return ReasonCode.PLUGIN_ERROR
+
+
 def _never() -> bool:
     return False
 
@@ -76,9 +93,9 @@ def attempt(action: Callable[[], Any], interrupted: Callable[[], bool] = _never)
     try:
         action()
     except Refused as error:
-        failure = "refused", text_of(error)
+        failure = Failure("refused", text_of(error), _code_of(error))
     except BaseException as error:  # a plugin may raise anything, and the rest of the study must go on
-        failure = "failed", reason_of(error)
+        failure = Failure("failed", reason_of(error), _code_of(error))
     if os.getpid() != process:
         end_copy()
     if interrupted():  # also where a plugin has swallowed it

@@ -145,6 +145,7 @@ def change_detection(
     starts: ArrayLike,
     reported: ArrayLike,
     judged: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
     *,
     within: int = 1,
 ) -> ChangeDetection:
@@ -161,12 +162,15 @@ def change_detection(
     reported : numbers of the batches, from 0, with which a change was reported.
     judged : (B,) whether the batch was judged at all, by default all; the first never counts. A change in batches that
         were not judged is missed.
+    resets : (B,) whether the adapter began anew before the batch, by default never. It then has nothing to compare the
+        batch with, as with the first: no change is counted there, and an earlier one must be reported before.
     within : batches that a report may take.
 
     Raises
     ------
     RequestError
-        If ``starts`` do not rise from 0 within the stream, ``judged`` has another length, or ``within`` is below 1.
+        If ``starts`` do not rise from 0 within the stream, ``judged`` or ``resets`` has another length, or ``within``
+        is below 1.
     """
     (shown,), first = comparable(domain=domain), _whole("starts", starts)
     if len(first) == 0 or first[0] != 0 or (np.diff(first) <= 0).any() or first[-1] >= len(shown) or within < 1:
@@ -180,14 +184,19 @@ def change_detection(
     looked = np.ones(len(first), np.bool_) if judged is None else np.array(judged, np.bool_)
     if looked.shape != first.shape:
         raise RequestError(f"judged {looked.shape}: expected {first.shape}, a flag for each batch")
-    looked[0] = False
+    fresh = np.zeros(len(first), np.bool_) if resets is None else np.array(resets, np.bool_)
+    if fresh.shape != first.shape:
+        raise RequestError(f"resets {fresh.shape}: expected {first.shape}, a flag for each batch")
+    fresh[0] = True
+    looked &= ~fresh
     batches = [set(batch.tolist()) for batch in np.split(shown, first[1:])]
-    begins = [number for number in range(1, len(batches)) if batches[number] - batches[number - 1]]
+    begins = [number for number in np.flatnonzero(~fresh) if batches[number] - batches[number - 1]]
+    ends = np.append(np.union1d(begins, np.flatnonzero(fresh)), len(first)).astype(np.int64)
     told = np.zeros(len(first), np.bool_)
     told[told_of] = True
     in_time, hits = np.zeros(len(first), np.bool_), 0
-    for number, following in zip(begins, [*begins[1:], len(first)], strict=True):
-        window = slice(number, min(number + within, following))
+    for number in begins:
+        window = slice(number, min(number + within, int(ends[ends > number][0])))
         in_time[window] = True
         hits += bool(told[window].any())
     others = looked & ~in_time

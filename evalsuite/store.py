@@ -24,6 +24,7 @@ from evalsuite import checksums
 from evalsuite.errors import RequestError
 from evalsuite.files import write_json
 from evalsuite.hashing import canonical_json
+from evalsuite.older_runs import filled_table, filled_trials, upgraded
 
 _ROW = b"evalsuite.trial"
 
@@ -40,8 +41,13 @@ RECORD_SCHEMA = pa.schema(
         pa.field("confidence", pa.float32()),
         pa.field("loss", pa.float32()),
         pa.field("brier", pa.float32()),
+        pa.field("batch", pa.int32()),
+        pa.field("reset", pa.bool_()),
+        pa.field("round", pa.int16()),
     ]
 )
+_LATER_RECORDS = ("batch", "reset", "round")  # null in what was recorded before there were these
+_LATER_TRIALS = ("reason_code", "collapsed_at")
 
 TRIAL_SCHEMA = pa.schema(
     [
@@ -51,12 +57,13 @@ TRIAL_SCHEMA = pa.schema(
         *((name, pa.int64()) for name in ("weight_bits", "activation_bits", "first_last_bits")),
         *((name, pa.bool_()) for name in ("per_channel", "symmetric", "fold_norm")),
         *((f"{name}_label", pa.string()) for name in ("calibration", "quantizer", "adapter", "stream")),
-        *((name, pa.string()) for name in ("reference", "status", "reason")),
+        *((name, pa.string()) for name in ("reference", "status", "reason", "reason_code")),
         *(("error", pa.float64()), ("images", pa.int64()), ("batches", pa.int64())),
         *((name, pa.float64()) for name in ("forwards", "backwards")),
         *((f"{name}_seconds", pa.float64()) for name in ("adapt", "forward", "quantize")),
         *((name, pa.int64()) for name in ("adapted_parameters", "state_bytes", "peak_bytes")),
         *((name, pa.string()) for name in ("engine", "stream_digest", "adapter_facts", "warnings")),
+        ("collapsed_at", pa.int64()),
     ]
 )
 """The columns of ``trials.parquet`` that every run has; the plugins' options come after them."""
@@ -83,7 +90,8 @@ def write_trial(folder: Path, row: dict[str, Any], records: dict[str, Any] | Non
     for name in extra:
         schema = schema.append(pa.field(name, pa.array(columns[name]).type))
     length = len(columns["image"]) if columns else 0
-    filled = {"trial": pa.array([row["trial"]] * length, schema.field("trial").type), **columns}
+    filled = {name: pa.nulls(length, schema.field(name).type) for name in _LATER_RECORDS}
+    filled |= {"trial": pa.array([row["trial"]] * length, schema.field("trial").type), **columns}
     table = pa.table({name: filled.get(name, []) for name in schema.names}, schema=schema)
     table = table.replace_schema_metadata({_ROW: json.dumps(row, allow_nan=False).encode(), **_SEAL})
     with checksums.sealing(folder / "records" / f"{row['trial']}.parquet") as temporary:
@@ -131,7 +139,7 @@ def _row_of(file: Path) -> dict[str, Any]:
     row: dict[str, Any] = json.loads(metadata[_ROW])
     if row["trial"] != file.stem:
         raise ValueError(f"it holds trial {row['trial']}")
-    return row
+    return upgraded(row)
 
 
 def write_study(folder: Path, facts: dict[str, Any]) -> None:
@@ -204,8 +212,8 @@ class Run:
         file = self.folder / "trials.parquet"
         with _expected(file, "a whole table of trials", "run again to write it anew"):
             frame = pd.read_parquet(checksums.verified(file))
-            _complete(TRIAL_SCHEMA.names, frame)
-        return frame
+            _complete([name for name in TRIAL_SCHEMA.names if name not in _LATER_TRIALS], frame)
+        return filled_trials(frame, _LATER_TRIALS)
 
     @cached_property
     def records(self) -> pd.DataFrame:
@@ -229,11 +237,18 @@ class Run:
         return np.stack([column.to_numpy() for column in table.columns])
 
     def records_of(self, trial: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return a trial's records, or some of their columns. Raises RequestError if its file is broken or missing."""
+        """Return a trial's records, or some of their columns. Raises RequestError if its file is broken or missing.
+
+        ``batch``, ``reset`` and ``round`` are null in what was recorded before there were these columns.
+        """
         file = self.folder / "records" / f"{trial}.parquet"
         with _expected(file, *_RECORD_FILE), pq.ParquetFile(checksums.verified(file)) as opened:
-            _complete(RECORD_SCHEMA.names if columns is None else columns, opened.schema_arrow.names)
-            return opened.read(None if columns is None else list(columns))
+            present, asked = opened.schema_arrow.names, RECORD_SCHEMA.names if columns is None else columns
+            later = [RECORD_SCHEMA.field(name) for name in _LATER_RECORDS if name in asked and name not in present]
+            absent = [field.name for field in later]
+            _complete([name for name in asked if name not in absent], present)
+            table = opened.read(None if columns is None else [name for name in columns if name not in absent])
+        return filled_table(table, later, columns) if later else table
 
 
 def _complete(expected: Sequence[str], present: Container[str]) -> None:

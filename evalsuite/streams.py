@@ -23,6 +23,7 @@ _DTYPES: dict[str, type[np.generic]] = {
     "starts": np.int64,
     "resets": np.bool_,
 }
+_ROUND: dict[str, type[np.generic]] = {"round": np.int16}
 # What a file that is cut off, overwritten or of another kind leads to.
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
@@ -66,6 +67,8 @@ class Stream:
     resets : (B,) whether adapters are reset before the batch.
     reset_on_collapse : whether they are also reset after a batch with which the network has come to predict one class
         for nearly everything (:class:`evalsuite.adaptation.collapse.CollapseWatch`).
+    round : (T,) how often what is shown has been shown before; without it, it is read off the domains
+        (:meth:`rounds`). A description that no network sees, and so no part of the digest.
     """
 
     domains: tuple[Domain, ...]
@@ -74,9 +77,11 @@ class Stream:
     starts: NDArray[np.int64]
     resets: NDArray[np.bool_]
     reset_on_collapse: bool = False
+    round: NDArray[np.int16] | None = None
 
     def __post_init__(self) -> None:
-        for name, dtype in _DTYPES.items():
+        described = {} if self.round is None else _ROUND
+        for name, dtype in (_DTYPES | described).items():
             array: NDArray[Any] = getattr(self, name)
             if array.dtype != dtype or array.ndim != 1:
                 raise ValueError(f"{name} of {array.ndim} axes, {array.dtype}: expected one, {np.dtype(dtype)}")
@@ -88,6 +93,8 @@ class Stream:
             raise ValueError("a batch begins after the stream's end, or a domain is not in the list")
         if self.image.min() < 0 or self.domain.min() < 0:
             raise ValueError("images and domains are counted from 0; there are negative ones")
+        if self.round is not None and (len(self.round) != len(self.image) or self.round.min() < 0):
+            raise ValueError("rounds are counted from 0, one for each image")
 
     def __len__(self) -> int:
         return len(self.image)
@@ -98,15 +105,41 @@ class Stream:
         for (start, stop), reset in zip(bounds, self.resets, strict=True):
             yield Batch(int(start), self.image[start:stop], self.domain[start:stop], bool(reset))
 
+    def batch_of(self) -> NDArray[np.int32]:
+        """Return the number (T,) of the batch, from 0, that each image comes in."""
+        return np.repeat(np.arange(len(self.starts)), np.diff(np.append(self.starts, len(self)))).astype(np.int32)
+
+    def rounds(self) -> NDArray[np.int16]:
+        """Return the round (T,) of each image, from 0: the stream's own, else read off its domains. *Ours.*
+
+        A stretch shows one corruption, or clean images, without a break, at whatever severities. Where there are no
+        more of them than batches and every corruption has equally many, the k-th of each is round k; other streams,
+        mixed ones among them, are one round.
+        """
+        if self.round is not None:
+            return self.round
+        names = [domain.name for domain in self.domains]
+        shown = np.unique(names, return_inverse=True)[1][self.domain]
+        begins = np.append(True, shown[1:] != shown[:-1])
+        stretches = shown[begins]
+        counts = np.bincount(stretches)
+        if len(stretches) > len(self.starts) or len(np.unique(counts[counts > 0])) > 1:
+            return np.zeros(len(self), np.int16)
+        before = np.empty(len(stretches), dtype=np.int16)
+        for name in np.unique(stretches):
+            before[stretches == name] = np.arange(counts[name])
+        rounds: NDArray[np.int16] = before[np.cumsum(begins) - 1]
+        return rounds
+
     def digest(self) -> str:
-        """Hash of everything in the stream."""
+        """Hash of everything in the stream that a network sees: its rounds are left out."""
         domains = [[domain.name, domain.severity] for domain in self.domains]
         arrays = digest_arrays(self.image, self.domain, self.starts, self.resets)
         return digest([domains, arrays, *(["collapse"] if self.reset_on_collapse else [])])
 
     def save(self, path: str | Path) -> None:
         """Write the stream to a file that :meth:`load` and the protocol ``replay`` read (NumPy's npz)."""
-        arrays = {name: getattr(self, name) for name in _DTYPES}
+        arrays = {name: getattr(self, name) for name in (*_DTYPES, *(() if self.round is None else _ROUND))}
         names = np.array([domain.name for domain in self.domains], dtype=np.str_)
         severities = np.array([domain.severity for domain in self.domains], dtype=np.int8)
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:
@@ -121,7 +154,7 @@ class Stream:
             raise RequestError(f"no stream file {path}: expected one that Stream.save wrote")
         try:
             parts = read_arrays(Path(path))
-            arrays = {name: parts[name] for name in _DTYPES}
+            arrays = {name: parts[name] for name in (*_DTYPES, *(name for name in _ROUND if name in parts))}
             shown = zip(parts["names"].tolist(), parts["severities"].tolist(), strict=True)
             collapse = bool(parts["collapse"])
             domains = tuple(Domain(name, severity) for name, severity in shown)

@@ -164,7 +164,8 @@ class ContinualOrder:
             place = self._arranged(classes[own], mixing, labelling, bursting)
             image[own], domain[own] = image[own][place], domain[own][place]
         starts, resets = self._batches(len(image), together)
-        return Stream(domains, image.astype(np.int32), domain, starts, resets, self.reset == "collapse")
+        number = np.repeat(np.arange(self.rounds, dtype=np.int16), len(image) // self.rounds)
+        return Stream(domains, image.astype(np.int32), domain, starts, resets, self.reset == "collapse", number)
 
     def _arranged(
         self,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite import registry
+from evalsuite.adaptation.batches import later
 from evalsuite.adaptation.meter import Meter, Spent, changed_parameters, kept_bytes
 from evalsuite.arguments import image_tensor
 from evalsuite.errors import RequestError
@@ -136,13 +137,15 @@ class AdaptedModel:
     def facts(self) -> dict[str, Any]:
         """What the adapter's state says of itself by a method ``facts``, over all resets.
 
-        Counts add up; lists hold numbers of batches since a reset and become numbers since the beginning.
+        Counts add up; lists hold numbers of batches since a reset, or ranges of them, and become numbers since the
+        beginning. Of an adapter that judges domains, ``domain_changes`` are the numbers, from 0, of the batches with
+        which it saw a new one, ``judged_batches`` those that it could judge, numbers or ranges ``[first, stop]``.
         """
-        told = self._state.facts() if hasattr(self._state, "facts") else {}
+        facts = self._state.facts() if hasattr(self._state, "facts") else {}
         joined = dict(self._facts)
-        for name, value in told.items():
+        for name, value in facts.items():
             if isinstance(value, list):
-                joined[name] = [*joined.get(name, []), *(number + self._at_reset.batches for number in value)]
+                joined[name] = [*joined.get(name, []), *later(value, self._at_reset.batches)]
             else:
                 joined[name] = joined.get(name, 0) + value
         return joined

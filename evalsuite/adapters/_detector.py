@@ -26,6 +26,7 @@ class DomainDetector:
     threshold : distance above which a batch begins a new domain.
     min_batch : smaller batches are not judged, nor do they enter the running statistics: theirs are too noisy.
     distances : what was measured, one a judged batch that had a predecessor.
+    judged : numbers of the batches, from 0, that were compared with an earlier one or with the source.
     unjudged : how many batches were too small.
     """
 
@@ -34,16 +35,20 @@ class DomainDetector:
     mean: Tensor | None = None
     variance: Tensor | None = None
     distances: list[float] = field(default_factory=list)
+    judged: list[int] = field(default_factory=list)
     unjudged: int = 0
+    batches: int = 0
 
     def changed(self, images: int, mean: Tensor, variance: Tensor) -> bool:
         """Judge a batch of so many images by its (C,) moments; a change starts the running ones from this batch."""
+        number, self.batches = self.batches, self.batches + 1
         if images < self.min_batch:
             self.unjudged += 1
             return False
         if self.mean is None or self.variance is None:
             self.mean, self.variance = mean, variance
             return False
+        self.judged.append(number)
         self.distances.append(gaussian_distance(self.mean, self.variance, mean, variance))
         change = self.distances[-1] > self.threshold
         if change:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from evalsuite.adaptation.batches import as_ranges
 from evalsuite.adapters._bank import KnowledgeBank
 from evalsuite.adapters._detector import DomainDetector
 from evalsuite.adapters._losses import softmax_entropy
@@ -250,9 +251,10 @@ class ZOAState:
     skipped: int = 0
 
     def facts(self) -> dict[str, Any]:
-        """Return what a trial's row should say: where domains changed, and what was left out."""
+        """Return what a trial's row should say: where domains changed, among which batches, and what was left out."""
         return {
             "domain_changes": list(self.domain_changes),
+            "judged_batches": as_ranges(self.detector.judged),
             "unjudged": self.detector.unjudged,
             "skipped": self.skipped,
         }

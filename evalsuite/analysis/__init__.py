@@ -9,7 +9,7 @@ else is in the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +21,12 @@ from evalsuite.analysis.calibration_changes import calibration_changes_of
 from evalsuite.analysis.calibration_draws import across_draws_of, calibration_draws_of
 from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
 from evalsuite.analysis.curves import profiles_of, severities_of
+from evalsuite.analysis.detection import detections_of
 from evalsuite.analysis.group_drops import group_drops_of
 from evalsuite.analysis.outcomes import COMBINATION, GROUPS, Outcomes, read_outcomes
 from evalsuite.analysis.rankings import RANKING_COLUMNS, rankings_of
+from evalsuite.analysis.rounds import forgetting_of, rounds_of
+from evalsuite.analysis.stream_errors import stream_errors_of
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
 from evalsuite.analysis.views import views_of
 from evalsuite.files import write_csv
@@ -52,9 +55,13 @@ ESTIMATES: dict[str, Estimate] = {
     "across_draws": across_draws_of,
     "calibration_changes": calibration_changes_of,
     "calibration_draws": calibration_draws_of,
+    "detections": detections_of,
+    "forgetting": forgetting_of,
     "group_drops": group_drops_of,
     "profiles": profiles_of,
+    "rounds": rounds_of,
     "severities": severities_of,
+    "stream_errors": stream_errors_of,
     "views": views_of,
 }
 """The further tables, by the name of their file without ``.csv``; one without rows is not written."""
@@ -98,15 +105,17 @@ class Analysis:
     rankings: pd.DataFrame
     groups: tuple[str, ...] = GROUPS
     """The groupings that the summary has columns for."""
-    estimates: dict[str, pd.DataFrame] = field(default_factory=dict)
+    estimates: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """By name, the tables of ``ESTIMATES``."""
 
     def write(self, out: Path) -> None:
-        """Write ``summary.csv``, ``comparisons.csv``, ``rankings.csv``, and the estimates that have rows."""
+        """Write ``summary.csv``, ``comparisons.csv``, ``rankings.csv`` and the estimates into ``out``."""
         for name in ("summary", "comparisons", "rankings"):
             write_csv(out / f"{name}.csv", getattr(self, name))
         for name, table in self.estimates.items():
-            if not table.empty:
+            if table.empty:
+                (out / f"{name}.csv").unlink(missing_ok=True)  # of an earlier state of the run
+            else:
                 write_csv(out / f"{name}.csv", table)
 
 

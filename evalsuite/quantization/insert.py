@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from evalsuite.bits import BitPolicy
-from evalsuite.errors import QuantizationWarning, Refused
+from evalsuite.errors import QuantizationWarning, ReasonCode, Refused
 from evalsuite.models.attention import MatMul
 from evalsuite.quantization.graph.attention import open_attention
 from evalsuite.quantization.graph.hooks import replace_modules
@@ -113,7 +113,8 @@ def _refuse_altered(layers: Mapping[str, nn.Module], model: nn.Module, example: 
     def refuse(layer: nn.Module) -> None:
         raise Refused(
             f"{names[layer]} ({type(layer).__name__}) computes its weight or output in a way of its own; "
-            "expected a plain Conv2d or Linear"
+            "expected a plain Conv2d or Linear",
+            ReasonCode.UNSUPPORTED_OPERATION,
         )
 
     def compare(layer: nn.Module, args: Any, output: Tensor) -> None:
@@ -152,5 +153,6 @@ def _refuse_products(model: nn.Module, found: Trace) -> None:
         if operation.name in _PRODUCTS and not quantizable:
             raise Refused(
                 f"{operation.module or 'the model itself'} ({type(module).__name__}) computes {operation.name}, which "
-                "cannot be quantized there; expected Conv2d, Linear, MatMul or plain self-attention"
+                "cannot be quantized there; expected Conv2d, Linear, MatMul or plain self-attention",
+                ReasonCode.UNSUPPORTED_OPERATION,
             )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from evalsuite import registry, store
 from evalsuite.adaptation.adapted_model import AdaptedModel
-from evalsuite.adaptation.collapse import SHARE, WINDOW, CollapseWatch, first_collapse
+from evalsuite.adaptation.collapse import CollapseWatch, first_collapse
 from evalsuite.corruptions import family
 from evalsuite.environment import peak_memory
 from evalsuite.errors import AdaptationWarning, RequestError, own_warnings
@@ -82,15 +82,19 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
 
 def run_adapting(
     trial: Trial, model: nn.Module, stream: Stream, images: StreamImages, workspace: Workspace, data: TaskData
-) -> tuple[Predictions, Costs]:
-    """Run an adapter over a stream, batch by batch, reset where the stream says so."""
+) -> tuple[Predictions, Costs, NDArray[np.bool_]]:
+    """Run an adapter over a stream, batch by batch, reset where the stream says so.
+
+    Returns, beside predictions and costs, (B,) whether it was reset before each batch.
+    """
     source = source_images(data, trial.source_images, trial.seed).to(workspace.device)
     generator = torch_generator(trial.seed, "adapt", trial.identity)
     adapted = AdaptedModel.from_setting(trial.adapter, model, source, generator)
     parts: list[Predictions] = []
-    watch, fallen = CollapseWatch(), False
+    watch, fallen, resets = CollapseWatch(), False, []
     for batch in stream.batches():
-        if batch.start > 0 and (batch.reset or fallen):
+        resets.append(batch.start > 0 and (batch.reset or fallen))
+        if resets[-1]:
             adapted.reset()
         inputs = normalise(images.fetch(batch.image, batch.domain), data).to(workspace.device)
         parts.append(predictions(adapted(inputs), data.test_labels[batch.image]))
@@ -105,7 +109,7 @@ def run_adapting(
         state_bytes=int(totals["state_bytes"]),
         adapter_facts=canonical_json(adapted.facts | {"adapted_modules": adapted.adapted_modules}),
     )
-    return _joined(parts), costs
+    return _joined(parts), costs, np.array(resets)
 
 
 class FixedModel:
@@ -117,8 +121,8 @@ class FixedModel:
         self.adapted = AdaptedModel.from_setting(trial.adapter, model, source, torch_generator(trial.seed))
         self.known: dict[tuple[str, int], tuple[Predictions, float]] = {}
 
-    def run(self, stream: Stream, images: StreamImages) -> tuple[Predictions, Costs]:
-        """Look the stream's predictions up, computing what is not known yet."""
+    def run(self, stream: Stream, images: StreamImages) -> tuple[Predictions, Costs, NDArray[np.bool_]]:
+        """Look the stream's predictions up, computing what is not known yet; its resets are those it plans."""
         batch_size = int(np.diff(np.append(stream.starts, len(stream))).max())
         size = len(stream)
         parts = Predictions(np.empty(size, np.int32), *(np.empty(size, np.float32) for _ in _COLUMNS[1:]))
@@ -135,7 +139,7 @@ class FixedModel:
             seconds += spent * len(here) / len(indices)
         # One pass an image, whichever stream it was first computed for.
         costs = Costs(float(len(stream.starts)), 0.0, seconds, seconds, 0, 0)
-        return parts, costs
+        return parts, costs, stream.resets & (stream.starts > 0)
 
     def _evaluate(self, images: OpenImages, indices: IntArray, batch_size: int) -> tuple[Predictions, float]:
         parts = []
@@ -147,10 +151,11 @@ class FixedModel:
         return _joined(parts), time.perf_counter() - start
 
 
-def records(stream: Stream, said: Predictions, data: TaskData) -> dict[str, Any]:
-    """Return the columns of a trial's records, in stream order."""
+def records(stream: Stream, predicted: Predictions, resets: NDArray[np.bool_], data: TaskData) -> dict[str, Any]:
+    """Return the columns of a trial's records, in stream order; (B,) ``resets``: before which batches there was one."""
     names = [domain.name for domain in stream.domains]
     severities = np.array([domain.severity for domain in stream.domains], dtype=np.int8)
+    batch = stream.batch_of()
     return {
         "image": stream.image,
         "position": np.arange(len(stream), dtype=np.int32),
@@ -158,10 +163,13 @@ def records(stream: Stream, said: Predictions, data: TaskData) -> dict[str, Any]
         "family": _encoded([family(name) for name in names], stream.domain),
         "severity": severities[stream.domain],
         "label": data.test_labels[stream.image].astype(np.int32),
-        "prediction": said.prediction,
-        "confidence": said.confidence,
-        "loss": said.loss,
-        "brier": said.brier,
+        "prediction": predicted.prediction,
+        "confidence": predicted.confidence,
+        "loss": predicted.loss,
+        "brier": predicted.brier,
+        "batch": batch,
+        "reset": resets[batch],
+        "round": stream.rounds(),
         **{name: values[stream.image] for name, values in data.groups.items()},
     }
 
@@ -187,20 +195,16 @@ class Evaluator:
         images = StreamImages(trial, stream, self.workspace)
         with own_warnings(AdaptationWarning) as caught:
             if self.fixed is not None:
-                said, costs = self.fixed.run(stream, images)
+                predicted, costs, resets = self.fixed.run(stream, images)
             else:
-                said, costs = run_adapting(trial, self.quantized.module, stream, images, self.workspace, self.data)
+                model = self.quantized.module
+                predicted, costs, resets = run_adapting(trial, model, stream, images, self.workspace, self.data)
         labels = self.data.test_labels[stream.image]
-        fallen = first_collapse(said.prediction, labels.astype(np.int32))
-        if fallen is not None:
-            caught.append(
-                f"collapse: one class is predicted for over {100 * SHARE:g} % of the {WINDOW} images up to image "
-                f"{fallen} of the stream, which shows more classes"
-            )
         columns = {
             "status": "done",
             "reason": "",
-            "error": float(np.mean(said.prediction != labels)),
+            "reason_code": "",
+            "error": float(np.mean(predicted.prediction != labels)),
             "images": len(stream),
             "batches": len(stream.starts),
             **vars(costs),
@@ -208,9 +212,10 @@ class Evaluator:
             "peak_bytes": peak_memory(),
             "engine": getattr(registry.load("quantizers", trial.quantizer.method.name), "engine", "simulated"),
             "stream_digest": stream.digest(),
-            "warnings": "; ".join([*self.quantized.warnings, *caught]),
+            "warnings": canonical_json([*self.quantized.warnings, *caught]),
+            "collapsed_at": first_collapse(predicted.prediction, labels.astype(np.int32)),
         }
-        return columns, records(stream, said, self.data)
+        return columns, records(stream, predicted, resets, self.data)
 
 
 def unit(trial: Trial) -> tuple[str, str]:

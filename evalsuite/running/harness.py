@@ -1,10 +1,9 @@
-"""Running a study: shared work first, then the trials; finished trials are never repeated."""
+"""Running a study as planned: shared work first, then the trials; finished trials are never repeated."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,40 +11,26 @@ from typing import Any
 from rich.console import Console
 
 from evalsuite import store
-from evalsuite.environment import (
-    available_cores,
-    hardware,
-    resolve_device,
-    threads_per_worker,
-    versions,
-    wait_briefly,
-)
-from evalsuite.errors import RequestError
+from evalsuite.environment import wait_briefly
+from evalsuite.errors import ReasonCode, RequestError
 from evalsuite.files import Unwritable, remove_left
-from evalsuite.groups import chosen_groups
-from evalsuite.hashing import digest
-from evalsuite.isolation import Failure, requested
-from evalsuite.quantization.insert import check_overrides
-from evalsuite.registry import Setting
+from evalsuite.isolation import Failure, reason_of
 from evalsuite.running import gate, jitter
-from evalsuite.running.calibration_sets import calibration_pool, check_calibration
-from evalsuite.running.domain_images import DomainImages, domain_images, trim
+from evalsuite.running.domain_images import DomainImages, trim
 from evalsuite.running.evaluation import run_trial, unit
 from evalsuite.running.examples import keep_examples
-from evalsuite.running.notes import notes
+from evalsuite.running.options import CACHE_GIGABYTES, RunOptions
+from evalsuite.running.plan import Plan, checked_images, planned
 from evalsuite.running.process_state import restored
 from evalsuite.running.quantized_models import quantize_model
 from evalsuite.running.stages import progress_of, stage
-from evalsuite.running.task_data import describe_task, example, task_data, task_model
-from evalsuite.running.workers import TIME_LIMIT, Here, Limits, Workers
+from evalsuite.running.workers import TIME_LIMIT, Here, Workers
 from evalsuite.running.workspace import Workspace
+from evalsuite.shared_cache import sharing
 from evalsuite.study.file import read
-from evalsuite.study.labels import labels, task_labels
+from evalsuite.study.labels import labels
 from evalsuite.study.settings import Study
-from evalsuite.study.trials import Trial, expand, plan_stream, reference
-
-CACHE_GIGABYTES = 20.0
-"""How much a folder of images that runs share may hold."""
+from evalsuite.study.trials import Trial, reference
 
 
 @dataclass(frozen=True)
@@ -132,121 +117,51 @@ def execute(
     if isinstance(study, Study) and overrides:
         raise RequestError("overrides change a study file: expected none with a study that is checked already")
     checked = study if isinstance(study, Study) else read(study, overrides)
-    if workers < 0:
-        raise RequestError(f"workers = {workers}: expected at least 1, or 0 for one a core")
-    workers = workers or available_cores()
+    options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process)
     wait_briefly()
-    threads = threads_per_worker(workers)
-    root = data_root or os.environ.get("EVALSUITE_DATA")
     folder = Path(out) if out is not None else Path("runs") / checked.name
-    if not cache_gigabytes >= 0:
-        raise RequestError(f"cache of {cache_gigabytes} gigabytes: expected at least 0")
-    if not time_limit > 0:
-        raise RequestError(f"a time limit of {time_limit:g} s: expected more than 0")
-    if in_process and workers > 1:
-        raise RequestError(f"{workers} workers in this process: expected 1")
-    shared = cache or os.environ.get("EVALSUITE_CACHE")
-    # Absolute, for a plugin may change the working folder.
-    workspace = Workspace(
-        folder.absolute(),
-        str(Path(root).absolute()) if root else root,
-        resolve_device(device),
-        threads,
-        Path(shared).absolute() if shared else None,
-    )
-    pool = Here(workspace) if in_process else Workers(workers, workspace, Limits(time_limit))
-    with workspace.announced():
-        outcome = _execute(checked, workspace, pool, 1e9 * cache_gigabytes, command, console or Console(stderr=True))
+    workspace = options.workspace(folder)
+    pool = options.pool(workspace)
+    with sharing(workspace.cache):
+        remove_left(workspace.folder)
+        remove_left(workspace.folder / ".work")
+        plan = planned(checked, workspace, command)
+        outcome = _execute(plan, workspace, pool, options.cache_bytes, console or Console(stderr=True))
     return replace(outcome, folder=folder)
 
 
-def _execute(
-    checked: Study,
-    workspace: Workspace,
-    pool: Here | Workers,
-    cache_bytes: float,
-    command: str,
-    console: Console,
-) -> Outcome:
-    folder, root = workspace.folder, workspace.root
-    remove_left(folder)
-    remove_left(folder / ".work")
-    tasks = {task: _described(task, root) for task in checked.tasks}
-    chosen_groups(checked.analysis.groups, [facts["groups"] for facts in tasks.values()])
-    digests = {
-        task: digest([facts["source_digest"], facts["data_digest"], facts["weights_digest"]])
-        for task, facts in tasks.items()
-    }
-    trials = expand(checked, digests)
-    named = task_labels(trial.task for trial in trials)
-    facts = _facts(checked, command, trials, workspace)
-    facts["tasks"] = {label: tasks[task] for task, label in named.items()}
-    finished = {t: row for t, row in store.read_rows(folder).items() if row["status"] != "failed"}
-    missing = [trial for trial in trials if trial.identity not in finished]
+def _execute(plan: Plan, workspace: Workspace, pool: Here | Workers, cache_bytes: float, console: Console) -> Outcome:
+    """Do what is missing, write the table of trials, and what is measured on those that are done."""
     failures: dict[str, Failure] | None = None
-    with pool if missing else nullcontext():
-        shown = _check(missing, workspace)
-        quantized = {named[trial.task]: trial.task for trial in trials if trial.quantizer.bits is not None}
-        facts["gate"] = gate.check(quantized, digests, workspace, checked.gate, console)
-        _begin(facts, workspace)
-        if missing:
+    with pool if plan.missing else nullcontext():
+        shown = checked_images(plan.missing, workspace)  # while the processes start
+        gated = gate.check(plan.quantized_tasks, plan.digests, workspace, plan.study.gate, console)
+        _begin({**plan.facts, "gate": gated}, workspace)
+        if plan.missing:
             _make_room(list(shown.values()), workspace, cache_bytes)
         try:
-            failures = _run_missing(missing, shown, workspace, pool, console) if missing else {}
+            failures = _run_missing(plan.missing, shown, workspace, pool, console) if plan.missing else {}
         finally:
-            rows = gather(trials, checked, folder, failures)
+            rows = gather(plan.trials, plan.study, workspace.folder, failures)
     status = [row["status"] for row in rows]
     ended = {row["trial"] for row in rows if row["status"] == "done"}
-    done = [trial for trial in trials if trial.identity in ended]
-    if done and checked.analysis.jitter:
-        jitter.measure(done, checked.analysis.jitter, workspace, pool, console)
+    done = [trial for trial in plan.trials if trial.identity in ended]
     if done:
-        with _plugin_faults_later():
-            keep_examples(done[0], named[done[0].task], workspace)
-    return Outcome(
-        folder,
-        done=status.count("done"),
-        refused=status.count("refused"),
-        failed=status.count("failed"),
-        reused=len(trials) - len(missing),
-    )
+        if plan.study.analysis.jitter:
+            jitter.measure(done, plan.study.analysis.jitter, workspace, pool, console)
+        _keep_examples(done[0], plan.names[done[0].task], workspace, console)
+    return Outcome(workspace.folder, status.count("done"), status.count("refused"), status.count("failed"), plan.reused)
 
 
-def _described(task: Setting, root: str | None) -> dict[str, Any]:
-    with requested(f"task {task.name!r} cannot be loaded"), restored():
-        return describe_task(task, root)
-
-
-def _facts(study: Study, command: str, trials: Sequence[Trial], workspace: Workspace) -> dict[str, Any]:
-    """Return what ``study.json`` says of a study and of the machine."""
-    settings = study.as_dict()
-    return {
-        "name": study.name,
-        "title": study.title,
-        "description": study.description,
-        "command": command,
-        "settings": settings,
-        "trials": len(trials),
-        "seeds": list(study.seeds),
-        "analysis": settings["analysis"],
-        "tasks": {},
-        "versions": versions(),
-        "hardware": hardware(workspace.device, workspace.threads),
-        "notes": notes(trials, study, workspace.root),
-    }
-
-
-def _check(missing: Sequence[Trial], workspace: Workspace) -> dict[str, DomainImages]:
-    """Refuse what a task cannot serve before anything is written; return the corrupted images that trials need."""
-    shown = shared_images(missing, workspace)
-    for task, calibration, seed in dict.fromkeys((t.task, t.calibration, t.seed) for t in missing):
-        with _plugin_faults_later():
-            check_calibration(calibration, calibration_pool(task, workspace, seed))
-    for task, bits in dict.fromkeys((t.task, t.quantizer.bits) for t in missing):
-        if bits is not None and bits.overrides:
-            with _plugin_faults_later():
-                check_overrides(task_model(task, workspace.root), bits, example(task_data(task, workspace.root)))
-    return shown
+def _keep_examples(trial: Trial, task: str, workspace: Workspace, console: Console) -> None:
+    """Keep images for the report; a plugin's fault costs these, and a line says so."""
+    try:
+        with restored():
+            keep_examples(trial, task, workspace)
+    except (RequestError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        console.print(f"the report will show no example images: {reason_of(error)}", markup=False, soft_wrap=True)
 
 
 def _begin(facts: dict[str, Any], workspace: Workspace) -> None:
@@ -270,7 +185,8 @@ def gather(
     ended = store.read_rows(folder)
     if failures is not None:
         ended |= {identity: _failed_row(identity, failure) for identity, failure in failures.items()}
-        lost = "failed", f"its record is not in {folder / 'records'}: it was removed, or written elsewhere"
+        gone = f"its record is not in {folder / 'records'}: it was removed, or written elsewhere"
+        lost = Failure("failed", gone, ReasonCode.RECORD_MISSING)
         for trial in trials:
             ended.setdefault(trial.identity, _failed_row(trial.identity, lost))
     named = labels(trials)
@@ -291,35 +207,6 @@ def _make_room(shown: Sequence[DomainImages], workspace: Workspace, limit: float
         files = [workspace.images_file(images.key) for images in shown]
         needed = sum(images.size(workspace) for images, file in zip(shown, files, strict=True) if not file.is_file())
         trim(workspace.cache / "images", limit - needed, files)
-
-
-def shared_images(trials: Sequence[Trial], workspace: Workspace) -> dict[str, DomainImages]:
-    """Return, by key, every set of corrupted images the trials need."""
-    needed: dict[str, DomainImages] = {}
-    planned = set()
-    for trial in trials:
-        plan = (trial.task, trial.stream, trial.seed)
-        if plan not in planned:
-            planned.add(plan)
-            test_labels = task_data(trial.task, workspace.root).test_labels
-            with _plugin_faults_later():
-                stream = plan_stream(trial, test_labels)
-                for shown in domain_images(trial, stream, workspace.root):
-                    if shown.file(workspace) is not None:
-                        needed.setdefault(shown.key, shown)
-    return needed
-
-
-@contextmanager
-def _plugin_faults_later() -> Iterator[None]:
-    """Let a wrong request through, and any other fault of a plugin wait for the trials that it will fail."""
-    try:
-        with restored():
-            yield
-    except (RequestError, KeyboardInterrupt):
-        raise
-    except BaseException:  # shows again, with its reason, in the trials' rows
-        return
 
 
 def _run_missing(
@@ -364,8 +251,7 @@ def _quantize(trial: Trial, workspace: Workspace, kept: dict[str, Any]) -> None:
 
 
 def _failed_row(identity: str, failure: Failure) -> dict[str, Any]:
-    status, reason = failure
-    return {"trial": identity, "status": status, "reason": reason}
+    return {"trial": identity, "status": failure.status, "reason": failure.reason, "reason_code": str(failure.code)}
 
 
 def _write_failure(folder: Path, trial: Trial, failure: Failure) -> None:

@@ -77,9 +77,9 @@ def repeat(trial: Trial, workspace: Workspace, kept: dict[str, Any], *, repetiti
         model = jittered(evaluator.quantized.module, generator)
         with own_warnings(AdaptationWarning):
             if adapts(trial.adapter):
-                predictions, _ = run_adapting(trial, model, stream, images, workspace, evaluator.data)
+                predictions, *_ = run_adapting(trial, model, stream, images, workspace, evaluator.data)
             else:
-                predictions, _ = FixedModel(trial, model, workspace, evaluator.data).run(stream, images)
+                predictions, *_ = FixedModel(trial, model, workspace, evaluator.data).run(stream, images)
         predicted.append(predictions.prediction)
     store.write_jitter(workspace.folder, trial.identity, np.stack(predicted))
 

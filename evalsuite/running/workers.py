@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -20,14 +19,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
-from pathlib import Path
 from typing import Any, TypeVar
 
 from evalsuite.environment import keep_freed_memory
-from evalsuite.errors import RequestError, one_line_warnings
+from evalsuite.errors import ReasonCode, RequestError, one_line_warnings
 from evalsuite.isolation import Failure, Forks, attempt, interrupts, nothing_left, printable
 from evalsuite.running.process_state import restored
+from evalsuite.running.system import limit_memory, out_of_memory_kills, processor_seconds
 from evalsuite.running.workspace import Workspace
+from evalsuite.shared_cache import sharing
 
 S = TypeVar("S")
 
@@ -42,7 +42,6 @@ _IDLE_SHARE = 0.002  # of one core, below which a process is idle: a thread that
 _TICK = 0.5  # seconds between two looks at the processes
 _LOOK = 10.0  # seconds between two looks at their processor time
 _PDEATHSIG = 1  # of <sys/prctl.h>
-_MEMORY_SHARE = 0.9  # of the memory that is free when a process starts
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from evalsuite.running.workers import serve; serve()"
@@ -60,12 +59,13 @@ def do(
     import torch
 
     left: list[str] = []
-    with workspace.announced(), restored(getattr(item, "seed", 0)), nothing_left(left, forks):
+    with sharing(workspace.cache), restored(getattr(item, "seed", 0)), nothing_left(left, forks):
         keep_freed_memory()
         torch.set_num_threads(workspace.threads)
         failure = attempt(lambda: work(item, workspace, kept), interrupted)
     if left and failure is None:
-        failure = "failed", f"it left {printable(', '.join(left), 300)} running: expected nothing that lasts beyond it"
+        lasting = f"it left {printable(', '.join(left), 300)} running: expected nothing that lasts beyond it"
+        failure = Failure("failed", lasting, ReasonCode.LEFT_RUNNING)
     return failure, bool(left)
 
 
@@ -172,7 +172,7 @@ class Workers:
 
 
 def _again(failure: Failure | None) -> Failure | None:
-    return failure and (failure[0], f"{failure[1]}; tried again alone, it did so again")
+    return failure and failure._replace(reason=f"{failure.reason}; tried again alone, it did so again")
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class _Worker:
                 self.connection.send((work, self.group[0], workspace))
                 self._busy = True
                 self._since = self._moved = self._looked = time.monotonic()
-                self._used, self._starved = _processor_seconds(self._process.pid), _out_of_memory_kills()
+                self._used, self._starved = processor_seconds(self._process.pid), out_of_memory_kills()
 
     def look(self, limits: Limits, workspace: Workspace) -> _Ending | None:
         """Return what has ended, if anything has; a process that is over its limits is ended."""
@@ -231,10 +231,10 @@ class _Worker:
         how = self._ending(wait_for=2.0 if lost else 0.0) or ("closed its line to the run" if lost else "")
         if how:
             return self._died(how, workspace)
-        late = self._late(limits) if self._busy else ""
+        late = self._late(limits) if self._busy else None
         if late:
             self.end()
-            return _Ending(True, True, ("failed", late))
+            return _Ending(True, True, late)
         return None
 
     def _died(self, how: str, workspace: Workspace) -> _Ending:
@@ -244,7 +244,8 @@ class _Worker:
         if not self._busy:
             return _Ending(False, True, None)
         circumstances = _circumstances(how, self._starved, workspace)
-        return _Ending(True, True, ("failed", f"its process {how}{circumstances}"), died=True)
+        failure = Failure("failed", f"its process {how}{circumstances}", ReasonCode.WORKER_DIED)
+        return _Ending(True, True, failure, died=True)
 
     def _ending(self, wait_for: float) -> str:
         """Say how the process ended; empty while it runs. It is not waited for, so that its number stays its own."""
@@ -259,17 +260,19 @@ class _Worker:
                 return ""
             time.sleep(0.02)
 
-    def _late(self, limits: Limits) -> str:
+    def _late(self, limits: Limits) -> Failure | None:
         now = time.monotonic()
         if now - self._since > limits.seconds:
-            return f"no result within the time limit of {limits.seconds:g} s (--time-limit)"
+            reason = f"no result within the time limit of {limits.seconds:g} s (--time-limit)"
+            return Failure("failed", reason, ReasonCode.TIME_LIMIT)
         if now - self._looked > min(_LOOK, limits.idle / 4):
-            self._looked, used = now, _processor_seconds(self._process.pid)
+            self._looked, used = now, processor_seconds(self._process.pid)
             if used is None or self._used is None or used - self._used > _IDLE_SHARE * limits.idle:
                 self._moved, self._used = now, used
             if now - self._moved > limits.idle:
-                return f"it hung: no processor time used for {limits.idle:g} s"
-        return ""
+                reason = f"it hung: no processor time used for {limits.idle:g} s"
+                return Failure("failed", reason, ReasonCode.HUNG)
+        return None
 
     def end(self) -> None:
         """End the process and all that it started, at once if it is at an item."""
@@ -301,33 +304,13 @@ def _signal_name(number: int) -> str:
 
 def _circumstances(how: str, starved: int, workspace: Workspace) -> str:
     """Say what is known of the machine that may explain how a process ended."""
-    if "SIGKILL" in how and _out_of_memory_kills() > starved:
+    if "SIGKILL" in how and out_of_memory_kills() > starved:
         return "; the system was out of memory and ended processes meanwhile"
     if "SIGBUS" in how:
         for folder in (workspace.folder, workspace.cache):
             if folder is not None and folder.is_dir() and shutil.disk_usage(folder).free < 2**20:
                 return f"; the disk that holds {folder} is full"
     return ""
-
-
-def _out_of_memory_kills() -> int:
-    """Return how many processes the system has ended for want of memory since it began; 0 where it does not say."""
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
-
-
-def _processor_seconds(session: int) -> float | None:
-    """Return the processor time of all processes of a session, None where the system does not say."""
-    ticks, known = 0, False
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError, IndexError):
-            fields = file.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            if int(fields[3]) == session:
-                ticks, known = ticks + int(fields[11]) + int(fields[12]), True
-    return ticks / os.sysconf("SC_CLK_TCK") if known else None
 
 
 def serve() -> None:
@@ -347,7 +330,7 @@ def serve() -> None:
         except (EOFError, OSError):
             return
         if not limited and workspace.device == "cpu":  # CUDA reserves more addresses than there is memory
-            _limit_memory()
+            limit_memory()
             limited = True
         connection.send(do(work, item, workspace, kept, forks, lambda: False))
 
@@ -358,39 +341,3 @@ def _end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-def _limit_memory() -> None:
-    """Let an item that takes all memory fail before the machine does, where the system says what is free (Linux)."""
-    with suppress(OSError):  # where it must want for memory, let it want first
-        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-    free = free_memory()
-    if free is not None:
-        limit = _kibibytes("/proc/self/status").get("VmData", 0) + max(2**31, int(_MEMORY_SHARE * free))
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        lowest = min(value for value in (limit, soft, hard) if value != resource.RLIM_INFINITY)
-        resource.setrlimit(resource.RLIMIT_DATA, (lowest, hard))
-
-
-def free_memory() -> int | None:
-    """Return the bytes of memory and swap that are free to this process, None where the system does not say."""
-    known = _kibibytes("/proc/meminfo")
-    if "MemAvailable" not in known:
-        return None
-    free = known["MemAvailable"] + known.get("SwapFree", 0)
-    with suppress(OSError, ValueError):  # "max" where there is no limit
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text(encoding="ascii"))
-        free = min(free, limit - int((group / "memory.current").read_text(encoding="ascii")))
-    return max(free, 0)
-
-
-def _kibibytes(file: str) -> dict[str, int]:
-    """Return the sizes in a table of /proc, in bytes."""
-    sizes = {}
-    with suppress(OSError):
-        for line in Path(file).read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if value.endswith(" kB"):
-                sizes[name] = 1024 * int(value.split()[0])
-    return sizes

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,19 +16,6 @@ class Workspace:
     threads: int = 1
     cache: Path | None = None
     """Folder that runs share for images; without one a run keeps its own."""
-
-    @contextlib.contextmanager
-    def announced(self) -> Iterator[None]:
-        """Tell tasks, which know no workspace, by ``EVALSUITE_CACHE`` where images are shared, for a while."""
-        before = os.environ.get("EVALSUITE_CACHE")
-        if self.cache is not None:
-            os.environ["EVALSUITE_CACHE"] = str(self.cache)
-        try:
-            yield
-        finally:
-            if self.cache is not None:
-                os.environ.pop("EVALSUITE_CACHE")
-                os.environ.update({} if before is None else {"EVALSUITE_CACHE": before})
 
     def images_file(self, key: str) -> Path:
         """File of corrupted test images."""

@@ -18,6 +18,7 @@ from evalsuite.errors import RequestError
 from evalsuite.files import Unwritable, remove_left, reserve
 from evalsuite.hashing import digest
 from evalsuite.plugins import IntArray, UInt8Array
+from evalsuite.shared_cache import shared_cache
 from evalsuite.tasks._files import broken, version
 from evalsuite.tasks._modes import as_rgb
 from evalsuite.torchvision_compat import import_torchvision
@@ -137,10 +138,10 @@ def labelled(found: Mapping[K, list[Path]], classes: Sequence[K]) -> tuple[list[
 
 
 def decoded_folder() -> Path:
-    """Return where decoded pictures are kept: under ``EVALSUITE_CACHE``, else the user's cache folder."""
-    shared = os.environ.get("EVALSUITE_CACHE")
+    """Return where decoded pictures are kept: in the folder that runs share, else the user's cache folder."""
+    shared = shared_cache()
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalsuite"
-    return (Path(shared) if shared else user) / "decoded"
+    return (shared or user) / "decoded"
 
 
 def decoded(files: Sequence[Path], preparation: Preparation) -> UInt8Array:

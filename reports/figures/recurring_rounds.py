@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from evalsuite.metrics import forgetting
-from evalsuite.statistics import group_bounds
-from evalsuite.streams import round_of
 from reports import style
-from reports.frames.methods import KEYS, as_rows, each_row
+from reports.frames.evidence import evidence
+from reports.frames.methods import KEYS, each_row
 from reports.frames.views import QUANTIZERS, VIEW, views
 from reports.layout import grid, grid_height, legend_below, pages, title
 
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 
 _LINE = [*VIEW, "line", "line_order", "reference"]
 _COLUMNS = [*_LINE, "shows", "round", "domain", "value", "low", "high", "images"]
-_ROUNDS = "stream.rounds"
 ERROR, FORGOTTEN = "error", "forgotten"
 _HEIGHT = 2.3  # inches of a panel
 
@@ -46,20 +42,22 @@ class RecurringRounds:
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, view, stream, line, round) with its error, and one per domain with what it lost.
 
-        ``shows`` says which. ``low`` and ``high`` bound an error in 95 %
-        (``evalsuite.statistics.group_bounds``, over images and seeds). Fractions.
+        ``shows`` says which. Both are those of ``rounds.csv`` and ``forgetting.csv``. Fractions.
         """
-        trials = run.trials
-        if _ROUNDS not in trials.columns:
+        estimates = evidence(run).estimates
+        lines = _shown(views(run))
+        errors = lines.merge(estimates["rounds"].rename(columns={"error": "value"}), on=KEYS)
+        lost = lines.merge(estimates["forgetting"].rename(columns={"forgotten": "value", "rounds": "round"}), on=KEYS)
+        domain = lost["domain"].astype(str) + " " + lost["severity"].astype(str)
+        parts = [errors.assign(shows=ERROR, domain=""), lost.assign(shows=FORGOTTEN, domain=domain)]
+        parts = [part.reindex(columns=_COLUMNS) for part in parts if len(part)]
+        if not parts:
             return pd.DataFrame(columns=_COLUMNS)
-        trials = trials[(trials["status"] == "done") & (pd.to_numeric(trials[_ROUNDS], errors="coerce") > 1)]
-        shown = trials[["trial", "images", _ROUNDS, *KEYS]].merge(_shown(views(run)), on=KEYS)
-        frames = []
-        for keys, own in shown.groupby(_LINE, sort=False):
-            records = pd.concat(_rounds(run, own), ignore_index=True)
-            names: dict[str, Any] = dict(zip(_LINE, keys, strict=True))
-            frames += [part.assign(**names) for part in (_errors(records), _lost(records))]
-        return pd.concat(frames, ignore_index=True)[_COLUMNS] if frames else pd.DataFrame(columns=_COLUMNS)
+        # Line by line, the errors of one first, then what it lost.
+        table = pd.concat(parts, ignore_index=True)
+        return table.loc[table.groupby(_LINE, sort=False).ngroup().sort_values(kind="stable").index].reset_index(
+            drop=True
+        )
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task and by stream where one printed page is too small."""
@@ -83,37 +81,6 @@ def _shown(methods: pd.DataFrame) -> pd.DataFrame:
     """Leave out quantizers without adaptation where there are adapters: only these can forget."""
     adapted = methods.groupby("task")["view"].transform(lambda names: (names != QUANTIZERS).any())
     return methods[~adapted.astype(bool) | (methods["view"] != QUANTIZERS)]
-
-
-def _rounds(run: Run, trials: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    columns = ["image", "position", "domain", "severity", "label", "prediction"]
-    for row in as_rows(trials):
-        records: pd.DataFrame = run.records_of(row["trial"], columns).to_pandas()
-        number = round_of(records["position"].to_numpy(), int(row["images"]), int(row[_ROUNDS]))
-        yield pd.DataFrame(
-            {
-                "trial": row["trial"],
-                "round": number + 1,
-                "image": records["image"],
-                "domain": records["domain"].astype(str) + " " + records["severity"].astype(str),
-                "wrong": records["label"] != records["prediction"],
-            }
-        )
-
-
-def _errors(records: pd.DataFrame) -> pd.DataFrame:
-    by_image = records.groupby(["round", "image"])["wrong"].mean().groupby("round")
-    table = pd.DataFrame({"value": by_image.mean(), "images": by_image.size()}).reset_index()
-    bounds = group_bounds(records["wrong"], records["round"], records["image"], records["trial"], signed=False)
-    low, high = (np.asarray(edge)[:, 0] for edge in (bounds.low, bounds.high))
-    low, high = np.minimum(low, table["value"]), np.maximum(high, table["value"])
-    return table.assign(shows=ERROR, domain="", low=low, high=high)
-
-
-def _lost(records: pd.DataFrame) -> pd.DataFrame:
-    table = records.pivot_table(index="round", columns="domain", values="wrong", aggfunc="mean")
-    values: dict[str, Any] = {"domain": table.columns, "value": forgetting(table.to_numpy())}
-    return pd.DataFrame(values).assign(shows=FORGOTTEN, round=int(table.index.max()))
 
 
 def _draw_errors(axes: Axes, data: pd.DataFrame) -> None:

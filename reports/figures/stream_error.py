@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import pandas as pd
 
-from evalsuite.statistics import group_bounds
+from evalsuite.streams import CLEAN
 from reports import style
-from reports.frames.methods import labelled, readable
+from reports.frames.evidence import evidence
+from reports.frames.methods import KEYS, each_row, labelled, readable
 from reports.layout import grid, grid_height, pages, text_width, title
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from evalsuite.store import Run
 
-_MOST = 24  # stretches that can be named below a panel
 _HEIGHT, _LEGEND = 2.45, 0.3  # inches, of a panel and above all
 _NAMES = 18  # of stretches, side by side
 _PANEL = ["task", "stream_label"]
@@ -40,21 +39,19 @@ class StreamError:
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, stream, adapter, stretch of the stream).
 
-        A stretch shows one domain without a break; where there are more than 24 or only one, or where seeds differ in
-        their number, the stream is cut into 24 equal ones. Streams that no adapter met are left out. Of several
-        networks with equally few bits, the one with most adapters is taken, then the first. ``error`` is a fraction,
-        the mean over images and seeds; ``low`` and ``high`` are its 95 % interval over images and seeds
-        (``evalsuite.statistics.group_bounds``).
+        Stretches, errors and intervals are those of ``stream_errors.csv``; streams that no adapter met are left out.
+        Of several networks with equally few bits, the one with most adapters is taken, then the first.
         ``reference`` marks the full-precision, unadapted network.
         """
-        trials = _chosen(labelled(run))
-        records = run.records[run.records["trial"].isin(trials["trial"])]
-        shown = records.astype({"trial": str}).merge(trials[["trial", *_PANEL, *_METHOD]], on="trial")
-        frames = []
-        for (task, stream), own in shown.groupby(_PANEL, sort=False):
-            frames.append(_errors(own).assign(task=str(task), stream_label=str(stream)))
+        chosen = _chosen(labelled(run)).drop_duplicates([*KEYS, "reference"])
+        errors = evidence(run).estimates["stream_errors"].merge(chosen[[*KEYS, *_METHOD[:1], *_METHOD[2:]]], on=KEYS)
         columns = [*_PANEL, *_METHOD, "stretch", "shown", "error", "low", "high", "images"]
-        return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+        order = ["reference", "adapter_order", "stretch"]
+        frames = [
+            panel.assign(shown=_named(panel)).sort_values(order, ignore_index=True)[columns]
+            for _, panel in errors.groupby(_PANEL, sort=False)
+        ]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task and by stream where one printed page is too small."""
@@ -93,37 +90,19 @@ def _chosen(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([references.assign(reference=True), own.assign(reference=False)], ignore_index=True)
 
 
-def _errors(records: pd.DataFrame) -> pd.DataFrame:
-    records = records.sort_values(["trial", "position"], ignore_index=True)
-    stretch, names = _stretches(records)
-    records = records.assign(stretch=stretch, wrong=records["prediction"] != records["label"])
-    images = records.groupby([*_METHOD, "stretch", "image"], sort=False)["wrong"].mean()
-    of_stretch = images.groupby([*_METHOD, "stretch"], sort=False)
-    errors = pd.DataFrame({"error": of_stretch.mean(), "images": of_stretch.size()})
-    keys = records.groupby([*_METHOD, "stretch"], sort=False).ngroup()  # in the order of ``errors``
-    bounds = group_bounds(records["wrong"], keys, records["image"], records["trial"], signed=False)
-    errors["low"] = np.minimum(bounds.low[:, 0], errors["error"])
-    errors["high"] = np.maximum(bounds.high[:, 0], errors["error"])
-    errors = errors.reset_index().sort_values(["reference", "adapter_order", "stretch"], ignore_index=True)
-    return errors.assign(shown=errors["stretch"].map(names))
-
-
-def _stretches(records: pd.DataFrame) -> tuple[pd.Series, dict[int, str]]:
-    """Number the stretches of sorted records, and say what each shows: a domain, or how far the stream has come."""
-    keys = records[["trial", "domain", "severity"]].astype(str)
-    begins = (keys != keys.shift()).any(axis=1)
-    stretch = begins.groupby(records["trial"]).cumsum().astype(int) - 1
-    numbers = stretch.groupby(records["trial"]).max() + 1
-    if numbers.nunique() == 1 and 1 < numbers.iloc[0] <= _MOST:
-        domain = keys["domain"].map(readable)
-        if keys.loc[keys["domain"] != "clean", "severity"].nunique() > 1:
-            domain += " " + keys["severity"]
-        several = domain.groupby(stretch).nunique() > 1
-        first = domain.groupby(stretch).first()
-        return stretch, {k: f"no. {k + 1}" if several[k] else first[k] for k in first.index}
-    place = records.groupby("trial").cumcount()
-    length = records.groupby("trial")["image"].transform("size")
-    return place * _MOST // length, {k: f"{length.max() * (k + 1) // _MOST:,} images" for k in range(_MOST)}
+def _named(panel: pd.DataFrame) -> pd.Series:
+    """Say what each stretch of a panel shows: a domain, or how far the stream has come."""
+    several = panel.loc[panel["domain"] != CLEAN, "severity"].dropna().nunique() > 1
+    cut = panel["domain"].isna().all()
+    names = {}
+    for row in each_row(panel.drop_duplicates("stretch")):
+        if cut:
+            names[row.stretch] = f"{row.until:,} images"
+        elif pd.isna(row.domain) or (several and pd.isna(row.severity)):
+            names[row.stretch] = f"no. {row.stretch + 1}"
+        else:
+            names[row.stretch] = readable(row.domain) + (f" {row.severity:.0f}" if several else "")
+    return panel["stretch"].map(names)
 
 
 def _panel(axes: Axes, data: pd.DataFrame) -> None:

@@ -79,6 +79,11 @@ class Evidence:
         return self.analysis.comparisons
 
     @property
+    def estimates(self) -> Mapping[str, pd.DataFrame]:
+        """The tables of ``evalsuite.analysis.ESTIMATES``, by file name without its ending."""
+        return self.analysis.estimates
+
+    @property
     def rankings(self) -> pd.DataFrame:
         """``rankings.csv``."""
         return self.analysis.rankings

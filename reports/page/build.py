@@ -18,6 +18,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from evalsuite import registry, store
+from evalsuite.adaptation.collapse import SHARE, WINDOW
 from evalsuite.errors import RequestError
 from evalsuite.files import remove_left, write_csv, write_text
 from evalsuite.plugins import Figure
@@ -214,10 +215,12 @@ def _unfinished(run: Run) -> str:
 
 
 def _warnings(trials: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return every named warning with the number of trials that gave it."""
-    names = trials["warnings"].dropna().str.split("; ").explode().str.strip()
-    numbers = names[names != ""].value_counts()
-    return [(str(name), count(int(number), "trial")) for name, number in numbers.items()]
+    """Return every named warning with the number of trials that gave it, and how many trials collapsed."""
+    names = trials["warnings"].dropna().map(json.loads).explode().dropna()
+    shown = [(str(name), count(int(number), "trial")) for name, number in names.value_counts().items()]
+    collapsed = int(trials["collapsed_at"].notna().sum())
+    text = f"collapse: one class is predicted for over {100 * SHARE:g} % of {WINDOW} in a row that show more classes"
+    return [*shown, *([(text, count(collapsed, "trial"))] if collapsed else [])]
 
 
 def _environment(study: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

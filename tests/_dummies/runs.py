@@ -192,7 +192,7 @@ def _costs(adapter: str, full: bool, records: dict[str, Any] | None) -> dict[str
             "engine",
             "stream_digest",
         )
-        return dict.fromkeys(names) | {"warnings": ""}
+        return dict.fromkeys(names) | {"warnings": "[]", "collapsed_at": None}
     length = len(records["image"])
     batches = -(-length // BATCH)
     passes = {"none": (1, 0), "bn_adapt": (1, 0), "tent": (1, 1), "zoa": (3, 0)}.get(adapter, (1, 1))
@@ -211,7 +211,8 @@ def _costs(adapter: str, full: bool, records: dict[str, Any] | None) -> dict[str
         "peak_bytes": 400_000_000,
         "engine": "simulated",
         "stream_digest": digest_arrays(records["image"], records["position"]),
-        "warnings": "",
+        "warnings": "[]",
+        "collapsed_at": None,
     }
 
 
@@ -270,6 +271,9 @@ def _records(
         "confidence": confidence.astype(np.float32),
         "loss": -np.log(np.maximum(of_label, 1e-12)).astype(np.float32),
         "brier": np.square(1 - of_label).astype(np.float32),
+        "batch": position // BATCH,
+        "reset": np.zeros(len(position), np.bool_),
+        "round": (code // len(domains)).astype(np.int16),
         **({"site": np.array([f"site {index}" for index in range(sites)], object)[site]} if sites else {}),
     }
 

@@ -6,10 +6,11 @@ import sys
 import threading
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalsuite.errors import Refused, RequestError
+from evalsuite.errors import ReasonCode, Refused, RequestError
 from evalsuite.isolation import (
     LONGEST,
     Forks,
@@ -73,13 +74,27 @@ def test_ten_megabytes_become_a_line_that_says_so():
     ],
 )
 def test_whatever_is_raised_is_a_failure_with_its_reason(error, reason):
-    status, said = attempt(raising(error))
-    assert status == "failed"
-    assert said.startswith(reason)
+    failure = attempt(raising(error))
+    assert failure.status == "failed"
+    assert failure.reason.startswith(reason)
+    wrong_request = isinstance(error, RequestError)
+    assert failure.code == (ReasonCode.WRONG_REQUEST if wrong_request else ReasonCode.PLUGIN_ERROR)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no 3 GB"), torch.cuda.OutOfMemoryError("no 3 GB")])
+def test_want_of_memory_has_a_code_of_its_own(error):
+    assert attempt(raising(error)).code == "memory"
 
 
 def test_refusal_is_no_failure_and_success_is_neither():
-    assert attempt(raising(Refused("not\nhere"))) == ("refused", "not here")
+    class Foreign(Refused):
+        def __init__(self):
+            RuntimeError.__init__(self, "own words")
+
+    assert attempt(raising(Refused("not\nhere"))) == ("refused", "not here", "not_applicable")
+    unsupported = Refused("no einsum", ReasonCode.UNSUPPORTED_OPERATION)
+    assert attempt(raising(unsupported)) == ("refused", "no einsum", "unsupported_operation")
+    assert attempt(raising(Foreign())) == ("refused", "own words", "not_applicable")
     assert attempt(lambda: None) is None
 
 

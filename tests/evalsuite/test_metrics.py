@@ -297,6 +297,16 @@ def test_batches_that_were_not_judged_can_be_missed_but_are_no_false_alarms():
     assert judged[0]
 
 
+def test_a_reset_hides_a_change_and_ends_the_wait_for_a_report():
+    starts = np.arange(0, 80, 10)  # changes with batches 2, 4 and 6
+    between = metrics.change_detection(STRETCHES, starts, [3], resets=np.arange(8) == 3, within=8)
+    assert between == metrics.ChangeDetection(hits=0, changes=3, alarms=0, others=1)
+    at_change = metrics.change_detection(STRETCHES, starts, [4], resets=np.arange(8) == 4)
+    assert at_change == metrics.ChangeDetection(hits=0, changes=2, alarms=0, others=4)
+    with pytest.raises(RequestError, match="resets"):
+        metrics.change_detection(STRETCHES, np.arange(0, 80, 10), [], resets=[True])
+
+
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 9), within=st.integers(1, 4))
 def test_every_report_after_the_first_batch_is_a_hit_or_an_alarm(seed, size, within):
     generator = np.random.default_rng(seed)

@@ -126,3 +126,49 @@ def test_rounds_that_are_not_equal():
     for length, rounds in ((10, 3), (10, 0), (0, 1)):
         with pytest.raises(ValueError, match="equal rounds"):
             round_of(np.arange(10), length, rounds)
+
+
+def shown(names, severities=None, lengths=2, batch=2, **options):
+    """Build a stream that shows stretches of domains by name, one test image after the other."""
+    steps = [Domain(name, severity) for name, severity in zip(names, severities or [5] * len(names), strict=True)]
+    domains = tuple(dict.fromkeys(steps))
+    domain = np.repeat([domains.index(step) for step in steps], lengths).astype(np.int16)
+    starts = batch_starts(len(domain), batch)
+    return Stream(domains, np.arange(len(domain), dtype=np.int32), domain, starts, starts < 0, **options)
+
+
+@pytest.mark.parametrize(
+    ("names", "severities", "expected"),
+    [
+        (["fog", "snow", "fog", "snow"], None, [0, 0, 1, 1]),
+        (["fog", "snow", "snow", "fog"], [1, 1, 2, 1], [0, 0, 0, 0]),  # snow came once, at two severities
+        (["fog", "fog", "snow", "fog", "snow"], [1, 5, 5, 3, 5], [0, 0, 0, 1, 1]),
+        (["fog", "snow", "fog"], None, [0, 0, 0]),  # not all of them come again
+        (["fog"], None, [0]),
+    ],
+)
+def test_rounds_are_read_off_the_domains(names, severities, expected):
+    assert shown(names, severities).rounds().tolist() == np.repeat(expected, 2).tolist()
+
+
+def test_a_mixed_stream_is_one_round_unless_it_says_so(tmp_path):
+    names = ["fog", "snow"] * 4
+    assert not shown(names, lengths=1, batch=4).rounds().any()
+    told = np.repeat([0, 1], 4).astype(np.int16)
+    stream = shown(names, lengths=1, batch=4, round=told)
+    assert stream.rounds().tolist() == told.tolist()
+    assert stream.digest() == shown(names, lengths=1, batch=4).digest(), "no network sees it"
+    stream.save(tmp_path / "s.npz")
+    assert Stream.load(tmp_path / "s.npz").rounds().tolist() == told.tolist()
+    with pytest.raises(ValueError, match="one for each image"):
+        shown(names, lengths=1, batch=4, round=told[1:])
+
+
+@given(st.lists(st.integers(1, 9), min_size=1))
+def test_images_know_their_batch(sizes):
+    starts = np.cumsum([0, *sizes[:-1]])
+    length = sum(sizes)
+    domain = np.zeros(length, np.int16)
+    stream = Stream((Domain(),), np.zeros(length, np.int32), domain, starts.astype(np.int64), starts < 0)
+    expected = [number for number, size in enumerate(sizes) for _ in range(size)]
+    assert stream.batch_of().tolist() == expected

@@ -43,7 +43,12 @@ def test_written_streams_are_those_of_the_trials_and_replay_them(tmp_path):
         run.records_of(run.trials.query("seed == 0")["trial"].iloc[0]).to_pandas() for run in (first, again)
     )
     assert before[columns].astype(str).equals(after[columns].astype(str))
-    assert round_of(after["position"].to_numpy(), 48, 2).tolist() == [0] * 24 + [1] * 24
+    expected = round_of(after["position"].to_numpy(), 48, 2).tolist()
+    assert expected == [0] * 24 + [1] * 24
+    for records in (before, after):
+        assert records["round"].tolist() == expected, "a mixed stream, replayed as well"
+        assert records["batch"].nunique() == 10
+        assert records.groupby("batch")["reset"].first().tolist() == [False, False] + [True, False] * 4
 
 
 def test_changed_content_is_another_trial_and_a_stream_that_does_not_fit_is_refused(tmp_path):

@@ -5,7 +5,8 @@ import pytest
 from _dummies.work import work
 
 from evalsuite.errors import RequestError
-from evalsuite.running.workers import Here, Limits, Workers, free_memory
+from evalsuite.running.system import free_memory
+from evalsuite.running.workers import Here, Limits, Workers
 from evalsuite.running.workspace import Workspace
 
 
@@ -21,10 +22,13 @@ def done(folder, items, count, **limits):
 def test_item_that_ends_its_process_or_hangs_costs_no_other(tmp_path):
     items = [["a-hoard", "b-exit", "c"], ["d-once", "e-sleep", "f"]]
     failures, log = done(tmp_path, items, 2, idle=3)
-    assert failures["b-exit"] == ("failed", "its process ended with exit code 3; tried again alone, it did so again")
-    assert failures["e-sleep"] == ("failed", "it hung: no processor time used for 3 s")
+    assert failures["b-exit"] == (
+        *("failed", "its process ended with exit code 3; tried again alone, it did so again", "worker_died"),
+    )
+    assert failures["e-sleep"] == ("failed", "it hung: no processor time used for 3 s", "hung")
     if free_memory() is not None:
-        assert failures["a-hoard"][1].startswith("MemoryError: ")
+        assert failures["a-hoard"].reason.startswith("MemoryError: ")
+        assert failures["a-hoard"].code == "memory"
     assert {failures[item] for item in ("c", "d-once", "f")} == {None}, "d dies once only, and is done in the end"
     names = [name for name, _, _ in log]
     assert sorted(names) == ["a-hoard", "b-exit", "b-exit", "c", "d-once", "d-once", "e-sleep", "f"]
@@ -37,7 +41,7 @@ def test_item_that_ends_its_process_or_hangs_costs_no_other(tmp_path):
 
 def test_item_beyond_its_time_is_given_up(tmp_path):
     failures, _ = done(tmp_path, [["a-spin"]], 1, seconds=1)
-    assert failures["a-spin"] == ("failed", "no result within the time limit of 1 s (--time-limit)")
+    assert failures["a-spin"] == (*("failed", "no result within the time limit of 1 s (--time-limit)", "time_limit"),)
 
 
 def test_processes_that_cannot_start_are_a_line(tmp_path, monkeypatch):

@@ -1,7 +1,10 @@
 import io
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from _dummies.runs import make_run
 
@@ -17,6 +20,19 @@ DOMAINS = ["fog", "snow", "contrast"]
 def small(folder, **options) -> Run:
     settings = {"tasks": ["a"], "adapters": ["none", "tent"], "streams": ["usual"], "domains": DOMAINS, "images": 40}
     return store.load(make_run(folder, **(settings | options)))
+
+
+def rewritten(run: Run, change: Callable[[pd.DataFrame], pd.DataFrame], seed: int | None = None) -> Run:
+    """Change the records of a run, or of its trials of one seed."""
+    rows = store.read_rows(run.folder)
+    for trial, row in rows.items():
+        if seed is None or row["seed"] == seed:
+            records = change(run.records_of(trial).to_pandas().astype({"domain": str, "family": str}))
+            columns: dict[str, Any] = {name: records[name].to_numpy() for name in records if name != "trial"}
+            for name in ("domain", "family"):
+                columns[name] = pa.array(records[name]).dictionary_encode()
+            store.write_trial(run.folder, row, columns)
+    return store.load(run.folder)
 
 
 @pytest.fixture(scope="module")
@@ -54,25 +70,28 @@ def test_stretches_follow_the_stream(tmp_path) -> None:
 
 
 def test_severities_are_named_where_they_differ(tmp_path) -> None:
-    run = small(tmp_path)
-    records = run.records
-    records.loc[records["domain"] == "fog", "severity"] = 3
+    run = rewritten(
+        small(tmp_path),
+        lambda records: records.assign(severity=np.where(records["domain"] == "fog", 3, 5).astype(np.int8)),
+    )
     assert set(StreamError().data(run)["shown"]) == {"fog 3", "snow 5", "contrast 5"}
 
 
 def test_seeds_with_different_orders_are_averaged_by_place(tmp_path) -> None:
-    run = small(tmp_path, seeds=(0, 1))
-    records = run.records
-    second = records["trial"].isin(run.trials.loc[run.trials["seed"] == 1, "trial"])
-    records.loc[second, "position"] = len(DOMAINS) * 40 - 1 - records.loc[second, "position"]
+    last = np.int32(len(DOMAINS) * 40 - 1)
+    run = rewritten(
+        small(tmp_path, seeds=(0, 1)), lambda records: records.assign(position=last - records["position"]), seed=1
+    )
     data = StreamError().data(run)
     assert sorted(data["shown"].unique()) == ["no. 1", "no. 3", "snow"]
 
 
 def test_a_mixed_stream_is_cut_into_24_equal_stretches(tmp_path) -> None:
-    run = small(tmp_path, images=80)
-    records = run.records
-    records["position"] = records["image"] * len(DOMAINS) + records["position"] // 80
+    count = np.int32(len(DOMAINS))
+    run = rewritten(
+        small(tmp_path, images=80),
+        lambda records: records.assign(position=records["image"] * count + records["position"] // np.int32(80)),
+    )
     data = StreamError().data(run)
     assert sorted(data["stretch"].unique()) == list(range(24))
     assert data.query("stretch == 23")["shown"].unique() == ["240 images"]

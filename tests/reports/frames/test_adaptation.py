@@ -86,25 +86,15 @@ def test_hits_and_false_alarms_are_counted_over_seeds(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "columns", [{"stream.reset": "domain"}, {"stream.batch_size": None}, {"stream.batch_size": 2 * BATCH}]
+    "columns", [{"stream.reset": "collapse"}, {"stream.batch_size": None}, {"stream.batch_size": 2 * BATCH}]
 )
-def test_where_the_batches_are_not_known_or_the_adapter_is_told_nothing_is_counted(
-    folder: Path, columns: dict[str, object]
-) -> None:
-    assert adaptation(changed(folder, adapter_facts=TOLD, **columns))["hit_rate"].isna().all()
+def test_options_of_the_stream_say_nothing_of_its_batches(folder: Path, columns: dict[str, object]) -> None:
+    before = adaptation(changed(folder, adapter_facts=TOLD))
+    pd.testing.assert_frame_equal(adaptation(changed(folder, adapter_facts=TOLD, **columns)), before)
 
 
-def test_batches_too_small_to_be_judged_raise_no_false_alarm(folder: Path) -> None:
-    told = json.dumps({"domain_changes": [], "unjudged": 1})
-    size = 15  # 140 images: nine batches of 15 and one of 5
-    own = {"stream.batch_size": size, "batches": 10, "adapter_facts": told}
-    zoa = adaptation(changed(folder, **own)).query("adapter_label == 'zoa'").iloc[0]
-    assert zoa["changes_1"] == 2 * 6
-    assert zoa["others_1"] == 2 * (10 - 1 - 6 - 1)
-
-
-def test_collapses_are_those_of_the_warnings(folder: Path) -> None:
-    run = changed(folder, warnings="zoa: something; collapse: one class is predicted")
+def test_collapses_are_counted(folder: Path) -> None:
+    run = changed(folder, collapsed_at=700)
     table = adaptation(run)
     assert list(table["collapsed"]) == [0, 2, 0, 2]
     text = " ".join(of_adapters(table))

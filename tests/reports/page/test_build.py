@@ -1,5 +1,6 @@
 import base64
 import html
+import json
 import re
 import shutil
 from collections import Counter
@@ -62,7 +63,7 @@ def test_every_path_of_the_contract_exists(index: Path) -> None:
     names = ["class_drops", "error_heatmap", "mean_against_worst", "stream_error"]
     names += ["paradigm_comparison", "critical_difference", "performance_profile", "rank_stability"]
     names += ["cost_against_error"]
-    expected = {"summary.csv", "comparisons.csv", "rankings.csv", "index.html"}
+    expected = {"summary.csv", "comparisons.csv", "rankings.csv", "stream_errors.csv", "index.html"}
     expected |= {f"figures/{name}.{suffix}" for name in names for suffix in ("pdf", "png", "csv")}
     expected |= {
         f"tables/{name}.{suffix}"
@@ -157,7 +158,7 @@ def test_hostile_names_are_text_not_markup(tmp_path: Path) -> None:
             row["adapter_label"] = HOSTILE
             row["status"] = "refused" if row["bits"] == "W8A8" else row["status"]
             row["reason"] = HOSTILE
-            row["warnings"] = f"{HOSTILE}; twice"
+            row["warnings"] = json.dumps([f"{HOSTILE}; twice"])
     store.write_trials(folder, [rows[trial] for trial in order])
     study = store.read_study(folder)
     study |= {"title": HOSTILE, "description": HOSTILE, "command": HOSTILE, "notes": [HOSTILE]}

@@ -1,0 +1,141 @@
+"""What a run is going to do, known before anything is written: its trials, and what of them is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from evalsuite import store
+from evalsuite.environment import hardware, versions
+from evalsuite.errors import RequestError
+from evalsuite.groups import chosen_groups
+from evalsuite.hashing import digest
+from evalsuite.isolation import requested
+from evalsuite.quantization.insert import check_overrides
+from evalsuite.registry import Setting
+from evalsuite.running.calibration_sets import calibration_pool, check_calibration
+from evalsuite.running.domain_images import DomainImages, domain_images
+from evalsuite.running.notes import notes
+from evalsuite.running.process_state import restored
+from evalsuite.running.task_data import describe_task, example, task_data, task_model
+from evalsuite.running.workspace import Workspace
+from evalsuite.study.labels import task_labels
+from evalsuite.study.settings import Study
+from evalsuite.study.trials import Trial, expand, plan_stream
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a run is going to do.
+
+    Attributes
+    ----------
+    study : as it was asked for.
+    trials : all of them, in the study's order, references added.
+    missing : those that no earlier call has finished.
+    digests : of each task's source, images and weights.
+    names : each task's label.
+    facts : what ``study.json`` will say, but for the gate.
+    """
+
+    study: Study
+    trials: tuple[Trial, ...]
+    missing: tuple[Trial, ...]
+    digests: Mapping[Setting, str]
+    names: Mapping[Setting, str]
+    facts: Mapping[str, Any]
+
+    @property
+    def reused(self) -> int:
+        """How many trials an earlier call has finished."""
+        return len(self.trials) - len(self.missing)
+
+    @property
+    def quantized_tasks(self) -> dict[str, Setting]:
+        """The tasks, by label, whose network is quantized in a trial."""
+        return {self.names[trial.task]: trial.task for trial in self.trials if trial.quantizer.bits is not None}
+
+
+def planned(study: Study, workspace: Workspace, command: str) -> Plan:
+    """Lay a run out; loads the tasks' images and networks and runs none. Raises RequestError if one cannot be."""
+    tasks = {task: _described(task, workspace.root) for task in study.tasks}
+    chosen_groups(study.analysis.groups, [facts["groups"] for facts in tasks.values()])
+    parts = ("source_digest", "data_digest", "weights_digest")
+    digests = {task: digest([facts[name] for name in parts]) for task, facts in tasks.items()}
+    trials = expand(study, digests)
+    names = task_labels(trial.task for trial in trials)
+    finished = {trial for trial, row in store.read_rows(workspace.folder).items() if row["status"] != "failed"}
+    missing = tuple(trial for trial in trials if trial.identity not in finished)
+    described = {label: tasks[task] for task, label in names.items()}
+    facts = _facts(study, command, trials, described, workspace)
+    return Plan(study, tuple(trials), missing, digests, names, facts)
+
+
+def _described(task: Setting, root: str | None) -> dict[str, Any]:
+    with requested(f"task {task.name!r} cannot be loaded"), restored():
+        return describe_task(task, root)
+
+
+def _facts(
+    study: Study, command: str, trials: Sequence[Trial], tasks: dict[str, Any], workspace: Workspace
+) -> dict[str, Any]:
+    """Return what ``study.json`` says of a study and of the machine."""
+    settings = study.as_dict()
+    return {
+        "name": study.name,
+        "title": study.title,
+        "description": study.description,
+        "command": command,
+        "settings": settings,
+        "trials": len(trials),
+        "seeds": list(study.seeds),
+        "analysis": settings["analysis"],
+        "tasks": tasks,
+        "versions": versions(),
+        "hardware": hardware(workspace.device, workspace.threads),
+        "notes": notes(trials, study, workspace.root),
+    }
+
+
+def checked_images(missing: Sequence[Trial], workspace: Workspace) -> dict[str, DomainImages]:
+    """Refuse what a task cannot serve before anything is written; return the corrupted images that trials need."""
+    shown = _shared_images(missing, workspace)
+    for task, calibration, seed in dict.fromkeys((t.task, t.calibration, t.seed) for t in missing):
+        with plugin_faults_later():
+            check_calibration(calibration, calibration_pool(task, workspace, seed))
+    for task, bits in dict.fromkeys((t.task, t.quantizer.bits) for t in missing):
+        if bits is not None and bits.overrides:
+            with plugin_faults_later():
+                check_overrides(task_model(task, workspace.root), bits, example(task_data(task, workspace.root)))
+    return shown
+
+
+def _shared_images(trials: Sequence[Trial], workspace: Workspace) -> dict[str, DomainImages]:
+    """Return, by key, every set of corrupted images the trials need."""
+    needed: dict[str, DomainImages] = {}
+    planned = set()
+    for trial in trials:
+        plan = (trial.task, trial.stream, trial.seed)
+        if plan not in planned:
+            planned.add(plan)
+            test_labels = task_data(trial.task, workspace.root).test_labels
+            with plugin_faults_later():
+                stream = plan_stream(trial, test_labels)
+                for shown in domain_images(trial, stream, workspace.root):
+                    if shown.file(workspace) is not None:
+                        needed.setdefault(shown.key, shown)
+    return needed
+
+
+@contextmanager
+def plugin_faults_later() -> Iterator[None]:
+    """Let a wrong request through, and any other fault of a plugin wait for the trials that it will fail."""
+    try:
+        with restored():
+            yield
+    except (RequestError, KeyboardInterrupt):
+        raise
+    except BaseException:  # shows again, with its reason, in the trials' rows
+        return

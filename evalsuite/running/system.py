@@ -1,0 +1,66 @@
+"""What the system says of memory and of processes' time, where it does (Linux's ``/proc``)."""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import suppress
+from pathlib import Path
+
+_MEMORY_SHARE = 0.9  # of the memory that is free when a process starts
+
+
+def out_of_memory_kills() -> int:
+    """Return how many processes the system has ended for want of memory since it began; 0 where it does not say."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def processor_seconds(session: int) -> float | None:
+    """Return the processor time of all processes of a session, None where the system does not say."""
+    ticks, known = 0, False
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError, IndexError):
+            fields = file.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                ticks, known = ticks + int(fields[11]) + int(fields[12]), True
+    return ticks / os.sysconf("SC_CLK_TCK") if known else None
+
+
+def limit_memory() -> None:
+    """Let an item that takes all memory fail before the machine does, where the system says what is free (Linux)."""
+    with suppress(OSError):  # where it must want for memory, let it want first
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    free = free_memory()
+    if free is not None:
+        limit = _kibibytes("/proc/self/status").get("VmData", 0) + max(2**31, int(_MEMORY_SHARE * free))
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        lowest = min(value for value in (limit, soft, hard) if value != resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_DATA, (lowest, hard))
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory and swap that are free to this process, None where the system does not say."""
+    known = _kibibytes("/proc/meminfo")
+    if "MemAvailable" not in known:
+        return None
+    free = known["MemAvailable"] + known.get("SwapFree", 0)
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        free = min(free, limit - int((group / "memory.current").read_text(encoding="ascii")))
+    return max(free, 0)
+
+
+def _kibibytes(file: str) -> dict[str, int]:
+    """Return the sizes in a table of /proc, in bytes."""
+    sizes = {}
+    with suppress(OSError):
+        for line in Path(file).read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if value.endswith(" kB"):
+                sizes[name] = 1024 * int(value.split()[0])
+    return sizes
