@@ -88,11 +88,6 @@ class Evidence:
         """``rankings.csv``."""
         return self.analysis.rankings
 
-    @property
-    def estimates(self) -> dict[str, pd.DataFrame]:
-        """The further tables of the analysis, by name (:data:`evalsuite.analysis.ESTIMATES`)."""
-        return self.analysis.estimates
-
     def against_unadapted(self, method: Any, unadapted: str) -> Comparison | None:
         """Compare a row of ``methods`` with the same network without adaptation; None if nothing did."""
         return self.between("adapter", _labels(method), unadapted)
