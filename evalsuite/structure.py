@@ -149,7 +149,7 @@ class _Lineage:
     passed: frozenset[str] = frozenset()
 
 
-class _Lineages(Execution):
+class _Lineages(Execution):  # type: ignore[no-untyped-call]
     """Records which modules run, in which order, and what each result was computed from.
 
     Lineages are kept by storage, which views and in-place results share; a freed storage's successor

@@ -82,7 +82,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     return recorder.trace
 
 
-class _Recorder(Execution):
+class _Recorder(Execution):  # type: ignore[no-untyped-call]
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self.trace = Trace()
