@@ -6,15 +6,17 @@ dimension with them, and some tensors (a table of relative positions) are the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 
 from evalsuite.errors import Refused
+from evalsuite.execution import hooked
 
 Side = Literal["input", "output"]
 Place = tuple[str, Side]
@@ -182,16 +184,15 @@ def _first_calls(
         if tensors and place not in seen and (places is None or place in places):
             seen[place] = of(tensors[0])
 
-    handles = []
-    try:
-        for name, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(_input(keep, name), with_kwargs=True))
-            handles.append(module.register_forward_hook(_output(keep, name)))
+    with hooked(_handles(model, keep)):
         model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
     return seen
+
+
+def _handles(model: nn.Module, keep: Callable[[Place, Any], None]) -> Iterator[RemovableHandle]:
+    for name, module in model.named_modules():
+        yield module.register_forward_pre_hook(_input(keep, name), with_kwargs=True)
+        yield module.register_forward_hook(_output(keep, name))
 
 
 def _input(keep: Callable[[Place, Any], None], name: str) -> Any:

@@ -27,6 +27,16 @@ from evalsuite.isolation import printable, requested, single_process, text_of
 
 Kind = Literal["tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports"]
 KINDS: tuple[Kind, ...] = ("tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports")
+SINGULAR: dict[Kind, str] = {
+    "tasks": "task",
+    "quantizers": "quantizer",
+    "adapters": "adapter",
+    "protocols": "protocol",
+    "studies": "study",
+    "figures": "figure",
+    "reports": "report",
+}
+"""What one of a kind is called in messages."""
 
 
 @functools.cache
@@ -36,7 +46,7 @@ def _entry_points(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
         other = found.get(point.name)
         if other is not None and other.value != point.value:
             raise RequestError(
-                f"two installed packages register {kind[:-1]} {point.name!r}: {other.value} and {point.value}; "
+                f"two installed packages register {SINGULAR[kind]} {point.name!r}: {other.value} and {point.value}; "
                 "expected one: uninstall or rename the other"
             )
         found[point.name] = point
@@ -60,8 +70,8 @@ def load(kind: Kind, name: str) -> Any:
     if point is None:
         if ":" in name:
             return load_path(name)
-        raise unknown_name(kind[:-1] if kind != "studies" else "study", name, names(kind))
-    with _importing(f"{kind[:-1]} {name!r} is registered as {point.value} but cannot be loaded"):
+        raise unknown_name(SINGULAR[kind], name, names(kind))
+    with _importing(f"{SINGULAR[kind]} {name!r} is registered as {point.value} but cannot be loaded"):
         return point.load()
 
 
@@ -214,7 +224,7 @@ def named(
     """
     if isinstance(method, str):
         return method, dict(options)
-    what = kind[:-1]
+    what = SINGULAR[kind]
     cls = method if isinstance(method, type) else type(method)
     if not all(callable(getattr(cls, function, None)) for function in _METHODS[kind]):
         expected = " and ".join(_METHODS[kind])
@@ -267,7 +277,7 @@ def list_options(kind: Kind, name: str) -> set[str]:
 def _construct(kind: Kind, name: str, options: dict[str, Any]) -> Any:
     cls = load(kind, name)
     known = [field.name for field in _fields(cls)]
-    what = f"{kind[:-1]} {name!r}"
+    what = f"{SINGULAR[kind]} {name!r}"
     for key, value in options.items():
         if key not in known:
             raise unknown_name(f"option of {what}", key, known)

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from evalsuite.errors import Refused, RequestError
+from evalsuite.execution import Execution
 from evalsuite.layout import Layouts, find_layouts
 
 WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
@@ -97,22 +97,14 @@ def describe(model: nn.Module, example: Tensor) -> Structure:
         raise Refused(f"this network runs in {engine}, which hides its layers; expected a simulated one")
     if example.ndim != 4 or len(example) == 0:
         raise RequestError(f"example of shape {tuple(example.shape)}: expected at least one image, (N, C, H, W)")
-    trace = _Trace(model)
-    with _evaluating(model), torch.no_grad(), trace.hooked():
-        try:
-            model(example[:1])
-        except Exception as error:
-            raise RequestError(f"the model fails on an input of shape {tuple(example[:1].shape)}: {error}") from error
-        layouts = find_layouts(model, example)
+    trace, layouts = _watched(model, example)
     layers = trace.executed(WEIGHT_LAYERS)
     if not layers:
         raise RequestError("the model executes no Conv2d and no Linear: expected a network with weight layers")
     norms = trace.executed(NORM_LAYERS)
-    found = _find_blocks(model, layers)
-    blocks = tuple(name for name in trace.order if name in found and name in trace.shapes)
-    inside = {block: f"{block}." for block in blocks}
-    block_layers = {b: tuple(name for name in layers if name.startswith(prefix)) for b, prefix in inside.items()}
-    block_norms = {b: tuple(name for name in norms if name.startswith(prefix)) for b, prefix in inside.items()}
+    candidates = _find_blocks(model, layers)
+    blocks = tuple(name for name in trace.order if name in candidates and name in trace.shapes)
+    block_layers, block_norms = _inside(blocks, layers), _inside(blocks, norms)
     shapes = {block: _of_an_image(trace, layouts, block) for block in blocks}
     architecture = _architecture(model, block_layers, shapes)
     return Structure(
@@ -135,6 +127,20 @@ def describe(model: nn.Module, example: Tensor) -> Structure:
     )
 
 
+def _watched(model: nn.Module, example: Tensor) -> tuple[_Lineages, Layouts]:
+    lineages = _Lineages(model)
+    with _evaluating(model), torch.no_grad(), lineages.watching():
+        try:
+            model(example[:1])
+        except Exception as error:
+            raise RequestError(f"the model fails on an input of shape {tuple(example[:1].shape)}: {error}") from error
+        return lineages, find_layouts(model, example)
+
+
+def _inside(blocks: tuple[str, ...], names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    return {block: tuple(name for name in names if name.startswith(f"{block}.")) for block in blocks}
+
+
 @dataclass(frozen=True)
 class _Lineage:
     """Where a tensor comes from: weight layers on its longest path, and all modules of interest on any."""
@@ -143,7 +149,7 @@ class _Lineage:
     passed: frozenset[str] = frozenset()
 
 
-class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Lineages(Execution):  # type: ignore[no-untyped-call]
     """Records which modules run, in which order, and what each result was computed from.
 
     Lineages are kept by storage, which views and in-place results share; a freed storage's successor
@@ -151,8 +157,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.modules = dict(model.named_modules())
+        super().__init__(model)
         self.order: list[str] = []
         self.ended: list[str] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -160,41 +165,26 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.read_by: dict[str, frozenset[str]] = {}
         self._tensors: dict[int, _Lineage] = {}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def computed(self, operation: Any, args: Any, kwargs: Any, result: Any) -> None:
         self._mark(result, self._of((args, kwargs)))
-        return result
 
     def _of(self, values: Any) -> _Lineage:
-        found = [self._tensors.get(_storage(t), _Lineage()) for t in tree_leaves(values) if isinstance(t, Tensor)]
-        return _Lineage(max((one.depth for one in found), default=0), frozenset().union(*(one.passed for one in found)))
+        sources = [self._tensors.get(_storage(t), _Lineage()) for t in tree_leaves(values) if isinstance(t, Tensor)]
+        depth = max((source.depth for source in sources), default=0)
+        return _Lineage(depth, frozenset().union(*(source.passed for source in sources)))
 
     def _mark(self, values: Any, lineage: _Lineage) -> None:
         for tensor in tree_leaves(values):
             if isinstance(tensor, Tensor):
                 self._tensors[_storage(tensor)] = lineage
 
-    @contextlib.contextmanager
-    def hooked(self) -> Iterator[None]:
-        """Record while the context lasts."""
-        handles = []
-        try:
-            for name, module in self.modules.items():
-                handles.append(module.register_forward_pre_hook(_named(self._enter, name), with_kwargs=True))
-                handles.append(module.register_forward_hook(_named(self._leave, name), with_kwargs=True))
-            with self:
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _enter(self, name: str, args: Any, kwargs: Any) -> None:
+    def entered(self, name: str, args: Any, kwargs: Any) -> None:
         if name not in self.order:
             self.order.append(name)
         if isinstance(self.modules[name], WEIGHT_LAYERS):
             self.read_by[name] = self.read_by.get(name, frozenset()) | self._of((args, kwargs)).passed
 
-    def _leave(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
+    def left(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
         module = self.modules[name]
         lineage = self._of(result)
         if isinstance(module, (*WEIGHT_LAYERS, *NORM_LAYERS)):
@@ -217,10 +207,6 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Whether a block's norm lies beside its main path."""
         read = any(norm in self.read_by[layer] for layer in block_layers[block])
         return not read and self.lineage[norm].depth < self.lineage[block].depth
-
-
-def _named(record: Any, name: str) -> Any:
-    return lambda module, *values: record(name, *values)
 
 
 def _storage(tensor: Tensor) -> int:
@@ -294,7 +280,7 @@ def _architecture(
     return "transformer" if ranks == {2} or (ranks == {3} and not convolutions) else "cnn"
 
 
-def _following_norms(trace: _Trace, blocks: tuple[str, ...], norms: tuple[str, ...]) -> dict[str, str]:
+def _following_norms(trace: _Lineages, blocks: tuple[str, ...], norms: tuple[str, ...]) -> dict[str, str]:
     position = {name: index for index, name in enumerate(trace.ended)}
     found = {}
     for block in blocks:
@@ -304,13 +290,13 @@ def _following_norms(trace: _Trace, blocks: tuple[str, ...], norms: tuple[str, .
     return found
 
 
-def _of_an_image(trace: _Trace, layouts: Layouts, name: str) -> tuple[int, ...]:
+def _of_an_image(trace: _Lineages, layouts: Layouts, name: str) -> tuple[int, ...]:
     """Return the shape of a module's output without the dimension that holds the images."""
     shape, batch = trace.shapes[name], layouts.dimension(name, "output")
     return (*shape[:batch], *shape[batch + 1 :])
 
 
-def _prefix_tokens(trace: _Trace, stem: str, tokens: tuple[int, ...]) -> int:
+def _prefix_tokens(trace: _Lineages, stem: str, tokens: tuple[int, ...]) -> int:
     patches = trace.shapes[stem]
     if len(tokens) != 2 or len(patches) != 4:
         return 0

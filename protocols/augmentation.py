@@ -21,7 +21,12 @@ _SEVERITY = 0.3  # of an operation's strongest setting, AugMix's severity 3 of 1
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Images are flipped and cropped, recoloured, mixed (mixup, CutMix) or put through AugMix-like chains."""
+    """Images are flipped and cropped, recoloured, mixed (mixup, CutMix) or put through AugMix-like chains.
+
+    Parameters
+    ----------
+    method : what is done to each image; ``none`` leaves it; ``flip_crop`` (*choice*).
+    """
 
     factor: ClassVar[str] = "augmentation"
 

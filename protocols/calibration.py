@@ -13,7 +13,12 @@ from evalsuite.plugins import IntArray, Pool, UInt8Array
 
 @dataclass(frozen=True)
 class CalibrationSize:
-    """So many images of the pool, drawn at random without replacement; the seed is the draw."""
+    """So many images of the pool, drawn at random without replacement; the seed is the draw.
+
+    Parameters
+    ----------
+    size : images; 256 (*choice*).
+    """
 
     factor: ClassVar[str] = "size"
 

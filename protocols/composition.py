@@ -25,6 +25,12 @@ class Balanced:
 
     Where the size is no multiple of the number of classes, counts differ by one; the seed draws which classes have
     one image more.
+
+    Parameters
+    ----------
+    size : images; 256 (*choice*).
+    classes : how many of them, an integer; or which share, 0..1, drawn by the seed; 1.0 is all.
+    names : of the classes, in place of ``classes``; empty: none is named.
     """
 
     factor: ClassVar[str] = "class composition"
@@ -89,6 +95,11 @@ class LongTail:
     """Class counts that fall off exponentially; the seed draws the order of the classes.
 
     The profile of Cui et al. 2019 (arXiv 1901.05555) and Cao et al. 2019 (arXiv 1906.07413).
+
+    Parameters
+    ----------
+    size : images; 256 (*choice*).
+    ratio : how many times as many images the most frequent class has as the rarest; 10 (*choice*).
     """
 
     factor: ClassVar[str] = "class composition"

@@ -19,6 +19,12 @@ class CalibrationNoise:
 
     What a corrupted image looks like depends on the study's seed, its index in the pool, corruption and severity
     alone, and shares no random number with the test images.
+
+    Parameters
+    ----------
+    corruption : one of the 19 of :mod:`evalsuite.corruptions`; ``gaussian_noise`` (*choice*).
+    severity : 1..5; 3 (*choice*).
+    fraction : share of the images that are corrupted, 0..1; all (*choice*).
     """
 
     factor: ClassVar[str] = "noise"

@@ -20,6 +20,12 @@ class OtherDataSet:
     """Another task's images, resized to this one's, take the place of a fraction of the images.
 
     They come from the other task's pool, none twice; its test images stay unseen.
+
+    Parameters
+    ----------
+    task : name of the other task (*choice*: the digits, which ship).
+    options : of that task; its defaults.
+    fraction : share of the images that are replaced, 0..1; all (*choice*).
     """
 
     factor: ClassVar[str] = "out of distribution"
@@ -64,7 +70,13 @@ class OtherDataSet:
 
 @dataclass(frozen=True)
 class SyntheticImages:
-    """Fractals, coloured noise or Gaussian noise take the place of a fraction of the images."""
+    """Fractals, coloured noise or Gaussian noise take the place of a fraction of the images.
+
+    Parameters
+    ----------
+    kind : of image; ``fractals`` (*choice*).
+    fraction : share of the images that are replaced, 0..1; all (*choice*).
+    """
 
     factor: ClassVar[str] = "out of distribution"
 

@@ -24,6 +24,12 @@ class Sampling:
     The last four look at the pool through the full-precision network: its softmax's entropy (high or low), or the
     features that its classifier reads (:func:`k_centre`, :func:`herding`). They would choose the same images in every
     draw, so each draw offers them a random part of the pool only; that part is ours.
+
+    Parameters
+    ----------
+    size : images; 256 (*choice*).
+    method : how they are chosen; ``random`` (*choice*).
+    candidates : share of the pool, 0..1, that a draw offers to the methods that look at it; 0.5 (*ours*).
     """
 
     factor: ClassVar[str] = "sampling"

@@ -37,13 +37,14 @@ class CoTTA(Descent):
     Parameters
     ----------
     ema : share of the old teacher kept in each step, 0.999.
-    restore : probability that a value is put back.
-    threshold : confidence of the source network below which views are averaged.
+    restore : probability that a value is put back in a step; None: as above.
+    threshold : confidence, 0..1, of the source network below which views are averaged; None: as above.
     augmentations : views averaged, 32.
     views : ``batch``: a view changes all images of a batch alike, as in the authors' program; ``image``: each in its
         own way (*ours*).
     symmetric : whether the loss is the mean of the cross-entropy with the teacher and that of the teacher with the
-        student.
+        student; None: as above.
+    optimizer, lr, momentum : see :class:`evalsuite.adapters._gradient.Descent`; None: as above.
 
     Raises
     ------

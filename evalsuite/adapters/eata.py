@@ -40,6 +40,7 @@ class EATA(Descent):
     margin : share of ln(classes), 0.4.
     redundancy : None for the authors' 0.05 (ImageNet, from 64 pixels on) or 0.4 (CIFAR).
     fisher_weight : None for the authors' 2000 (ImageNet) or 1 (CIFAR); 0 leaves the penalty out (ETA).
+    optimizer, lr, momentum : see :class:`evalsuite.adapters._gradient.Descent`.
 
     Raises
     ------

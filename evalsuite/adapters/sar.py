@@ -34,6 +34,7 @@ class SAR(Descent):
     margin : share of ln(classes), 0.4.
     rho : radius of the first step, 0.05.
     reset : mean loss below which the method starts afresh, 0.2; 0 never does.
+    optimizer, lr, momentum : see :class:`evalsuite.adapters._gradient.Descent`; SGD with 1e-3 and 0.9, as the authors.
 
     Raises
     ------

@@ -16,8 +16,12 @@ class Tent(Descent):
     """Entropy minimisation over the affine parameters of the normalisation layers.
 
     BatchNorm layers normalise with the statistics of the batch. A batch's logits are those of the pass before
-    its update. An update whose loss or gradient is not finite is not made. Options are those of the optimiser, by
-    default the authors': SGD 2.5e-4 with momentum 0.9 on ImageNet, Adam 1e-3 on CIFAR.
+    its update. An update whose loss or gradient is not finite is not made.
+
+    Parameters
+    ----------
+    optimizer, lr, momentum : see :class:`evalsuite.adapters._gradient.Descent`; by default the authors': SGD 2.5e-4
+        with momentum 0.9 on ImageNet, Adam 1e-3 on CIFAR.
     """
 
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> TentState:

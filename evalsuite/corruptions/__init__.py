@@ -49,9 +49,14 @@ def check(name: str, severity: int) -> None:
 
 def _array(images: Any) -> UInt8Array:
     try:
-        return np.asarray(images)
+        array = np.asarray(images)
     except (ValueError, TypeError, RuntimeError) as error:
         raise RequestError(f"images: {error}; expected (N, H, W, 3) uint8, all of one size") from error
+    if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8 or min(array.shape[1:3]) < 32:
+        raise RequestError(
+            f"images of shape {array.shape}, {array.dtype}: expected (N, H, W, 3) uint8 of at least 32 x 32 pixels"
+        )
+    return array
 
 
 def corrupt(
@@ -92,27 +97,34 @@ def corrupt(
         raise unknown_name("corruption engine", engine, ENGINES)
     severity, seed, first_index = int(severity), whole_number("seed", seed), whole_number("first_index", first_index)
     images = _array(images)
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or min(images.shape[1:3]) < 32:
-        raise RequestError(
-            f"images of shape {images.shape}, {images.dtype}: expected (N, H, W, 3) uint8 of at least 32 x 32 pixels"
-        )
-    own = np.arange(first_index, first_index + len(images)) if indices is None else np.asarray(indices)
-    if own.shape != (len(images),):
-        raise RequestError(f"indices of shape {own.shape}: expected one for each of {len(images)} images")
-    own = np.array([whole_number("index", index) for index in own.tolist()], dtype=np.int64)
+    numbers = _image_numbers(len(images), first_index, indices)
     chosen = choose("imagenet" if engine == "reference" and constants is None else constants, *images.shape[1:3])
     if engine == "fast":
         from evalsuite.corruptions.fast import corrupt_images
 
-        return corrupt_images(images, name, severity, chosen, own, seed, data_set)
+        return corrupt_images(images, name, severity, chosen, numbers, seed, data_set)
     if chosen != "imagenet":
         raise RequestError(
             f"constant set {chosen!r} with the reference engine: expected 'imagenet', the only one it has"
         )
+    return _by_reference(images, name, severity, numbers, seed, data_set)
+
+
+def _image_numbers(count: int, first_index: int, indices: IntArray | None) -> IntArray:
+    """Return the number of each image, (N,) int64, by which its generator is seeded."""
+    numbers = np.arange(first_index, first_index + count) if indices is None else np.asarray(indices)
+    if numbers.shape != (count,):
+        raise RequestError(f"indices of shape {numbers.shape}: expected one for each of {count} images")
+    return np.array([whole_number("index", index) for index in numbers.tolist()], dtype=np.int64)
+
+
+def _by_reference(
+    images: UInt8Array, name: str, severity: int, numbers: IntArray, seed: int, data_set: str
+) -> UInt8Array:
     from evalsuite.corruptions.reference import corrupt_image
 
     out = np.empty_like(images)
-    for position, (image, index) in enumerate(zip(images, own, strict=True)):
+    for position, (image, index) in enumerate(zip(images, numbers, strict=True)):
         generator = numpy_generator(seed, data_set, name, severity, int(index))
         out[position] = corrupt_image(image, name, severity, generator)
     return out

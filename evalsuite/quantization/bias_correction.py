@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.errors import QuantizationWarning
+from evalsuite.execution import hooked
 from evalsuite.quantization.grids.layers import QuantLayer, quantized_layers
 from evalsuite.quantization.grids.range_setting import batches
-from evalsuite.quantization.reconstruction.layer_by_layer import walk
+from evalsuite.quantization.reconstruction.layer_by_layer import layers_in_turn
 from evalsuite.structure import describe
 
 
@@ -43,7 +44,7 @@ def correct_biases(model: nn.Module, reference: nn.Module, images: Tensor) -> No
     layers = quantized_layers(model)
     reached = [name for name in describe(model, images[:1]).layers if name in layers]
     expected = _means(reference, reached, images)
-    for name, outputs in walk(model, images):
+    for name, outputs in layers_in_turn(model, images):
         mean = _Mean(layers[name])
         for output in outputs(name):
             mean.add(output)
@@ -90,12 +91,8 @@ def _means(model: nn.Module, names: list[str], images: Tensor) -> dict[str, Tens
 
         return hook
 
-    handles = [layers[name].register_forward_hook(first_run(name)) for name in names]
-    try:
+    with hooked(layers[name].register_forward_hook(first_run(name)) for name in names):
         for batch in batches(images):
             waiting.update(names)
             model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: mean.value() for name, mean in means.items()}

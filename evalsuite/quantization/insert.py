@@ -14,27 +14,15 @@ from torch.nn.utils import parametrize
 
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning, ReasonCode, Refused
+from evalsuite.execution import hooked
 from evalsuite.models.attention import MatMul
 from evalsuite.quantization.graph.attention import open_attention
 from evalsuite.quantization.graph.hooks import replace_modules
 from evalsuite.quantization.graph.norms import fold_norms
+from evalsuite.quantization.graph.products import PRODUCTS
 from evalsuite.quantization.graph.trace import Trace, trace
 from evalsuite.quantization.grids.layers import QuantConv2d, QuantLinear, QuantMatMul
 from evalsuite.structure import Structure, describe
-
-# ATen's operations that multiply by weights or multiply activations: none may run outside a quantized module.
-_PRODUCTS = frozenset(
-    {
-        *("convolution", "_convolution", "mkldnn_convolution", "conv1d", "conv2d", "conv3d"),
-        *("mm", "bmm", "mv", "dot", "addmm", "addbmm", "baddbmm", "addmv", "_addmm_activation"),
-        *("linear", "matmul", "einsum", "embedding", "embedding_bag", "_trilinear", "_cdist_forward"),
-        *("lstm", "gru", "mkldnn_rnn_layer", "_thnn_fused_lstm_cell", "_cudnn_rnn"),
-        *("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
-        *("_scaled_dot_product_flash_attention_for_cpu",),
-        *("_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention"),
-        *("_scaled_dot_product_cudnn_attention", "_scaled_dot_product_fused_attention_overrideable"),
-    }
-)
 
 
 def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.Module:
@@ -67,15 +55,16 @@ def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.
     _refuse_products(twin, trace(twin, example))
     replacements: dict[nn.Module, nn.Module] = {}
     for name, module in twin.named_modules():
-        own = bits.for_layer(name, _position(name, structure))
+        layer_bits = bits.for_layer(name, _position(name, structure))
         if isinstance(module, (nn.Conv2d, nn.Linear)) and name not in structure.layers:
             warnings.warn(f"{name}: not reached, stays unquantized", QuantizationWarning, stacklevel=2)
         elif isinstance(module, nn.Conv2d):
-            replacements[module] = QuantConv2d(module, own)
+            replacements[module] = QuantConv2d(module, layer_bits)
         elif isinstance(module, nn.Linear):
-            replacements[module] = QuantLinear(module, own)
+            replacements[module] = QuantLinear(module, layer_bits)
         elif type(module) is MatMul:
-            replacements[module] = QuantMatMul(own.activation_bits, own.symmetric_activations).to(example.device).eval()
+            product = QuantMatMul(layer_bits.activation_bits, layer_bits.symmetric_activations)
+            replacements[module] = product.to(example.device).eval()
     return replace_modules(twin, replacements)
 
 
@@ -122,19 +111,15 @@ def _refuse_altered(layers: Mapping[str, nn.Module], model: nn.Module, example: 
         if output.shape != expected.shape or not torch.allclose(output, expected, rtol=1e-4, atol=1e-6):
             refuse(layer)
 
-    handles = []
+    altered = []
     for layer in names:
         if parametrize.is_parametrized(layer) or "weight" not in layer._parameters:
             refuse(layer)
         if type(layer) not in (nn.Conv2d, nn.Linear):
-            handles.append(layer.register_forward_hook(compare))
-    try:
-        if handles:
-            with torch.no_grad():
-                model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+            altered.append(layer)
+    if altered:
+        with torch.no_grad(), hooked(layer.register_forward_hook(compare) for layer in altered):
+            model(example)
 
 
 def _plain_output(layer: nn.Module, x: Tensor) -> Tensor:
@@ -150,7 +135,7 @@ def _refuse_products(model: nn.Module, found: Trace) -> None:
     for operation in found.operations:
         module = modules[operation.module]
         quantizable = isinstance(module, (nn.Conv2d, nn.Linear)) or type(module) is MatMul
-        if operation.name in _PRODUCTS and not quantizable:
+        if operation.name in PRODUCTS and not quantizable:
             raise Refused(
                 f"{operation.module or 'the model itself'} ({type(module).__name__}) computes {operation.name}, which "
                 "cannot be quantized there; expected Conv2d, Linear, MatMul or plain self-attention",

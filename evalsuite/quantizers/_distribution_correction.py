@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from evalsuite.execution import hooked
 from evalsuite.quantization.reconstruction.scratch import Kept, Scratch
 from evalsuite.quantization.reconstruction.units import Unit
 
@@ -89,16 +90,13 @@ def _trained(norm: nn.Module) -> tuple[Tensor, Tensor]:
 def _outputs(model: nn.Module, unit: Unit) -> Iterator[dict[str, Tensor]]:
     """Fill a dictionary with what the unit's layers that have norms give, each time it runs."""
     seen: dict[str, Tensor] = {}
-    handles = []
-    for layer in unit.norms:
 
-        def keep(module: nn.Module, args: object, output: Tensor, layer: str = layer) -> None:
+    def keep(layer: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: object, output: Tensor) -> None:
             # A copy, because an activation may overwrite it.
             seen[layer] = output.clone()
 
-        handles.append(model.get_submodule(layer).register_forward_hook(keep))
-    try:
+        return hook
+
+    with hooked(model.get_submodule(layer).register_forward_hook(keep(layer)) for layer in unit.norms):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()

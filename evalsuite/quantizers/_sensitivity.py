@@ -7,7 +7,6 @@ cross-entropy of the network with its own prediction.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evalsuite.execution import hooked
+from evalsuite.quantization.graph.unfolding import unfolded_input
 from evalsuite.quantization.grids.layers import QuantLayer
 from evalsuite.quantization.grids.range_setting import batches
 from evalsuite.randomness import torch_generator
@@ -67,9 +68,8 @@ def weighted_rows(
         collectors[name] = kind(module, count, torch_generator(seed, name))
     leaves = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for batch in batches(images, _BATCH):
-        with contextlib.ExitStack() as stack, torch.enable_grad():
-            for collector in collectors.values():
-                stack.callback(collector.module.register_forward_hook(collector.watch).remove)
+        handles = (collector.module.register_forward_hook(collector.watch) for collector in collectors.values())
+        with hooked(handles), torch.enable_grad():
             x = batch.clone().requires_grad_()
             logits = model(x)
             loss = F.cross_entropy(logits, logits.detach().argmax(dim=1), reduction="sum")
@@ -147,12 +147,7 @@ def _patches(layer: nn.Module, x: Tensor, weight: Tensor) -> tuple[Tensor, Tenso
     """Return (N, groups, K, L) inputs of single outputs, and the (N·L, O) outputs' weights."""
     if not isinstance(layer, nn.Conv2d):
         return x.flatten(0, -2).t()[None, None], weight.flatten(0, -2)
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    padded = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    patches = F.unfold(padded, layer.kernel_size, layer.dilation, stride=layer.stride)
-    per_channel = layer.kernel_size[0] * layer.kernel_size[1]
-    grouped = patches.reshape(len(x), layer.groups, x.shape[1] // layer.groups * per_channel, -1)
-    return grouped, weight.permute(0, 2, 3, 1).flatten(0, 2)
+    return unfolded_input(layer, x), weight.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 class _ProductCollector(_Collector):

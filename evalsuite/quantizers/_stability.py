@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evalsuite.quantization.graph.hooks import first_calls, not_reached
+from evalsuite.quantization.graph.unfolding import unfolded_input
 from evalsuite.quantization.grids.layers import QuantLayer, quantized_layers
 from evalsuite.quantization.grids.range_setting import batches
 from evalsuite.quantization.reconstruction.losses import Situation, Step, squared_error
@@ -106,9 +107,8 @@ def _moment(layer: QuantLayer, change: Tensor, covariance: Covariance) -> tuple[
     if not isinstance(layer, nn.Conv2d):
         rows = change.flatten(0, -2)
         return (rows.T @ rows if covariance == "full" else rows.square().sum(dim=0, keepdim=True)), len(rows)
-    if covariance == "full" and layer.groups == 1 and not isinstance(layer.padding, str):
-        patches = F.unfold(change, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-        rows = patches.transpose(1, 2).flatten(0, 1)
+    if covariance == "full" and layer.groups == 1:
+        rows = unfolded_input(layer, change)[:, 0].transpose(1, 2).flatten(0, 1)
         return rows.T @ rows, len(rows)
     total = change.square().sum(dim=(0, 2, 3)).reshape(layer.groups, -1)
     per_output = total.repeat_interleave(layer.out_channels // layer.groups, dim=0) if layer.groups > 1 else total

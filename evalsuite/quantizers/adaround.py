@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from evalsuite.bits import BitPolicy
 from evalsuite.quantization.grids.range_setting import check_images, set_activation_ranges, set_weight_ranges
 from evalsuite.quantization.insert import insert_quantizers
+from evalsuite.quantization.reconstruction.block_by_block import Reconstruction
 from evalsuite.quantization.reconstruction.options import Pass, ReconstructionOptions
-from evalsuite.quantization.reconstruction.walk import Reconstruction
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,15 @@ class AdaRound(ReconstructionOptions):
     ReLU6 that alone reads the layer's output is part of both, as in the paper; so is, ours, a BatchNorm in
     between, which the paper has folded. A layer that runs several times is learnt on its first run.
 
-    Ranges of activations are chosen after all weights are rounded; with ``quantize_inputs`` before, and the weights
-    are learnt on rounded inputs.
+    Ranges of activations are chosen after all weights are rounded, unless ``quantize_inputs``.
+
+    Parameters
+    ----------
+    quantize_inputs : whether the ranges of activations are chosen before, and weights learnt on rounded inputs
+        (*choice*: not).
+    iterations, batch_size, learning_rate, regulariser, warmup, b_start, b_end, cache_gigabytes, precision : see
+        :class:`evalsuite.quantization.reconstruction.options.ReconstructionOptions`.
+    range, weight_range, percentile, steps, norm, bins : see :class:`evalsuite.quantization.grids.ranges.RangeOptions`.
     """
 
     quantize_inputs: bool = False
@@ -41,6 +48,6 @@ class AdaRound(ReconstructionOptions):
         reconstruction = Reconstruction(model, images, self, blocks=False)
         if self.quantize_inputs:
             set_activation_ranges(model, images, self.activation_estimator(), bins=self.bins)
-        reconstruction.walk(Pass(self.iterations), generator)
+        reconstruction.learn(Pass(self.iterations), generator)
         if not self.quantize_inputs:
             set_activation_ranges(model, images, self.activation_estimator(), bins=self.bins)

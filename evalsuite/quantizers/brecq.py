@@ -12,10 +12,10 @@ from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
 from evalsuite.quantization.grids.range_setting import batches, check_images, set_activation_ranges, set_weight_ranges
 from evalsuite.quantization.insert import insert_quantizers
+from evalsuite.quantization.reconstruction.block_by_block import Reconstruction
 from evalsuite.quantization.reconstruction.losses import Loss, Situation
 from evalsuite.quantization.reconstruction.options import Pass, ReconstructionOptions, scaled_rate
 from evalsuite.quantization.reconstruction.scratch import Kept
-from evalsuite.quantization.reconstruction.walk import Reconstruction
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,20 @@ class BRECQ(ReconstructionOptions):
     arXiv 2102.05426. All layers of a block are learnt together by AdaRound's soft rounding, a layer outside of the
     blocks with the activation that follows; inputs come through the blocks already learnt, targets from the
     full-precision network. Weights first, while activations pass unrounded; then the activations' ranges are chosen
-    on ``range_images`` images and their scales learnt by LSQ (Esser et al. 2020, arXiv 1902.08153) for
-    ``step_iterations`` (None: a quarter of ``iterations``, as the authors' 5,000 are of 20,000) at ``step_rate``
-    (None: 4e-4 for 5,000, and more for fewer, see :func:`evalsuite.quantization.reconstruction.options.scaled_rate`).
+    on some images and their scales learnt by LSQ (Esser et al. 2020, arXiv 1902.08153).
 
-    ``fisher`` weighs each squared error by the squared gradient of the full-precision network's log-likelihood, for
-    classes drawn from its own predictions (the drawing is ours).
+    Parameters
+    ----------
+    step_iterations : Adam's steps for the scales of a unit; None: a quarter of ``iterations``, as the authors' 5,000
+        are of 20,000.
+    step_rate : learning rate of scales; None: the authors' 4e-4 for 5,000 steps, and more for fewer, see
+        :func:`evalsuite.quantization.reconstruction.options.scaled_rate` (*ours*).
+    range_images : images on which the activations' ranges are chosen; 256 (*choice*).
+    fisher : whether each squared error is weighed by the squared gradient of the full-precision network's
+        log-likelihood, for classes drawn from its own predictions (the drawing is *ours*).
+    iterations, batch_size, learning_rate, regulariser, warmup, b_start, b_end, cache_gigabytes, precision : see
+        :class:`evalsuite.quantization.reconstruction.options.ReconstructionOptions`.
+    range, weight_range, percentile, steps, norm, bins : see :class:`evalsuite.quantization.grids.ranges.RangeOptions`.
     """
 
     step_iterations: int | None = None
@@ -65,13 +73,13 @@ class BRECQ(ReconstructionOptions):
         set_weight_ranges(model, self.weight_estimator())
         reconstruction = Reconstruction(model, images, self)
         weights = Pass(self.iterations, losses=losses, error_weights=fisher_weights if self.fisher else None)
-        reconstruction.walk(weights, generator)
+        reconstruction.learn(weights, generator)
         set_activation_ranges(model, images[: self.range_images], self.activation_estimator(), bins=self.bins)
         count = self.iterations // 4 if self.step_iterations is None else self.step_iterations
         if count:
             rate = scaled_rate(4e-4, 5_000, count) if self.step_rate is None else self.step_rate
             steps = dataclasses.replace(weights, iterations=count, rounding=False, step_rate=rate)
-            reconstruction.walk(steps, generator)
+            reconstruction.learn(steps, generator)
 
 
 def fisher_weights(situation: Situation) -> Kept | None:

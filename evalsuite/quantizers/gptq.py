@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning, RequestError
 from evalsuite.plugins import cost_only
+from evalsuite.quantization.graph.unfolding import unfolded_input
 from evalsuite.quantization.grids.affine import dequantize, quantize
 from evalsuite.quantization.grids.layers import QuantConv2d, QuantLayer, quantized_layers
 from evalsuite.quantization.grids.range_setting import batches, check_images, set_activation_ranges, set_weight_ranges
 from evalsuite.quantization.grids.ranges import RangeOptions
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.reconstruction.layer_by_layer import walk
+from evalsuite.quantization.reconstruction.layer_by_layer import layers_in_turn
 
 _UNFOLDED = 2**25  # elements of patches that lie in memory at once
 
@@ -30,10 +30,14 @@ class GPTQ(RangeOptions):
     Frantar et al. 2022, arXiv 2210.17323. Layers are rounded in order of execution, each for the inputs that
     reach it through the layers already rounded; the grid of each output channel is chosen before. A column is an
     input of the layer, of a convolution one place of its kernel in one input channel, and each group of a grouped
-    convolution is a problem of its own. ``damping`` is the part of the Hessian's mean diagonal that is added to
-    its diagonal; ``block_columns`` columns are rounded before their errors reach the rest, which changes speed
-    only. An input that is always zero is rounded to nearest (the paper's program sets its weight to zero). The
-    method is of weights only: ranges of activations are chosen after.
+    convolution is a problem of its own. An input that is always zero is rounded to nearest (the paper's program
+    sets its weight to zero). The method is of weights only: ranges of activations are chosen after.
+
+    Parameters
+    ----------
+    damping : the part of the Hessian's mean diagonal that is added to its diagonal; 0.01, as in the paper.
+    block_columns : columns rounded before their errors reach the rest; 128, as in the paper. Changes speed only.
+    range, weight_range, percentile, steps, norm, bins : see :class:`evalsuite.quantization.grids.ranges.RangeOptions`.
     """
 
     damping: float = 0.01
@@ -56,7 +60,7 @@ class GPTQ(RangeOptions):
         check_images(images)
         set_weight_ranges(model, self.weight_estimator())
         left = quantized_layers(model)
-        for name, outputs in walk(model, images):
+        for name, outputs in layers_in_turn(model, images):
             layer = left.pop(name)
             hessian = hessian_of(layer, outputs(f"{name}.input_quantizer"))
             rounded = second_order_rounding(layer, hessian, self.damping, self.block_columns)
@@ -94,11 +98,7 @@ def _columns(layer: QuantLayer, x: Tensor) -> Tensor:
     """Return a layer's inputs as its weights meet them: (groups, places, weights of an output channel)."""
     if not isinstance(layer, QuantConv2d):
         return x.reshape(1, -1, x.shape[-1])
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    patches = F.unfold(x, layer.kernel_size, layer.dilation, stride=layer.stride)  # (N, channels x kernel, places)
-    split = patches.reshape(len(x), layer.groups, -1, patches.shape[-1])
-    return split.permute(1, 0, 3, 2).flatten(1, 2)
+    return unfolded_input(layer, x).permute(1, 0, 3, 2).flatten(1, 2)
 
 
 def second_order_rounding(

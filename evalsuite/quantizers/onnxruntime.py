@@ -31,11 +31,15 @@ _FLOATING = ("BatchNormalization", "InstanceNormalization", "LayerNormalization"
 class ONNXRuntime:
     """ONNX Runtime's static W8A8 quantization, run on its integer kernels (CPU).
 
-    Min-max ranges; activations uint8 per tensor, weights int8 symmetric, per output channel if ``per_channel``;
+    Min-max ranges; activations uint8 per tensor, weights int8 symmetric, per output channel if the policy says so;
     QDQ format, every operation that ONNX Runtime quantizes by default but norms. Sums and activation functions
     between layers are rounded as well, which a simulation of layers alone does not do; logits are not. BatchNorm is
     folded.
-    ``reduce_range`` takes 7 bits for weights, for processors whose 8-bit products saturate (x86 without VNNI).
+
+    Parameters
+    ----------
+    reduce_range : whether weights take 7 bits, for processors whose 8-bit products saturate (x86 without VNNI); not,
+        as ONNX Runtime's default.
     """
 
     reduce_range: bool = False

@@ -24,14 +24,24 @@ class PDQuant(QDrop):
 
     Liu et al. 2023, "PD-Quant: Post-Training Quantization based on Prediction Difference Metric", arXiv 2212.07048.
     The rest of the network, in full precision, turns the block's output into a prediction, whose KL divergence from
-    the full-precision network's at ``temperature`` is added with weight ``prediction_weight``.
+    the full-precision network's is added to the loss.
 
     The full-precision activations that enter a block are first moved so that the block's BatchNorm layers see the mean
-    and variance they were trained with (distribution correction): ``correction_steps`` of Adam at
-    ``correction_rate`` on a batch at a time, with ``correction_weight`` on the distance from where they began.
-    A block without BatchNorm has no such statistics, its activations stay (a network without any is named in a
-    QuantizationWarning); so does one whose norms are folded, and what enters a single layer. The number of steps is
-    ours (the authors' program takes 500).
+    and variance they were trained with (distribution correction), by Adam on a batch at a time. A block without
+    BatchNorm has no such statistics, its activations stay (a network without any is named in a QuantizationWarning); so
+    does one whose norms are folded, and what enters a single layer.
+
+    Parameters
+    ----------
+    prediction_weight : of the divergence beside the reconstruction error; 10 (*choice*).
+    temperature : of both predictions; 4, as in the authors' program.
+    correction_steps : of Adam, a batch; 50 (*ours*; the authors' program takes 500).
+    correction_rate : learning rate of the correction; 0.001 (*choice*).
+    correction_weight : of the mean squared distance from where the activations began; 50 (*choice*).
+    step_rate, drop, range_images : see :class:`evalsuite.quantizers.qdrop.QDrop`.
+    iterations, batch_size, learning_rate, regulariser, warmup, b_start, b_end, cache_gigabytes, precision : see
+        :class:`evalsuite.quantization.reconstruction.options.ReconstructionOptions`.
+    range, weight_range, percentile, steps, norm, bins : see :class:`evalsuite.quantization.grids.ranges.RangeOptions`.
     """
 
     prediction_weight: float = 10.0
@@ -59,10 +69,10 @@ class PDQuant(QDrop):
             losses = (*losses, PredictionDifference(self.prediction_weight, self.temperature))
         super().reconstruct(model, images, generator, losses)
 
-    def walk(self, losses: tuple[Loss, ...]) -> Pass:
-        """Return QDrop's walk with the correction."""
+    def only_pass(self, losses: tuple[Loss, ...]) -> Pass:
+        """Return QDrop's pass with the correction."""
         correction = StatisticsCorrection(self.correction_steps, self.correction_rate, self.correction_weight)
-        return dataclasses.replace(super().walk(losses), correction=correction)
+        return dataclasses.replace(super().only_pass(losses), correction=correction)
 
 
 def _holds_norms(model: nn.Module) -> bool:

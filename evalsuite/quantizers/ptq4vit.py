@@ -46,14 +46,18 @@ class PTQ4ViT:
     policy says (the paper: symmetric).
 
     Each layer and each product of activations is calibrated by itself, on the full-precision network's
-    activations: the range of its weight (per output channel, ours) and of its input are chosen in turn, ``rounds``
-    times or until nothing changes, from ``candidates`` fractions up to ``greatest_fraction`` of the extremes, so
-    that the output's squared error, weighted by the squared gradients of the network's loss against its
-    own prediction, is least. ``rows`` is how many tokens or pixels of all images stand for the rest, see
-    :func:`evalsuite.quantizers._sensitivity.weighted_rows`. No more than ``cache_gigabytes`` of them are
-    kept at once; more are computed layer after layer.
+    activations: the range of its weight (per output channel, ours) and of its input are chosen in turn, so that the
+    output's squared error, weighted by the squared gradients of the network's loss against its own prediction, is
+    least. A network without softmax and GELU gets uniform grids only, with ranges chosen in the same way.
 
-    A network without softmax and GELU gets uniform grids only, with ranges chosen in the same way.
+    Parameters
+    ----------
+    rounds : how often both ranges are chosen, unless nothing changes before; 3, as in the paper.
+    candidates : fractions of the extremes that are tried; 100, as in the paper.
+    greatest_fraction : the last of them; 1.2, as in the paper.
+    rows : tokens or pixels of all images that stand for the rest, see
+        :func:`evalsuite.quantizers._sensitivity.weighted_rows`; 1,024 (*ours*).
+    cache_gigabytes : 2^30 bytes of them that are kept at once; more are computed layer after layer. Changes speed only.
     """
 
     stochastic: ClassVar[bool] = True

@@ -11,9 +11,9 @@ from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
 from evalsuite.quantization.grids.range_setting import check_images, set_weight_ranges
 from evalsuite.quantization.insert import insert_quantizers
+from evalsuite.quantization.reconstruction.block_by_block import Reconstruction
 from evalsuite.quantization.reconstruction.losses import Loss
 from evalsuite.quantization.reconstruction.options import Pass, ReconstructionOptions, choose_unit_ranges, scaled_rate
-from evalsuite.quantization.reconstruction.walk import Reconstruction
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,20 @@ class QDrop(ReconstructionOptions):
     """QDrop: as BRECQ in one go, with each activation left unrounded at random while a block is learnt.
 
     Wei et al. 2022, "QDrop: Randomly Dropping Quantization for Extremely Low-bit Post-Training Quantization",
-    arXiv 2203.05740. When a block's turn comes, the ranges of its activations are chosen on the first
-    ``range_images`` images that reach it through the quantized part; then the rounding of its weights and its
-    activation scales (by LSQ, arXiv 1902.08153) are learnt together. With probability ``drop`` an element of what
-    reaches the block is taken from the full-precision network, and an element of an activation inside passes
-    unrounded. ``step_rate`` is the learning rate of scales; None: 4e-5 for 20,000 iterations, and more for fewer, see
-    :func:`evalsuite.quantization.reconstruction.options.scaled_rate`.
+    arXiv 2203.05740. When a block's turn comes, the ranges of its activations are chosen on images that reach it
+    through the quantized part; then the rounding of its weights and its activation scales (by LSQ, arXiv 1902.08153)
+    are learnt together.
+
+    Parameters
+    ----------
+    step_rate : learning rate of scales; None: the authors' 4e-5 for 20,000 iterations, and more for fewer, see
+        :func:`evalsuite.quantization.reconstruction.options.scaled_rate` (*ours*).
+    drop : probability by which an element of what reaches the block is taken from the full-precision network, and an
+        element of an activation inside passes unrounded; 0.5, as in the paper.
+    range_images : images, the first ones, on which a block's ranges are chosen; 256 (*choice*).
+    iterations, batch_size, learning_rate, regulariser, warmup, b_start, b_end, cache_gigabytes, precision : see
+        :class:`evalsuite.quantization.reconstruction.options.ReconstructionOptions`.
+    range, weight_range, percentile, steps, norm, bins : see :class:`evalsuite.quantization.grids.ranges.RangeOptions`.
     """
 
     step_rate: float | None = None
@@ -56,9 +64,9 @@ class QDrop(ReconstructionOptions):
         """Do the same with further losses beside the reconstruction error."""
         check_images(images)
         set_weight_ranges(model, self.weight_estimator())
-        Reconstruction(model, images, self).walk(self.walk(losses), generator)
+        Reconstruction(model, images, self).learn(self.only_pass(losses), generator)
 
-    def walk(self, losses: tuple[Loss, ...]) -> Pass:
+    def only_pass(self, losses: tuple[Loss, ...]) -> Pass:
         """Return how the units are learnt."""
         choose = choose_unit_ranges(self, self.range_images)
         rate = scaled_rate(4e-5, 20_000, self.iterations) if self.step_rate is None else self.step_rate

@@ -61,15 +61,22 @@ class RepQViT(RangeOptions):
     bias are changed so that one grid, the mean of these, serves all, and the network computes what it did. Where
     it would not, the layer keeps one plain grid. Activations after softmax are rounded to powers of sqrt(2), see
     :func:`evalsuite.quantization.grids.nonuniform.log_sqrt2_quantize`; the greatest is the fraction of the maximum with
-    the least squared error (``log_steps`` fractions). All other ranges are estimated as those of
+    the least squared error. All other ranges are estimated as those of
     :class:`evalsuite.quantizers.rtn.RoundToNearest`; of activations by default with ``range`` = ``tails``, see
     :class:`Tails`: least squared error keeps the rare great values after GELU at the price of all others. The
     share was chosen on images that no test shows, by one draw of 100 (``benchmarks/choices/repq_vit_range.csv``):
     with no spare bit it is as good.
 
-    The order: grids after LayerNorm, on what the full-precision network computes, of at most ``rows`` tokens; rounding
-    of all weights; grids after softmax; all others. A network without LayerNorm and softmax is rounded to nearest
-    with estimated ranges.
+    The order: grids after LayerNorm, on what the full-precision network computes; rounding of all weights; grids after
+    softmax; all others. A network without LayerNorm and softmax is rounded to nearest with estimated ranges.
+
+    Parameters
+    ----------
+    range : the estimator of activations' ranges; ``tails`` (*ours*).
+    weight_range : the estimator of weights' ranges, or ``same`` as ``range``; ``minmax`` (*choice*).
+    log_steps : fractions of the maximum that are tried after softmax; 100 (*choice*).
+    rows : tokens, at most, from which the grids after LayerNorm are chosen; 8,192 (*ours*).
+    percentile, steps, norm, bins : see :class:`evalsuite.quantization.grids.ranges.RangeOptions`.
     """
 
     range: Literal["tails", "minmax", "percentile", "mse", "kl", "cosine"] = "tails"  # type: ignore[assignment]

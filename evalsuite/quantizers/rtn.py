@@ -29,10 +29,13 @@ class RoundToNearest(RangeOptions):
     computes while no activation is rounded. Baseline of every PTQ comparison, see Nagel et al. 2021,
     arXiv 2106.08295, section 3.
 
-    Two options of Nagel et al. 2019, arXiv 1906.04721, go with any range: ``equalisation`` scales the channels of
-    consecutive convolutions before anything is rounded, see :func:`evalsuite.quantization.equalisation.equalise`;
-    ``bias_correction`` gives every layer a bias and sets it after the weights are rounded, before activations are,
-    see :func:`evalsuite.quantization.bias_correction.correct_biases`.
+    Parameters
+    ----------
+    equalisation : whether the channels of consecutive convolutions are scaled before anything is rounded (Nagel et al.
+        2019, arXiv 1906.04721), see :func:`evalsuite.quantization.equalisation.equalise`; not.
+    bias_correction : whether every layer gets a bias, set after the weights are rounded and before activations are
+        (same paper), see :func:`evalsuite.quantization.bias_correction.correct_biases`; not.
+    range, weight_range, percentile, steps, norm, bins : see :class:`evalsuite.quantization.grids.ranges.RangeOptions`.
     """
 
     equalisation: bool = False

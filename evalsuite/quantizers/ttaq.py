@@ -28,15 +28,30 @@ class TTAQ(ReconstructionOptions):
     ``base`` method's, each off at strength 0, and with both off the result is the base method's, bit for bit:
 
     - ``pem`` (perturbation error mitigation): a penalty on how much each rounded weight amplifies small changes of
-      its layer's input, whose second moments (``covariance``: their diagonal, or full) are measured once; relative to
+      its layer's input, whose second moments are measured once; relative to
       the reconstruction error of rounding to nearest. Off by default: alone it lowered the error on held-out
       corruptions (ResNet-20, W2A4, one seed), beside ``pcr`` it raised it;
     - ``pcr`` (perturbation consistency reconstruction): the ``consistency`` of what a block (or the network's
       prediction) makes of an image and of the same image perturbed; beside the reconstruction error, in its unit.
 
-    Perturbations (speckle, light blur, saturation, jitter; scaled by ``perturbation``) belong to none of the 15
-    test corruptions. ABL, the third part, is an adapter. Iterations, rates and ``drop`` are the base's;
-    ``step_rate`` None means its default; ``step_iterations`` and ``drop`` belong to BRECQ and QDrop respectively.
+    Perturbations (speckle, light blur, saturation, jitter) belong to none of the 15 test corruptions. ABL, the third
+    part, is an adapter.
+
+    Parameters
+    ----------
+    base : the method to which the losses are added; ``qdrop`` (*choice*).
+    pem : weight of the penalty, relative to the error of rounding to nearest; 0 (*ours*).
+    pcr : weight of the consistency, relative to the reconstruction error; 1 (*ours*).
+    perturbation : strength of the perturbations, a factor; 1 (*ours*).
+    covariance : of the second moments their ``diagonal``, or ``full``; diagonal (*ours*).
+    consistency : whether outputs of the ``block`` or ``prediction``s of the network are compared; block (*ours*).
+    drop : the base QDrop's; BRECQ has none.
+    step_rate : learning rate of scales; None: the base's default.
+    step_iterations : the base BRECQ's; QDrop has none.
+    range_images : images on which activations' ranges are chosen; 256, as the bases'.
+    iterations, batch_size, learning_rate, regulariser, warmup, b_start, b_end, cache_gigabytes, precision : see
+        :class:`evalsuite.quantization.reconstruction.options.ReconstructionOptions`.
+    range, weight_range, percentile, steps, norm, bins : see :class:`evalsuite.quantization.grids.ranges.RangeOptions`.
     """
 
     base: Literal["qdrop", "brecq"] = "qdrop"

@@ -69,30 +69,11 @@ def worst_group_null(
     array, single = columns(differences, groups=groups, images=images)
     names, group = codes(groups)
     image_names, image = codes(images)
-    n_groups = len(names)
-    cell_keys, cell = codes(image * n_groups + group)
-    cell_image, cell_group = cell_keys // n_groups, cell_keys % n_groups
-    n_cells = len(cell_keys)
-    within = n_cells > len(image_names)
-
-    means, _ = group_means(array, group, n_groups)
+    cells = _Cells.of(array, group, image, len(names))
+    within = len(cells.group) > len(image_names)
+    means, _ = group_means(array, group, len(names))
     observed = means.max(axis=0)
-    cells = np.column_stack([np.bincount(cell, minlength=n_cells), group_sums(array, cell, n_cells)])
-    maxima = np.empty((permutations, array.shape[1]))
-    start = copy.deepcopy(generator)  # every column from the same draws, so that none depends on the others
-    shuffled = []
-    for column in range(array.shape[1]):
-        kinds, counts = np.unique(cells[:, [0, column + 1]], axis=0, return_counts=True)
-        if within or _NS_PER_DEAL * n_groups * len(kinds) > _NS_PER_CELL * n_cells:
-            shuffled.append(column)
-        else:
-            sizes = np.bincount(cell_group, minlength=n_groups)
-            maxima[:, column] = _dealt(kinds, counts, sizes, permutations, copy.deepcopy(start))
-    if shuffled:
-        blocks = _blocks(cell_image if within else np.zeros(n_cells, np.int64))
-        moving = cells[:, [0, *(column + 1 for column in shuffled)]]
-        moving = moving.astype(exact_type(moving))
-        maxima[:, shuffled] = _shuffled(moving, cell_group, n_groups, blocks, permutations, generator)
+    maxima = _permuted_maxima(cells, within, permutations, generator)
     # Sums of fractions may differ in their last digit with the order; whole numbers do not.
     reached = maxima >= observed - 1e-12 * np.abs(observed)
     p = (1 + reached.sum(axis=0)) / (1 + permutations)
@@ -109,6 +90,44 @@ def worst_group_null(
         permutations=permutations,
         maxima=maxima,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """The rows of an image in a group, taken together: (cells,) image and group codes, (cells, 1 + M) sums."""
+
+    image: NDArray[np.int64]
+    group: NDArray[np.int64]
+    sums: FloatArray
+    """The number of rows, then the sum of each column."""
+    n_groups: int
+
+    @classmethod
+    def of(cls, array: FloatArray, group: NDArray[np.int64], image: NDArray[np.int64], n_groups: int) -> _Cells:
+        keys, cell = codes(image * n_groups + group)
+        sums = np.column_stack([np.bincount(cell, minlength=len(keys)), group_sums(array, cell, len(keys))])
+        return cls(keys // n_groups, keys % n_groups, sums, n_groups)
+
+
+def _permuted_maxima(cells: _Cells, within: bool, permutations: int, generator: np.random.Generator) -> FloatArray:
+    """Largest group means (permutations, M) under the null, each column by the faster way to its distribution."""
+    n_cells, n_groups = len(cells.group), cells.n_groups
+    maxima = np.empty((permutations, cells.sums.shape[1] - 1))
+    start = copy.deepcopy(generator)  # every column from the same draws, so that none depends on the others
+    shuffled = []
+    for column in range(maxima.shape[1]):
+        kinds, counts = np.unique(cells.sums[:, [0, column + 1]], axis=0, return_counts=True)
+        if within or _NS_PER_DEAL * n_groups * len(kinds) > _NS_PER_CELL * n_cells:
+            shuffled.append(column)
+        else:
+            sizes = np.bincount(cells.group, minlength=n_groups)
+            maxima[:, column] = _dealt(kinds, counts, sizes, permutations, copy.deepcopy(start))
+    if shuffled:
+        blocks = _blocks(cells.image if within else np.zeros(n_cells, np.int64))
+        moving = cells.sums[:, [0, *(column + 1 for column in shuffled)]]
+        moving = moving.astype(exact_type(moving))
+        maxima[:, shuffled] = _shuffled(moving, cells.group, n_groups, blocks, permutations, generator)
+    return maxima
 
 
 def _shuffled(
@@ -154,10 +173,10 @@ def _dealt(
         wanted = np.full(permutations, size)
         others = left.sum(axis=0)
         rows, total = np.zeros(permutations), np.zeros(permutations)
-        for own, (of_rows, of_sum) in zip(left, kinds, strict=True):
-            others -= own
-            taken = generator.hypergeometric(own, others, wanted)
-            own -= taken
+        for of_kind, (of_rows, of_sum) in zip(left, kinds, strict=True):
+            others -= of_kind
+            taken = generator.hypergeometric(of_kind, others, wanted)
+            of_kind -= taken
             wanted -= taken
             rows += taken * of_rows
             total += taken * of_sum

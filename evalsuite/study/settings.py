@@ -8,7 +8,7 @@ from typing import Any
 
 from evalsuite.bits import BitPolicy
 from evalsuite.isolation import requested
-from evalsuite.registry import Setting
+from evalsuite.registry import SINGULAR, Setting
 from evalsuite.study.tables import Analysis, Corruption, Gate
 
 
@@ -85,5 +85,5 @@ class Study:
 def display_name(setting: Setting) -> str:
     """Return what a plugin calls itself, if it says so, else its registered name."""
     plugin = setting.build()
-    with requested(f"{setting.kind[:-1]} {setting.name!r} cannot say its name"):
+    with requested(f"{SINGULAR[setting.kind]} {setting.name!r} cannot say its name"):
         return str(plugin) if "__str__" in vars(type(plugin)) else setting.name.rpartition(":")[2]

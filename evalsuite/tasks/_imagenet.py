@@ -64,7 +64,12 @@ Pictures = Mapping[int, list[Path]]
 
 @dataclass(frozen=True)
 class ImageNetTask:
-    """A network for the 1,000 classes and the images of a test set; sub-classes bring the network."""
+    """A network for the 1,000 classes and the images of a test set; sub-classes bring the network.
+
+    Parameters
+    ----------
+    test_set : whose images are shown: ImageNet's validation images, or ImageNet-R, -A, -V2 or -Sketch.
+    """
 
     image_size: ClassVar[int] = 224
     test_set: Literal["imagenet", "imagenet-r", "imagenet-a", "imagenet-v2", "imagenet-sketch"] = "imagenet"

@@ -71,7 +71,13 @@ class _CIFAR10:
 
 @dataclass(frozen=True)
 class ResNet20(_CIFAR10):
-    """CIFAR-10; ResNet-20 with option A shortcuts and BatchNorm, 91.73 % correct."""
+    """CIFAR-10; ResNet-20 with option A shortcuts and BatchNorm, 91.73 % correct.
+
+    Parameters
+    ----------
+    test_set : whose images are shown: CIFAR-10's test images, or version 4 or 6 of CIFAR-10.1.
+    download : whether the data set is fetched where it is missing; not, so that nothing is fetched unasked.
+    """
 
     def model(self, root: str | None) -> nn.Module:
         """Load ``weights/cifar10_resnet20_optA.pt``. Raises RequestError if it is missing or broken."""
@@ -80,7 +86,13 @@ class ResNet20(_CIFAR10):
 
 @dataclass(frozen=True)
 class ResNet56(_CIFAR10):
-    """CIFAR-10; ResNet-56 with option A shortcuts and BatchNorm, 93.39 % correct."""
+    """CIFAR-10; ResNet-56 with option A shortcuts and BatchNorm, 93.39 % correct.
+
+    Parameters
+    ----------
+    test_set : whose images are shown: CIFAR-10's test images, or version 4 or 6 of CIFAR-10.1.
+    download : whether the data set is fetched where it is missing; not, so that nothing is fetched unasked.
+    """
 
     def model(self, root: str | None) -> nn.Module:
         """Load ``weights/cifar10_resnet56_optA.pt``. Raises RequestError if it is missing or broken."""
@@ -89,7 +101,13 @@ class ResNet56(_CIFAR10):
 
 @dataclass(frozen=True)
 class ResNet26GN(_CIFAR10):
-    """CIFAR-10; pre-activation ResNet-26 with GroupNorm (MEMO's), 90.83 % correct."""
+    """CIFAR-10; pre-activation ResNet-26 with GroupNorm (MEMO's), 90.83 % correct.
+
+    Parameters
+    ----------
+    test_set : whose images are shown: CIFAR-10's test images, or version 4 or 6 of CIFAR-10.1.
+    download : whether the data set is fetched where it is missing; not, so that nothing is fetched unasked.
+    """
 
     mean: ClassVar[Triple] = (0.5, 0.5, 0.5)
     std: ClassVar[Triple] = (0.5, 0.5, 0.5)
@@ -102,7 +120,13 @@ class ResNet26GN(_CIFAR10):
 
 @dataclass(frozen=True)
 class ViT(_CIFAR10):
-    """CIFAR-10; vision transformer with LayerNorm (width 128, 4 blocks), 71.93 % correct."""
+    """CIFAR-10; vision transformer with LayerNorm (width 128, 4 blocks), 71.93 % correct.
+
+    Parameters
+    ----------
+    test_set : whose images are shown: CIFAR-10's test images, or version 4 or 6 of CIFAR-10.1.
+    download : whether the data set is fetched where it is missing; not, so that nothing is fetched unasked.
+    """
 
     architecture: ClassVar[Literal["cnn", "transformer"]] = "transformer"
     mean: ClassVar[Triple] = (0.4914, 0.4822, 0.4465)

@@ -65,7 +65,12 @@ class _CIFAR100:
 
 @dataclass(frozen=True)
 class ResNet20(_CIFAR100):
-    """CIFAR-100; ResNet-20 with projection shortcuts and BatchNorm, 68.83 % correct."""
+    """CIFAR-100; ResNet-20 with projection shortcuts and BatchNorm, 68.83 % correct.
+
+    Parameters
+    ----------
+    download : whether the data set is fetched where it is missing; not, so that nothing is fetched unasked.
+    """
 
     weights: ClassVar[str] = "cifar100_resnet20-23dac2f1.pt"
     blocks: ClassVar[int] = 3
@@ -73,7 +78,12 @@ class ResNet20(_CIFAR100):
 
 @dataclass(frozen=True)
 class ResNet56(_CIFAR100):
-    """CIFAR-100; ResNet-56 with projection shortcuts and BatchNorm, 72.63 % correct."""
+    """CIFAR-100; ResNet-56 with projection shortcuts and BatchNorm, 72.63 % correct.
+
+    Parameters
+    ----------
+    download : whether the data set is fetched where it is missing; not, so that nothing is fetched unasked.
+    """
 
     weights: ClassVar[str] = "cifar100_resnet56-f2eff4c8.pt"
     blocks: ClassVar[int] = 9

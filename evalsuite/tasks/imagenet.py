@@ -23,7 +23,12 @@ from evalsuite.torchvision_compat import import_torchvision
 
 @dataclass(frozen=True)
 class DeiTTiny(ImageNetTask):
-    """ImageNet; DeiT-Tiny (12 blocks, LayerNorm), 78.4 % of the sample of 1,000 images correct."""
+    """ImageNet; DeiT-Tiny (12 blocks, LayerNorm), 78.4 % of the sample of 1,000 images correct.
+
+    Parameters
+    ----------
+    test_set : see :class:`evalsuite.tasks._imagenet.ImageNetTask`.
+    """
 
     architecture: ClassVar[Literal["cnn", "transformer"]] = "transformer"
 
@@ -42,7 +47,12 @@ class DeiTTiny(ImageNetTask):
 
 @dataclass(frozen=True)
 class MobileNetV2(ImageNetTask):
-    """ImageNet; MobileNetV2 with its BatchNorm folded away, 83.2 % of the sample of 1,000 images correct."""
+    """ImageNet; MobileNetV2 with its BatchNorm folded away, 83.2 % of the sample of 1,000 images correct.
+
+    Parameters
+    ----------
+    test_set : see :class:`evalsuite.tasks._imagenet.ImageNetTask`.
+    """
 
     architecture: ClassVar[Literal["cnn", "transformer"]] = "cnn"
 
@@ -79,49 +89,84 @@ class _Torchvision(ImageNetTask):
 
 @dataclass(frozen=True)
 class ResNet18(_Torchvision):
-    """ImageNet; torchvision's ResNet-18, 69.758 % of the validation images correct."""
+    """ImageNet; torchvision's ResNet-18, 69.758 % of the validation images correct.
+
+    Parameters
+    ----------
+    test_set : see :class:`evalsuite.tasks._imagenet.ImageNetTask`.
+    """
 
     name: ClassVar[str] = "resnet18"
 
 
 @dataclass(frozen=True)
 class ResNet50(_Torchvision):
-    """ImageNet; torchvision's ResNet-50, 76.130 % of the validation images correct."""
+    """ImageNet; torchvision's ResNet-50, 76.130 % of the validation images correct.
+
+    Parameters
+    ----------
+    test_set : see :class:`evalsuite.tasks._imagenet.ImageNetTask`.
+    """
 
     name: ClassVar[str] = "resnet50"
 
 
 @dataclass(frozen=True)
 class RegNetX(_Torchvision):
-    """ImageNet; torchvision's RegNetX-3.2GF, 78.364 % of the validation images correct."""
+    """ImageNet; torchvision's RegNetX-3.2GF, 78.364 % of the validation images correct.
+
+    Parameters
+    ----------
+    test_set : see :class:`evalsuite.tasks._imagenet.ImageNetTask`.
+    """
 
     name: ClassVar[str] = "regnet_x_3_2gf"
 
 
 @dataclass(frozen=True)
 class EfficientNetB0(_Torchvision):
-    """ImageNet; torchvision's EfficientNet-B0, 77.692 % of the validation images correct."""
+    """ImageNet; torchvision's EfficientNet-B0, 77.692 % of the validation images correct.
+
+    Parameters
+    ----------
+    test_set : see :class:`evalsuite.tasks._imagenet.ImageNetTask`.
+    """
 
     name: ClassVar[str] = "efficientnet_b0"
 
 
 @dataclass(frozen=True)
 class ConvNeXtTiny(_Torchvision):
-    """ImageNet; torchvision's ConvNeXt-Tiny, 82.520 % of the validation images correct."""
+    """ImageNet; torchvision's ConvNeXt-Tiny, 82.520 % of the validation images correct.
+
+    Parameters
+    ----------
+    test_set : see :class:`evalsuite.tasks._imagenet.ImageNetTask`.
+    """
 
     name: ClassVar[str] = "convnext_tiny"
 
 
 @dataclass(frozen=True)
 class ViTB16(_Torchvision):
-    """ImageNet; torchvision's ViT-B/16, 81.072 % of the validation images correct."""
+    """ImageNet; torchvision's ViT-B/16, 81.072 % of the validation images correct.
+
+    Parameters
+    ----------
+    test_set : see :class:`evalsuite.tasks._imagenet.ImageNetTask`.
+    """
 
     name: ClassVar[str] = "vit_b_16"
 
 
 @dataclass(frozen=True)
 class SwinTiny(_Torchvision):
-    """ImageNet; torchvision's Swin-T, 81.474 % of the validation images correct."""
+    """ImageNet; torchvision's Swin-T, 81.474 % of the validation images correct.
+
+    Parameters
+    ----------
+    test_set : see :class:`evalsuite.tasks._imagenet.ImageNetTask`.
+    """
 
     architecture: ClassVar[Literal["cnn", "transformer"]] = "transformer"
     name: ClassVar[str] = "swin_t"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.errors import Refused
+from evalsuite.execution import hooked
 from evalsuite.models.attention import Attention
 from evalsuite.quantization.graph.hooks import replace_modules
 from evalsuite.quantization.graph.routed_products import route_products, same_result
@@ -77,13 +78,9 @@ def open_attention(model: nn.Module, example: Tensor) -> None:
         # At once: the model may go on to change its tensors in place.
         same[module] = same.get(module, True) and same_result(candidates[module], args, kwargs, output)
 
-    handles = [module.register_forward_hook(compare, with_kwargs=True) for module in candidates]
-    try:
-        with torch.no_grad():
-            model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    handles = (module.register_forward_hook(compare, with_kwargs=True) for module in candidates)
+    with torch.no_grad(), hooked(handles):
+        model(example)
     replace_modules(model, {module: candidates[module] for module, equal in same.items() if equal})
     route_products(model, example)
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from evalsuite.errors import Refused
+from evalsuite.execution import hooked
 
 
 class Reached(Exception):
@@ -40,22 +41,18 @@ def stand_ins(model: nn.Module, forwards: Mapping[str, Callable[..., Any]]) -> I
 
 def first_calls(model: nn.Module, names: Iterable[str], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     """Return what each module got and gave when it first ran."""
-    found: dict[str, tuple[Tensor, Tensor]] = {}
+    calls: dict[str, tuple[Tensor, Tensor]] = {}
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            if name not in found:
-                found[name] = (args[0].clone(), output.clone())  # what runs later may overwrite them
+            if name not in calls:
+                calls[name] = (args[0].clone(), output.clone())  # what runs later may overwrite them
 
         return hook
 
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
-    try:
+    with hooked(model.get_submodule(name).register_forward_hook(keep(name)) for name in names):
         model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
+    return calls
 
 
 def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:

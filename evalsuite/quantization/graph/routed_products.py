@@ -6,7 +6,6 @@ does between its products stays its own code, and only the products change hands
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,18 +17,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten
 
 from evalsuite.errors import Refused
+from evalsuite.execution import hooked
 from evalsuite.models.attention import MatMul
+from evalsuite.quantization.graph.products import MATMULS, ROUTABLE
 from evalsuite.quantization.graph.trace import Trace, trace
 
 _TOLERANCE = 1e-4  # of the largest output: far above rounding, far below a missing bias or mask
-_MATMULS = frozenset({torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__})
-_PRODUCTS = frozenset(
-    {
-        *("mm", "bmm", "addmm", "linear", "matmul", "_scaled_dot_product_flash_attention_for_cpu"),
-        *("_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention"),
-        *("_scaled_dot_product_cudnn_attention", "_scaled_dot_product_fused_attention_overrideable"),
-    }
-)
 _NAME = "products"
 
 
@@ -111,7 +104,7 @@ class _Router(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _MATMULS and not kwargs:
+        if func in MATMULS and not kwargs:
             return self._product(*args)
         if func is F.scaled_dot_product_attention:
             return _attend(self._product, *args, **kwargs)
@@ -166,9 +159,8 @@ def route_products(model: nn.Module, example: Tensor) -> None:
     def compare(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         same[module] = same.get(module, True) and same_result(candidates[module], args, kwargs, output)
 
-    with torch.no_grad(), contextlib.ExitStack() as stack:
-        for module in candidates:
-            stack.callback(module.register_forward_hook(compare, with_kwargs=True).remove)
+    handles = (module.register_forward_hook(compare, with_kwargs=True) for module in candidates)
+    with torch.no_grad(), hooked(handles):
         model(example)
         model(-example)
     for module, routed in candidates.items():
@@ -181,7 +173,7 @@ def route_products(model: nn.Module, example: Tensor) -> None:
 def _candidates(model: nn.Module, found: Trace) -> dict[nn.Module, Routed]:
     modules = dict(model.named_modules())
     exempt = (nn.Conv2d, nn.Linear, MatMul)
-    direct = {one.module for one in found.operations if one.name in _PRODUCTS}
+    direct = {operation.module for operation in found.operations if operation.name in ROUTABLE}
     direct = {name for name in direct if not isinstance(modules[name], exempt) and not hasattr(modules[name], _NAME)}
     opened = {name for name, module in modules.items() if isinstance(module, MatMul)} | direct
     candidates = {}

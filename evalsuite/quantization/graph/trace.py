@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from evalsuite.execution import Execution
 
 # ATen's operations whose result holds values of their first argument, and no others.
 _MOVES = frozenset(
@@ -76,47 +76,29 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
 
     All intermediate tensors are kept as long as the trace is: use one image.
     """
-    found = Trace()
-    running = [""]
-    with contextlib.ExitStack() as stack, torch.no_grad():
-        for name, module in model.named_modules():
-            enter = module.register_forward_pre_hook(_enter(found, running, name))
-            leave = module.register_forward_hook(_leave(found, running, name))
-            stack.callback(enter.remove)
-            stack.callback(leave.remove)
-        stack.enter_context(_Recorder(found, running))
+    recorder = _Recorder(model)
+    with torch.no_grad(), recorder.watching():
         model(example)
-    return found
+    return recorder.trace
 
 
-def _enter(found: Trace, running: list[str], name: str) -> Any:
-    def hook(module: nn.Module, args: Any) -> None:
-        running.append(name)
+class _Recorder(Execution):  # type: ignore[no-untyped-call]
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.trace = Trace()
+        self.running = [""]
+
+    def entered(self, name: str, args: Any, kwargs: Any) -> None:
+        self.running.append(name)
         if args and isinstance(args[0], Tensor):
-            found.inputs[name] = args[0]
-        found.calls[name] = found.calls.get(name, 0) + 1
+            self.trace.inputs[name] = args[0]
+        self.trace.calls[name] = self.trace.calls.get(name, 0) + 1
 
-    return hook
+    def left(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
+        self.running.pop()
+        if isinstance(result, Tensor):
+            self.trace.outputs[name] = result
 
-
-def _leave(found: Trace, running: list[str], name: str) -> Any:
-    def hook(module: nn.Module, args: Any, output: Any) -> None:
-        running.pop()
-        if isinstance(output, Tensor):
-            found.outputs[name] = output
-
-    return hook
-
-
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, found: Trace, running: list[str]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.found = found
-        self.running = running
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        arguments = (*args, *(kwargs or {}).values())
-        self.found.operations.append(Operation(name, self.running[-1], arguments, result))
-        return result
+    def computed(self, operation: Any, args: Any, kwargs: Any, result: Any) -> None:
+        name = operation.overloadpacket.__name__
+        self.trace.operations.append(Operation(name, self.running[-1], (*args, *kwargs.values()), result))

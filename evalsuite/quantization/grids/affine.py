@@ -91,20 +91,28 @@ def round_to_steps(x: Tensor, scale: Tensor, low: Any, high: Any, out: Tensor | 
     where one is given, which takes no gradients.
     """
     if out is None and torch.is_grad_enabled() and x.requires_grad:
-        passing: Tensor = _StraightThrough.apply(x, scale, low, high)  # type: ignore[no-untyped-call]
-        return passing
+        with torch.no_grad():
+            rounded = x.div(scale).round_()
+            steps = rounded.clamp(low, high)
+            inside = rounded == steps
+            values = steps.mul_(scale)
+        return straight_through(x, values, inside)
     return torch.div(x, scale, out=out).round_().clamp_(low, high).mul_(scale)
+
+
+def straight_through(x: Tensor, rounded: Tensor, inside: Tensor) -> Tensor:
+    """Return ``rounded``, whose gradient is that of ``x`` where ``inside`` (a mask of its shape), else zero."""
+    passing: Tensor = _StraightThrough.apply(x, rounded, inside)  # type: ignore[no-untyped-call]
+    return passing
 
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, low: Any, high: Any) -> Tensor:
-        rounded = x.div(scale).round_()
-        steps = rounded.clamp(low, high)
-        ctx.save_for_backward(rounded == steps)
-        return steps.mul_(scale)
+    def forward(ctx: Any, x: Tensor, rounded: Tensor, inside: Tensor) -> Tensor:
+        ctx.save_for_backward(inside)
+        return rounded
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (inside,) = ctx.saved_tensors
-        return gradients[0] * inside, None, None, None
+        return gradients[0] * inside, None, None

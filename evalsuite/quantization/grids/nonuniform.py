@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import Refused
 from evalsuite.quantization.graph.trace import trace
+from evalsuite.quantization.grids.affine import straight_through
 from evalsuite.quantization.grids.layers import ActivationQuantizer, activation_quantizers
 from evalsuite.quantization.grids.ranges import Sample
 
@@ -50,20 +50,6 @@ def log_sqrt2_quantize(x: Tensor, scale: Tensor, bits: int) -> Tensor:
     return torch.where(steps < zero, steps.mul(-0.5).exp2_().mul_(scale), 0.0)
 
 
-class _StraightThrough(torch.autograd.Function):
-    """Rounded values whose gradient is that of the values, where these lie between ``low`` and ``high``."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rounded: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        ctx.save_for_backward((x >= low) & (x <= high))
-        return rounded
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        (inside,) = ctx.saved_tensors
-        return gradients[0] * inside, None, None, None
-
-
 class _NonuniformQuantizer(ActivationQuantizer):
     """What both kinds have in common; ``zero_point`` plays no role, zero is always a level."""
 
@@ -74,8 +60,8 @@ class _NonuniformQuantizer(ActivationQuantizer):
         with torch.no_grad():
             rounded = self.rounded(x)
         if torch.is_grad_enabled() and x.requires_grad:
-            out: Tensor = _StraightThrough.apply(x, rounded, *self.ends())  # type: ignore[no-untyped-call]
-            return out
+            least, greatest = self.ends()
+            return straight_through(x, rounded, (x >= least) & (x <= greatest))
         return rounded
 
     def rounded(self, x: Tensor) -> Tensor:

@@ -305,9 +305,15 @@ def _histogram(sample: Sample, bins: int) -> tuple[Tensor, Tensor, Tensor, Tenso
 class RangeOptions:
     """How a method chooses ranges: the options that PTQ methods with uniform grids share.
 
-    ``range`` is of the activations, and of the weights too unless ``weight_range`` says otherwise. ``percentile``
-    belongs to the estimator of that name, ``norm`` to ``mse``, ``steps`` to all that search (``mse``, ``kl``,
-    ``cosine``); ``bins`` is the resolution of the activations' histograms.
+    Parameters
+    ----------
+    range : the estimator of activations' ranges, and of weights' too unless ``weight_range`` says otherwise; ``mse``
+        (*choice*).
+    weight_range : the estimator of weights' ranges; ``same`` as ``range``.
+    percentile : per cent of the values that lie inside, of the estimator of that name; 99.99 (*choice*).
+    steps : fractions of the range that the estimators ``mse``, ``kl`` and ``cosine`` try; 100 (*choice*).
+    norm : exponent of the error that ``mse`` makes least; 2.4, as BRECQ's and QDrop's programs.
+    bins : of the activations' histograms; 2,048 (*choice*).
     """
 
     range: Literal["minmax", "percentile", "mse", "kl", "cosine"] = "mse"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evalsuite.execution import hooked
 from evalsuite.quantization.graph.hooks import Reached, not_reached
 from evalsuite.quantization.reconstruction.scratch import Kept, Scratch
 from evalsuite.quantization.reconstruction.units import Chain, Unit, find_units
@@ -17,7 +18,7 @@ _MEMORY = 2 * 2**30  # bytes that what reaches blocks may take; beyond, files
 
 
 @torch.no_grad()
-def walk(model: nn.Module, images: Tensor) -> Iterator[tuple[str, Callable[[str], Iterator[Tensor]]]]:
+def layers_in_turn(model: nn.Module, images: Tensor) -> Iterator[tuple[str, Callable[[str], Iterator[Tensor]]]]:
     """Yield the layers of a quantized network in order of execution, each with a function that runs what leads to it.
 
     The function takes the name of the layer, or of a module inside it, and yields what that module returns for the
@@ -42,22 +43,19 @@ def walk(model: nn.Module, images: Tensor) -> Iterator[tuple[str, Callable[[str]
 def _outputs(model: nn.Module, unit: Unit, inputs: Kept, device: torch.device) -> Callable[[str], Iterator[Tensor]]:
     @torch.no_grad()
     def outputs(name: str) -> Iterator[Tensor]:
-        found: list[Tensor] = []
+        given: list[Tensor] = []
 
         def stop(module: nn.Module, args: Any, output: Tensor) -> None:
-            found.append(output)
+            given.append(output)
             raise Reached
 
         for batch in inputs.parts():
             handle = model.get_submodule(name).register_forward_hook(stop)
-            try:
-                with contextlib.suppress(Reached):
-                    # A copy, because the unit may overwrite it.
-                    unit.run(model, batch.to(device).clone())
-            finally:
-                handle.remove()
-            if not found:
+            with hooked([handle]), contextlib.suppress(Reached):
+                # A copy, because the unit may overwrite it.
+                unit.run(model, batch.to(device).clone())
+            if not given:
                 raise not_reached(name)
-            yield found.pop()
+            yield given.pop()
 
     return outputs

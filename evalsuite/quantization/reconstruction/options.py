@@ -33,13 +33,23 @@ def scaled_rate(rate: float, published: int, iterations: int) -> float:
 class ReconstructionOptions(RangeOptions):
     """The options that methods share which learn by reconstruction.
 
-    ``learning_rate`` is Adam's; None takes AdaRound's 1e-3 at its 20,000 iterations, and more for fewer, by the
-    square root of their ratio, tenfold at the most (ours). The error is squared, summed over output channels and
-    averaged over images and places; ``regulariser`` weighs the sum of 1 - abs(2h - 1)^b over the weights, absent during
-    the first ``warmup`` of the iterations, then with b falling from ``b_start`` to ``b_end`` along half a cosine. Where
-    what is kept exceeds ``cache_gigabytes`` it lies in temporary files. ``precision`` is that of convolutions and
-    products while rounding alone is learnt: ``bfloat16`` is faster on processors that have it, and its noise is far
-    below that of few bits; first layer and classifier, and everything else, stay in single precision.
+    The error is squared, summed over output channels and averaged over images and places.
+
+    Parameters
+    ----------
+    iterations : Adam's steps for each unit; 20,000, as in BRECQ (arXiv 2102.05426).
+    batch_size : images a step; 32, as in BRECQ.
+    learning_rate : of the rounding; None takes AdaRound's 1e-3 (arXiv 2004.10568) at 20,000 iterations, and more for
+        fewer, by the square root of their ratio, tenfold at the most (*ours*).
+    regulariser : weight of the sum of 1 - abs(2h - 1)^b over the weights in the loss; 0.01, as in AdaRound.
+    warmup : the first share of the iterations, 0 to below 1, without regulariser; 0.2, as in AdaRound's programs.
+    b_start, b_end : the exponent b at the end of the warm-up and of the iterations, between them half a cosine; 20 and
+        2, as in AdaRound.
+    cache_gigabytes : 2^30 bytes of memory for what is kept; beyond, it lies in temporary files. Changes speed only.
+    precision : of convolutions and products while rounding alone is learnt. ``bfloat16`` is faster on processors that
+        have it, and its noise is far below that of few bits; first layer and classifier, and everything else, stay in
+        single precision (*ours*).
+    range, weight_range, percentile, steps, norm, bins : see :class:`evalsuite.quantization.grids.ranges.RangeOptions`.
     """
 
     stochastic: ClassVar[bool] = True
@@ -80,7 +90,7 @@ class ReconstructionOptions(RangeOptions):
 
 @dataclass(frozen=True)
 class Pass:
-    """One walk through a network's units.
+    """One pass through a network's units.
 
     Attributes
     ----------

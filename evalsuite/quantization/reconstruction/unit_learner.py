@@ -35,27 +35,27 @@ class Learner:
         self,
         model: nn.Module,
         unit: Unit,
-        walk: Pass,
+        wanted: Pass,
         options: ReconstructionOptions,
         tail: Tail,
         images: Tensor,
         generator: torch.Generator,
     ) -> None:
-        self._model, self._unit, self._walk, self._options, self._tail = model, unit, walk, options, tail
+        self._model, self._unit, self._wanted, self._options, self._tail = model, unit, wanted, options, tail
         self._module = model.get_submodule(unit.name)
         self._layers = [layer for name in unit.layers if isinstance(layer := model.get_submodule(name), QuantLayer)]
         self._folds = [self._fold(name) for name in unit.layers]
         self._rounding = None
-        if walk.rounding:
+        if wanted.rounding:
             last = images.is_contiguous(memory_format=torch.channels_last)
             self._rounding = SoftRounding(self._layers, [scale for scale, _ in self._folds], channels_last=last)
-        quantizers = activation_quantizers(self._module) if walk.step_rate is not None else {}
+        quantizers = activation_quantizers(self._module) if wanted.step_rate is not None else {}
         layouts = {quantizers[name]: layout for name, layout in unit.inside.items() if name in quantizers}
-        self._steps = LearnedSteps(quantizers.values(), walk.drop, generator, layouts)
+        self._steps = LearnedSteps(quantizers.values(), wanted.drop, generator, layouts)
         self._half = (
             options.precision == "bfloat16"
-            and walk.rounding
-            and walk.step_rate is None
+            and wanted.rounding
+            and wanted.step_rate is None
             and all(layer.weight_bits < 8 for layer in self._layers)
         )
         self._context = contextlib.ExitStack()
@@ -123,15 +123,15 @@ class Learner:
     def mix(self, x: Tensor, full_precision: Tensor) -> None:
         """Replace elements of what reaches the unit by those in full precision, as often as ``drop`` says."""
         if self._steps.coin is not None:
-            x.lerp_(full_precision, self._steps.coin.toss(x, self._walk.drop, self._unit.inputs))
+            x.lerp_(full_precision, self._steps.coin.toss(x, self._wanted.drop, self._unit.inputs))
 
     def refresh(self, progress: float) -> None:
         """Bring everything up to date before a step, 0..1 of the way."""
         if self._rounding is not None:
             self._rounding.soften()
-        if self._steps.leaves and self._walk.step_rate is not None:
+        if self._steps.leaves and self._wanted.step_rate is not None:
             self._steps.forget()
-            self._optimiser.param_groups[-1]["lr"] = self._walk.step_rate * (1 + math.cos(progress * math.pi)) / 2
+            self._optimiser.param_groups[-1]["lr"] = self._wanted.step_rate * (1 + math.cos(progress * math.pi)) / 2
 
     def descend(self, losses: Sequence[Tensor], gradients: Sequence[Tensor | None], progress: float) -> None:
         """Take a step down."""

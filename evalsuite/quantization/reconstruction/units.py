@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
+from evalsuite.execution import hooked
 from evalsuite.layout import Layout, Layouts
 from evalsuite.quantization.graph.hooks import Reached, not_reached, stand_ins
 from evalsuite.quantization.graph.norms import norm_after, norm_as_affine
@@ -183,12 +184,8 @@ def _calls(model: nn.Module, names: set[str], example: Tensor) -> dict[str, _Cal
 
         return hook
 
-    handles = [model.get_submodule(name).register_forward_pre_hook(look(name), with_kwargs=True) for name in names]
-    try:
+    with hooked(model.get_submodule(name).register_forward_pre_hook(look(name), with_kwargs=True) for name in names):
         model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
     return seen
 
 
@@ -220,19 +217,16 @@ def _giving(value: Tensor) -> Callable[..., Tensor]:
 
 def input_of(model: nn.Module, name: str, images: Tensor, forwards: Mapping[str, Callable[..., Any]]) -> Tensor | None:
     """Return what reaches a module first while others are stood in for, or None if nothing does."""
-    found: list[Tensor] = []
+    reaching: list[Tensor] = []
 
     def stop(module: nn.Module, args: Any, kwargs: Any) -> None:
-        found.extend(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        reaching.extend(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
         raise Reached
 
     handle = model.get_submodule(name).register_forward_pre_hook(stop, with_kwargs=True)
-    try:
-        with stand_ins(model, forwards), contextlib.suppress(Reached):
-            model(images)
-    finally:
-        handle.remove()
-    return found[0] if found else None
+    with hooked([handle]), stand_ins(model, forwards), contextlib.suppress(Reached):
+        model(images)
+    return reaching[0] if reaching else None
 
 
 class Chain:

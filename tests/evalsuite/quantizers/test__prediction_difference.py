@@ -8,9 +8,9 @@ from evalsuite.bits import BitPolicy
 from evalsuite.quantization.grids.range_setting import set_weight_ranges
 from evalsuite.quantization.grids.ranges import PowerError
 from evalsuite.quantization.insert import insert_quantizers
+from evalsuite.quantization.reconstruction.block_by_block import Reconstruction
 from evalsuite.quantization.reconstruction.losses import Step
 from evalsuite.quantization.reconstruction.options import Pass, ReconstructionOptions
-from evalsuite.quantization.reconstruction.walk import Reconstruction
 from evalsuite.quantizers._prediction_difference import PredictionDifference
 from evalsuite.quantizers.brecq import fisher_weights
 from evalsuite.randomness import torch_generator
@@ -30,7 +30,7 @@ def situations(check) -> list[str]:
 
     twin = insert_quantizers(tiny_resnet(), BitPolicy(8, 8), X[:1])
     set_weight_ranges(twin, PowerError())
-    Reconstruction(twin, X, ReconstructionOptions()).walk(Pass(1, losses=(Look(),)), torch_generator(0))
+    Reconstruction(twin, X, ReconstructionOptions()).learn(Pass(1, losses=(Look(),)), torch_generator(0))
     return seen
 
 

@@ -14,7 +14,7 @@ from evalsuite.quantization.grids.layers import quantized_layers
 from evalsuite.quantization.grids.range_setting import set_weight_ranges
 from evalsuite.quantization.grids.ranges import MinMax
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.reconstruction.layer_by_layer import walk
+from evalsuite.quantization.reconstruction.layer_by_layer import layers_in_turn
 from evalsuite.structure import describe
 
 X = random_images(70)
@@ -47,7 +47,7 @@ def network(build) -> nn.Module:
 @pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer, Skipping])
 def test_layers_changed_in_their_turn_get_what_the_whole_network_computes(build):
     model, seen = network(build), []
-    for name, outputs in walk(model, X):
+    for name, outputs in layers_in_turn(model, X):
         for module in (f"{name}.input_quantizer", name):
             found = torch.cat(list(outputs(module)))
             torch.testing.assert_close(found, outputs_of(model, module, X))
@@ -60,7 +60,7 @@ def test_layers_changed_in_their_turn_get_what_the_whole_network_computes(build)
 
 def test_a_layer_costs_no_more_than_a_run_of_its_block():
     model, calls = network(tiny_resnet), Counter()
-    for index, (name, outputs) in enumerate(walk(model, X[:1])):
+    for index, (name, outputs) in enumerate(layers_in_turn(model, X[:1])):
         if index == 0:  # the network's structure is known by then
             for one, layer in quantized_layers(model).items():
                 layer.input_quantizer.register_forward_hook(lambda *_, one=one: calls.update([one]))
@@ -79,4 +79,4 @@ def test_images_that_pass_a_layer_by_are_refused():
             return self.fc((x if len(x) == 64 else self.first(x)).mean((2, 3)))
 
     with pytest.raises(Refused, match="first is not reached by every calibration image"):
-        next(walk(network(Fork), X))
+        next(layers_in_turn(network(Fork), X))

@@ -13,9 +13,9 @@ from evalsuite.quantization.grids.layers import activation_quantizers, quantized
 from evalsuite.quantization.grids.range_setting import set_activation_ranges, set_weight_ranges
 from evalsuite.quantization.grids.ranges import PowerError
 from evalsuite.quantization.insert import insert_quantizers
+from evalsuite.quantization.reconstruction.block_by_block import Reconstruction
 from evalsuite.quantization.reconstruction.options import Pass, ReconstructionOptions, choose_unit_ranges
 from evalsuite.quantization.reconstruction.unit_learner import Learner
-from evalsuite.quantization.reconstruction.walk import Reconstruction
 from evalsuite.randomness import torch_generator
 
 X = random_images(40)
@@ -68,7 +68,7 @@ def test_folded_or_not_the_same_is_learnt(folded):
             twin = insert_quantizers(model, BitPolicy(2, 8, fold_norm=folded), X[:1])
             set_weight_ranges(twin, PowerError())
             if learnt:
-                Reconstruction(twin, X, OPTIONS).walk(Pass(60), torch_generator(0))
+                Reconstruction(twin, X, OPTIONS).learn(Pass(60), torch_generator(0))
             else:
                 for layer in quantized_layers(twin).values():
                     layer.round_weight()
@@ -89,7 +89,7 @@ def test_scales_alone_are_learnt_for_the_better():
             weights = {name: layer.weight.clone() for name, layer in quantized_layers(twin).items()}
             if iterations:
                 steps = Pass(iterations, rounding=False, step_rate=0.01)
-                Reconstruction(twin, X, OPTIONS).walk(steps, torch_generator(seed))
+                Reconstruction(twin, X, OPTIONS).learn(steps, torch_generator(seed))
             assert all(torch.equal(weights[name], layer.weight) for name, layer in quantized_layers(twin).items())
             errors.append(float((twin(X) - expected).square().mean()))
     assert sum(errors[1:]) / 3 < errors[0] * 0.8
@@ -115,7 +115,7 @@ def test_a_network_that_needs_its_layout_keeps_it():
     reconstruction = Reconstruction(twin, X, OPTIONS)
     assert reconstruction.images.is_contiguous()
     assert Reconstruction(grids(tiny_resnet()), X, OPTIONS).images.is_contiguous(memory_format=torch.channels_last)
-    reconstruction.walk(Pass(2), torch_generator(0))
+    reconstruction.learn(Pass(2), torch_generator(0))
 
 
 class Break(nn.Module):
@@ -134,7 +134,7 @@ def test_what_is_not_finite_is_left_out_by_name(rounding):
     done = "rounded to nearest instead" if rounding else "its activation ranges are not learnt"
     choose = choose_unit_ranges(OPTIONS, 20) if rounding else None
     with pytest.warns(QuantizationWarning) as caught:
-        Reconstruction(twin, X, OPTIONS).walk(Pass(2, rounding, 1e-3, choose), torch_generator(0))
+        Reconstruction(twin, X, OPTIONS).learn(Pass(2, rounding, 1e-3, choose), torch_generator(0))
     messages = [str(one.message) for one in caught]
     assert f"3: NaN or infinity reaches it, {done}" in messages
     if rounding:

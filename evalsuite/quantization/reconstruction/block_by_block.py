@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.errors import QuantizationWarning, Refused
+from evalsuite.execution import hooked
 from evalsuite.quantization.graph.norms import fold_norms
 from evalsuite.quantization.graph.trace import trace
 from evalsuite.quantization.grids.layers import QuantLayer, quantized_layers
@@ -47,8 +48,8 @@ class Reconstruction:
         self._tails = _tails(model, self.units, example)
         self._reference_tails = _tails(self.reference, self.units, example)
 
-    def walk(self, walk: Pass, generator: torch.Generator) -> None:
-        """Learn every unit in turn, on what reaches it through those already learnt."""
+    def learn(self, wanted: Pass, generator: torch.Generator) -> None:
+        """Learn every unit in turn, as one pass wants it, on what reaches it through those already learnt."""
         with Scratch(self.options.cache_gigabytes * 2**30) as scratch:
             chain = Chain(self.model, self.units, self.images, scratch)
             reference = Chain(self.reference, self.units, self.images, scratch)
@@ -57,53 +58,51 @@ class Reconstruction:
                 targets = reference.advance(unit, sources)
                 inputs = chain.inputs(unit)
                 if inputs.finite() and targets.finite():
-                    self._choose_ranges(unit, walk, inputs)
+                    self._choose_ranges(unit, wanted, inputs)
                     lesson = Lesson(unit, inputs, sources, targets, reference, scratch)
-                    with self._corrected(lesson, walk) as lesson:
-                        self._learn(lesson, walk, generator)
+                    with self._corrected(lesson, wanted) as lesson:
+                        self._learn(lesson, wanted, generator)
                 else:
-                    self._give_up(unit, walk, inputs)
+                    self._give_up(unit, wanted, inputs)
                 sources.release()
                 chain.advance(unit, inputs)
                 inputs.release()
-        if walk.rounding:
+        if wanted.rounding:
             self._round_the_rest()
 
     def _module(self, unit: Unit) -> nn.Module:
         return self.model.get_submodule(unit.name)
 
-    def _choose_ranges(self, unit: Unit, walk: Pass, inputs: Kept) -> None:
-        if walk.choose_ranges is None:
+    def _choose_ranges(self, unit: Unit, wanted: Pass, inputs: Kept) -> None:
+        if wanted.choose_ranges is None:
             return
 
         def as_called(module: nn.Module, args: tuple[Tensor, ...], kwargs: Any) -> Any:
             # A copy, because the unit may overwrite it.
             return (unit.inputs.restore(args[0]).clone(), *unit.arguments), dict(unit.keywords)
 
-        handle = self._module(unit).register_forward_pre_hook(as_called, with_kwargs=True)
-        try:
-            walk.choose_ranges(self._module(unit), inputs.rows, unit.name)
-        finally:
-            handle.remove()
+        module = self._module(unit)
+        with hooked([module.register_forward_pre_hook(as_called, with_kwargs=True)]):
+            wanted.choose_ranges(module, inputs.rows, unit.name)
 
     @contextlib.contextmanager
-    def _corrected(self, lesson: Lesson, walk: Pass) -> Iterator[Lesson]:
-        found = None
-        if walk.correction is not None:
-            found = walk.correction(self.model, self.reference, lesson.unit, lesson.sources, lesson.scratch)
-        if found is None:
+    def _corrected(self, lesson: Lesson, wanted: Pass) -> Iterator[Lesson]:
+        moved = None
+        if wanted.correction is not None:
+            moved = wanted.correction(self.model, self.reference, lesson.unit, lesson.sources, lesson.scratch)
+        if moved is None:
             yield lesson
             return
-        yield dataclasses.replace(lesson, sources=found[0], targets=found[1])
-        for kept in found:
+        yield dataclasses.replace(lesson, sources=moved[0], targets=moved[1])
+        for kept in moved:
             kept.release()
 
-    def _give_up(self, unit: Unit, walk: Pass, inputs: Kept) -> None:
-        self._choose_ranges(unit, walk, inputs)
-        if walk.rounding:
+    def _give_up(self, unit: Unit, wanted: Pass, inputs: Kept) -> None:
+        self._choose_ranges(unit, wanted, inputs)
+        if wanted.rounding:
             for layer in quantized_layers(self._module(unit)).values():
                 layer.round_weight()
-        done = "rounded to nearest instead" if walk.rounding else "its activation ranges are not learnt"
+        done = "rounded to nearest instead" if wanted.rounding else "its activation ranges are not learnt"
         warnings.warn(f"{unit.name}: NaN or infinity reaches it, {done}", QuantizationWarning, stacklevel=4)
 
     def _round_the_rest(self) -> None:
@@ -113,29 +112,29 @@ class Reconstruction:
                 module.round_weight()
 
     @torch.no_grad()
-    def _learn(self, lesson: Lesson, walk: Pass, generator: torch.Generator) -> None:
+    def _learn(self, lesson: Lesson, wanted: Pass, generator: torch.Generator) -> None:
         unit, images = lesson.unit, self.images
-        learner = Learner(self.model, unit, walk, self.options, self._tails[unit.name], images, generator)
+        learner = Learner(self.model, unit, wanted, self.options, self._tails[unit.name], images, generator)
         if not learner.leaves:
             return
-        wanted = self._reference_tails[unit.name]
+        tail = self._reference_tails[unit.name]
         with learner:
             situation = self._situation(lesson, learner, generator)
-            further = [one for loss in walk.losses if (one := loss.prepare(situation)) is not None]
-            weighing = None if walk.error_weights is None else walk.error_weights(situation)
+            further = [term for loss in wanted.losses if (term := loss.prepare(situation)) is not None]
+            weighing = None if wanted.error_weights is None else wanted.error_weights(situation)
             if weighing is not None:
                 learner.at_end(weighing.release)
-            for step in range(walk.iterations):
-                progress = step / walk.iterations
+            for step in range(wanted.iterations):
+                progress = step / wanted.iterations
                 chosen = torch.randperm(len(images), generator=generator)[: self.options.batch_size]
                 x = lesson.inputs.take(chosen, images)
-                y = wanted(lesson.targets.take(chosen, images))
-                if walk.drop > 0:
+                y = tail(lesson.targets.take(chosen, images))
+                if wanted.drop > 0:
                     learner.mix(x, lesson.sources.take(chosen, images))
                 learner.refresh(progress)
                 with torch.enable_grad():
                     output = learner.run(x)
-                    extra = [one(Step(chosen, output, y)) for one in further]
+                    extra = [term(Step(chosen, output, y)) for term in further]
                 gradient = (output.detach() - y).mul_(2 * y.shape[unit.channels] / y.numel())
                 if weighing is not None:
                     gradient.mul_(weighing.take(chosen, images))
@@ -189,15 +188,15 @@ def _bears_channels_last(model: nn.Module, example: Tensor) -> bool:
     twin = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     expected = model(example)
     try:
-        found = twin(example.contiguous(memory_format=torch.channels_last))
+        output = twin(example.contiguous(memory_format=torch.channels_last))
     except RuntimeError:
         return False
-    return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max())
+    return bool((output - expected).abs().max() <= 1e-3 * expected.abs().max())
 
 
 def _tails(model: nn.Module, units: Sequence[Unit], example: Tensor) -> dict[str, Tail]:
-    modules, found = dict(model.named_modules()), trace(model, example)
+    modules, executed = dict(model.named_modules()), trace(model, example)
     return {
-        unit.name: Tail.after(unit.name, modules, found) if isinstance(modules[unit.name], QuantLayer) else Tail()
+        unit.name: Tail.after(unit.name, modules, executed) if isinstance(modules[unit.name], QuantLayer) else Tail()
         for unit in units
     }

@@ -1,0 +1,69 @@
+"""Watching a network run: hooks that go again on any exit, operations with the modules in which they run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
+
+
+@contextlib.contextmanager
+def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Keep hooks while the context lasts.
+
+    Parameters
+    ----------
+    handles : what registering them returns. From a generator they are registered here, so that the first ones are
+        removed too where a later one cannot be registered.
+    """
+    with contextlib.ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        yield
+
+
+class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """One run of a network, watched: a subclass keeps what it wants of the modules' calls and the operations.
+
+    Parameters
+    ----------
+    model : its modules are known by their qualified names, the model itself by the empty one.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.modules = dict(model.named_modules())
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch while the context lasts."""
+        with hooked(self._handles()), self:
+            yield
+
+    def _handles(self) -> Iterator[RemovableHandle]:
+        for name, module in self.modules.items():
+            yield module.register_forward_pre_hook(_named(self.entered, name), with_kwargs=True)
+            yield module.register_forward_hook(_named(self.left, name), with_kwargs=True)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        self.computed(func, args, kwargs, result)
+        return result
+
+    def entered(self, name: str, args: Any, kwargs: Any) -> None:
+        """See a module called; a subclass says what for."""
+
+    def left(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
+        """See a module return; a subclass says what for."""
+
+    def computed(self, operation: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """See what an ATen operation (an ``OpOverload``) computed; a subclass says what for."""
+
+
+def _named(record: Any, name: str) -> Any:
+    return lambda module, *values: record(name, *values)

@@ -1,0 +1,74 @@
+"""Hooks go on any exit; a watched run sees modules and operations in order."""
+
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+
+from evalsuite.execution import Execution, hooked
+
+
+def network():
+    return nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+
+
+def counts(model):
+    return [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
+
+
+def test_hooks_run_while_the_context_lasts_and_not_after():
+    model, seen = network(), []
+    with hooked(layer.register_forward_hook(lambda *values: seen.append(values[0])) for layer in model):
+        model(torch.ones(1, 3))
+    model(torch.ones(1, 3))
+    assert seen == list(model)
+    assert counts(model) == [0, 0, 0]
+
+
+def test_hooks_go_when_the_body_raises():
+    model = network()
+    with pytest.raises(ZeroDivisionError), hooked([model[0].register_forward_hook(lambda *values: None)]):
+        raise ZeroDivisionError
+    assert counts(model) == [0, 0, 0]
+
+
+def test_hooks_go_when_a_later_one_cannot_be_registered():
+    model = network()
+    names = ["0", "1", "2"]  # there is no third
+    handles = (model.get_submodule(name).register_forward_hook(lambda *values: None) for name in names)
+    with pytest.raises(AttributeError), hooked(handles):
+        pass
+    assert counts(model) == [0, 0, 0]
+
+
+class Order(Execution):
+    def __init__(self, model):
+        super().__init__(model)
+        self.events = []
+
+    def entered(self, name, args, kwargs):
+        self.events.append(f"({name}")
+
+    def left(self, name, args, kwargs, result):
+        self.events.append(f"{name})")
+
+    def computed(self, operation, args, kwargs, result):
+        self.events.append(operation.overloadpacket.__name__)
+
+
+def test_a_watched_run_is_seen_in_order_and_leaves_no_hook():
+    model = network()
+    order, x = Order(model), torch.ones(1, 3)
+    with torch.no_grad(), order.watching():
+        model(x)
+    model(x)
+    assert order.events == ["(", "(0", "t", "addmm", "0)", "(1", "relu", "1)", ")"]
+    assert counts(model) == [0, 0, 0]
+
+
+def test_a_run_that_fails_leaves_no_hook():
+    model = network()
+    with contextlib.suppress(RuntimeError), Order(model).watching():
+        model(torch.ones(1, 5))
+    assert counts(model) == [0, 0, 0]
