@@ -15,6 +15,7 @@ from evalsuite.arguments import image_tensor
 from evalsuite.errors import RequestError
 from evalsuite.isolation import single_process
 from evalsuite.networks import HALF, floating_type, outside_inference, plain_copy, released
+from evalsuite.optional_members import facts_of
 from evalsuite.plugins import Adapter
 from evalsuite.randomness import torch_generator
 
@@ -138,7 +139,7 @@ class AdaptedModel:
 
         Counts add up; lists hold numbers of batches since a reset and become numbers since the beginning.
         """
-        told = self._state.facts() if hasattr(self._state, "facts") else {}
+        told = facts_of(self._state)
         joined = dict(self._facts)
         for name, value in told.items():
             if isinstance(value, list):
