@@ -10,6 +10,7 @@ from typing import Any
 from evalsuite import registry
 from evalsuite.environment import available_cores, device_name, resolve_device, versions
 from evalsuite.errors import RequestError
+from evalsuite.optional_members import availability_of
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ def _task(name: str, root: str | None) -> Check:
 
 
 def _found(task: Any, root: str | None) -> str:
-    if hasattr(task, "found"):
-        return str(task.found(root))
+    availability = availability_of(task)
+    if availability is not None:
+        return str(availability(root))
     data = task.data(root)
     task.model(root)
     return f"{len(data.test_images)} test images, {len(data.pool_images)} to calibrate with"

@@ -1,16 +1,19 @@
-"""The contracts: what each kind of plugin is asked for. Two methods each, options as dataclass fields.
+"""The contracts: what each kind of plugin must have, and what it may have besides. Options are dataclass fields.
 
 A plugin is a frozen dataclass (its fields are its options; one without a default must be given; the docstring's
 first line is what ``evalsuite list`` prints). It keeps no state between calls: what lasts is returned or written
 into the model, and every random draw takes the generator that is passed in. Every option changes what the plugin gives
 in some setting of the others; one that changes time or memory alone says so by :func:`cost_only`.
+
+What a plugin may have besides is read by :mod:`evalsuite.optional_members` alone, which gives its type and default.
+No plugin inherits anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +120,7 @@ class ImageFiles:
 class Task(Protocol):
     """A data set, a trained network and their label space.
 
-    Three things may be there besides. ``architecture``, ``cnn`` or ``transformer``: without it the network's structure
+    Three optional members. ``architecture``, ``cnn`` or ``transformer``: without it the network's structure
     decides. ``published(root, domain, indices)``, where somebody published these test images corrupted: it returns
     the ``ImageFiles`` of a domain, having seen that those of the test images ``indices`` are there, and raises
     RequestError naming the missing file. ``found(root)``, where ``data`` and ``model`` take long or download:
@@ -145,7 +148,7 @@ class Quantizer(Protocol):
     that was learnt must be in parameters or buffers (else the trial is refused). The same images and
     seed must give the same bits. Optional class attributes: ``calibrated`` (default True): False says that bits and
     calibration set play no role (full precision); ``stochastic`` (default False): True says that another seed gives
-    another result.
+    another result; ``engine`` (default ``simulated``): the name of the integer engine that computes.
     """
 
     def insert(self, model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.Module:
@@ -167,7 +170,9 @@ class Adapter(Protocol):
     The harness owns batching, resets and accounting. A reset restores a deep copy of the state taken right
     after ``prepare``; hooks must therefore be bound methods of objects in the state. Optional class attribute
     ``adapts`` (default True): False says that the model never changes, so that predictions may be shared
-    between streams.
+    between streams. The state that ``prepare`` returns may have a method ``facts()``, counts and lists of numbers of
+    batches that become columns of the trial's row, and an attribute ``adjust``, a function of logits applied to
+    them in the loss, by which another method can balance it.
     """
 
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> Any:
@@ -233,22 +238,31 @@ class Pool:
         return self.classes[label] if self.classes else str(label)
 
 
-class CalibrationStep(Protocol):
-    """One step of a calibration-set shift; several compose: all selections first, then all transforms.
-
-    Selections and transforms each run in the order of the list. Everything that can be refused should be refused
-    by ``select``, which is called for every calibration set before a run begins.
-    """
+class Selection(Protocol):
+    """A calibration step that chooses images."""
 
     def select(self, pool: Pool, indices: IntArray, generator: np.random.Generator) -> IntArray:
         """Return which of the pool images in ``indices`` to keep, none twice. Raises RequestError if impossible."""
         ...
+
+
+class Transformation(Protocol):
+    """A calibration step that changes images."""
 
     def transform(
         self, pool: Pool, images: UInt8Array, indices: IntArray, generator: np.random.Generator
     ) -> UInt8Array:
         """Return the (n, H, W, 3) images changed; image k has pool index ``indices[k]``."""
         ...
+
+
+CalibrationStep: TypeAlias = Selection | Transformation
+"""One step of a calibration-set shift: ``select``, ``transform`` or both; several compose.
+
+All selections come first, then all transforms, each in the order of the list. Everything that can be refused should
+be refused by ``select``, which is called for every calibration set before a run begins; a step that only transforms
+may have one for that. Optional class attribute ``factor``: the kind of change that the step is, in words.
+"""
 
 
 class StreamProtocol(Protocol):
@@ -272,7 +286,8 @@ class Figure(Protocol):
     """A figure of a report: ``data`` is all that ``draw`` sees, and what the CSV beside the picture holds.
 
     Optional method ``pages(data)``: the data cut into a list of frames, where one printed page has no room for all of
-    it; each is drawn by itself.
+    it; each is drawn by itself. Optional class attribute ``order``: its position in the report; those without one
+    follow by name.
     """
 
     def data(self, run: Run) -> pd.DataFrame:

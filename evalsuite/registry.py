@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from evalsuite.errors import RequestError, unknown_name
 from evalsuite.hashing import canonical_json, digest
 from evalsuite.isolation import printable, requested, single_process, text_of
+from evalsuite.optional_members import is_calibration_step, is_stream, missing_methods
 
 Kind = Literal["tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports"]
 KINDS: tuple[Kind, ...] = ("tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports")
@@ -226,7 +227,7 @@ def named(
         return method, dict(options)
     what = SINGULAR[kind]
     cls = method if isinstance(method, type) else type(method)
-    if not all(callable(getattr(cls, function, None)) for function in _METHODS[kind]):
+    if missing_methods(cls, _METHODS[kind]):
         expected = " and ".join(_METHODS[kind])
         raise RequestError(
             f"method = {method!r}: expected the name of a {what}, or a class or instance with {expected}"
@@ -240,6 +241,23 @@ def named(
     if options:
         raise RequestError(f"options {', '.join(options)} beside an instance of {cls.__name__}: expected them in it")
     return name, _resolved(method)
+
+
+def check_role(name: str, role: str, where: str) -> None:
+    """Raise RequestError, which begins with ``where``, unless a protocol serves as ``stream`` or ``calibration``."""
+    cls = load("protocols", name)
+    stream, step = is_stream(cls), is_calibration_step(cls)
+    if role == "stream" and not stream:
+        expected = "is a calibration step, not a stream" if step else "has no method plan: expected domains and plan"
+    elif role == "calibration" and not step:
+        expected = (
+            "is a stream, not a calibration step"
+            if stream
+            else "has neither select nor transform: expected at least one of the two"
+        )
+    else:
+        return
+    raise RequestError(f"{where}: {name!r} {expected}")
 
 
 def option_names(kind: Kind, name: str) -> list[str]:

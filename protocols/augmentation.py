@@ -35,10 +35,6 @@ class Augmentation:
     def __str__(self) -> str:
         return "not augmented" if self.method == "none" else self.method
 
-    def select(self, pool: Pool, indices: IntArray, generator: np.random.Generator) -> IntArray:
-        """Keep all images."""
-        return indices
-
     def transform(
         self, pool: Pool, images: UInt8Array, indices: IntArray, generator: np.random.Generator
     ) -> UInt8Array:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from evalsuite.errors import RequestError
-from evalsuite.plugins import IntArray, Pool, UInt8Array
+from evalsuite.plugins import IntArray, Pool
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,3 @@ class CalibrationSize:
         if not 1 <= self.size <= len(indices):
             raise RequestError(f"calibration size {self.size}: expected 1 to {len(indices)}, what the pool holds")
         return generator.choice(indices, self.size, replace=False)
-
-    def transform(
-        self, pool: Pool, images: UInt8Array, indices: IntArray, generator: np.random.Generator
-    ) -> UInt8Array:
-        """Leave the images as they are."""
-        return images

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from evalsuite.errors import RequestError, unknown_name
-from evalsuite.plugins import IntArray, Pool, UInt8Array
+from evalsuite.plugins import IntArray, Pool
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,6 @@ class Balanced:
         counts = balanced_counts(self.size, len(chosen))
         return draw(pool, indices, chosen, counts, generator, str(self))
 
-    def transform(
-        self, pool: Pool, images: UInt8Array, indices: IntArray, generator: np.random.Generator
-    ) -> UInt8Array:
-        """Leave the images as they are."""
-        return images
-
     def _number(self, known: int) -> int:
         if not isinstance(self.classes, int):
             return max(1, round(self.classes * known))
@@ -120,12 +114,6 @@ class LongTail:
         """Draw the images. Raises RequestError naming a class that has too few."""
         order = generator.permutation(present_classes(pool))
         return draw(pool, indices, order, long_tail_counts(self.size, len(order), self.ratio), generator, str(self))
-
-    def transform(
-        self, pool: Pool, images: UInt8Array, indices: IntArray, generator: np.random.Generator
-    ) -> UInt8Array:
-        """Leave the images as they are."""
-        return images
 
 
 def present_classes(pool: Pool) -> IntArray:

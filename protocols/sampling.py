@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from evalsuite.errors import RequestError
-from evalsuite.plugins import IntArray, Pool, UInt8Array
+from evalsuite.plugins import IntArray, Pool
 from protocols.calibration import CalibrationSize
 from protocols.composition import Balanced
 
@@ -64,12 +64,6 @@ class Sampling:
             sign = -1 if self.method == "high_entropy" else 1
             chosen = np.argsort(sign * entropy(outputs.logits[offered]), kind="stable")[: self.size]
         return generator.permutation(offered[chosen])
-
-    def transform(
-        self, pool: Pool, images: UInt8Array, indices: IntArray, generator: np.random.Generator
-    ) -> UInt8Array:
-        """Leave the images as they are."""
-        return images
 
 
 def entropy(logits: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from evalsuite.arguments import image_tensor
 from evalsuite.errors import RequestError
 from evalsuite.isolation import single_process
 from evalsuite.networks import HALF, floating_type, outside_inference, plain_copy, released
+from evalsuite.optional_members import facts_of
 from evalsuite.plugins import Adapter
 from evalsuite.randomness import torch_generator
 
@@ -141,7 +142,7 @@ class AdaptedModel:
         beginning. Of an adapter that judges domains, ``domain_changes`` are the numbers, from 0, of the batches with
         which it saw a new one, ``judged_batches`` those that it could judge, numbers or ranges ``[first, stop]``.
         """
-        facts = self._state.facts() if hasattr(self._state, "facts") else {}
+        facts = facts_of(self._state)
         joined = dict(self._facts)
         for name, value in facts.items():
             if isinstance(value, list):

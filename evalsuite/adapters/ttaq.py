@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from evalsuite import registry
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.errors import Refused, RequestError
+from evalsuite.optional_members import facts_of, has_adjustable_loss
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class TTAQ:
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> TTAQState:
         """Prepare the host and take hold of its loss. Refused where it has none, or refuses itself."""
         state = self._host().prepare(model, source, generator)
-        if not hasattr(state, "adjust"):
+        if not has_adjustable_loss(state):
             raise Refused(f"ttaq balances the loss of its host; {self.host} has no loss on logits that it could adjust")
         state.adjust = Balance(self.frequency, self.complexity, self.momentum)
         return TTAQState(self._host(), state, state.adjust)
@@ -87,7 +88,7 @@ class TTAQState:
 
     def facts(self) -> dict[str, Any]:
         """Return what the host says."""
-        found: dict[str, Any] = self.host_state.facts() if hasattr(self.host_state, "facts") else {}
+        found = facts_of(self.host_state)
         return found
 
 

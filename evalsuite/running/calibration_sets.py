@@ -12,6 +12,7 @@ import numpy as np
 
 from evalsuite import registry
 from evalsuite.hashing import canonical_json, digest, digest_tensors
+from evalsuite.optional_members import selected, transformed
 from evalsuite.plugins import IntArray, Pool, PoolOutputs, TaskData, UInt8Array
 from evalsuite.randomness import numpy_generator
 from evalsuite.registry import Setting
@@ -80,7 +81,7 @@ def select_images(calibration: Calibration, pool: Pool) -> IntArray:
     """Return the pool indices of a calibration set. Raises RequestError if a step is impossible."""
     indices = np.arange(len(pool.labels), dtype=np.int64)
     for number, step in enumerate(calibration.steps):
-        indices = step.build().select(pool, indices, _step_generator(pool.seed, "select", number, step))
+        indices = selected(step.build(), pool, indices, _step_generator(pool.seed, "select", number, step))
     return indices
 
 
@@ -89,7 +90,8 @@ def calibration_images(calibration: Calibration, pool: Pool) -> UInt8Array:
     indices = select_images(calibration, pool)
     images = np.asarray(pool.images[indices])
     for number, step in enumerate(calibration.steps):
-        images = step.build().transform(pool, images, indices, _step_generator(pool.seed, "transform", number, step))
+        generator = _step_generator(pool.seed, "transform", number, step)
+        images = transformed(step.build(), pool, images, indices, generator)
     return images
 
 

@@ -15,6 +15,7 @@ from evalsuite.corruptions import corrupt
 from evalsuite.errors import RequestError
 from evalsuite.files import reserve
 from evalsuite.hashing import digest, digest_arrays
+from evalsuite.optional_members import published_of
 from evalsuite.plugins import ImageFiles, IntArray, TaskData, UInt8Array
 from evalsuite.registry import Setting
 from evalsuite.running.task_data import images_digest, task_data
@@ -154,13 +155,12 @@ def published(task: Setting, root: str | None, domain: Domain, indices: IntArray
     RequestError
         If the task has none, or one of those asked for is missing or broken.
     """
-    plugin = task.build()
-    if not hasattr(plugin, "published"):
+    published_files = published_of(task.build())
+    if published_files is None:
         raise RequestError(
             f'task {task.name!r} has no published corrupted images: expected [corruption] files = "regenerated"'
         )
-    files: ImageFiles = plugin.published(root, domain, indices)
-    return files
+    return published_files(root, domain, indices)
 
 
 class StreamImages:

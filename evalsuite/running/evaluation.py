@@ -20,6 +20,7 @@ from evalsuite.corruptions import family
 from evalsuite.environment import peak_memory
 from evalsuite.errors import AdaptationWarning, RequestError, own_warnings
 from evalsuite.hashing import canonical_json, digest
+from evalsuite.optional_members import engine_of
 from evalsuite.plugins import IntArray, TaskData
 from evalsuite.randomness import torch_generator
 from evalsuite.running.domain_images import OpenImages, StreamImages
@@ -210,7 +211,7 @@ class Evaluator:
             **vars(costs),
             "quantize_seconds": self.quantized.seconds,
             "peak_bytes": peak_memory(),
-            "engine": getattr(registry.load("quantizers", trial.quantizer.method.name), "engine", "simulated"),
+            "engine": engine_of(registry.load("quantizers", trial.quantizer.method.name)),
             "stream_digest": stream.digest(),
             "warnings": canonical_json([*self.quantized.warnings, *caught]),
             "collapsed_at": first_collapse(predicted.prediction, labels.astype(np.int32)),

@@ -14,6 +14,7 @@ from evalsuite import registry
 from evalsuite.errors import RequestError
 from evalsuite.hashing import digest, digest_arrays, digest_tensors
 from evalsuite.networks import plain
+from evalsuite.optional_members import architecture_of
 from evalsuite.plugins import Task, TaskData, UInt8Array
 from evalsuite.randomness import numpy_generator
 from evalsuite.registry import Setting
@@ -113,7 +114,7 @@ def describe_task(task: Setting, root: str | None) -> dict[str, Any]:
         "options": task.values(),
         "data_set": data.data_set,
         "classes": list(data.classes),
-        "architecture": getattr(source, "architecture", None) or describe(model, example(data)).architecture,
+        "architecture": architecture_of(source) or describe(model, example(data)).architecture,
         "image_size": source.image_size,
         "test_images": len(data.test_images),
         "pool_images": len(data.pool_images),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evalsuite.errors import RequestError
+from evalsuite.optional_members import missing_methods
 from evalsuite.registry import configure, option_names
 from evalsuite.study.file import parse
 from evalsuite.study.settings import Study
@@ -28,9 +29,8 @@ def audit_study(target: str, task: str, against: list[str]) -> Study:
     """
     setting = configure("quantizers", target)
     plugin = setting.build()
-    for method in ("insert", "calibrate"):
-        if not callable(getattr(plugin, method, None)):
-            raise RequestError(f"{target} has no method {method!r}: a quantizer has insert and calibrate")
+    for method in missing_methods(plugin, ("insert", "calibrate")):
+        raise RequestError(f"{target} has no method {method!r}: a quantizer has insert and calibrate")
     others = [name for name in against if configure("quantizers", name).name != setting.name]
     if not others:
         raise RequestError(f"nothing to compare {target!r} with: name other quantizers by --against")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evalsuite import registry
 from evalsuite.isolation import requested
+from evalsuite.optional_members import length_of
 from evalsuite.streams import Domain
 from evalsuite.study.settings import Study
 from evalsuite.study.trials import adapts, expand
@@ -37,10 +38,11 @@ def _shown(setting: registry.Setting) -> list[tuple[Domain, int]]:
     with requested(f"stream {setting.name!r} cannot say what it shows"):
         protocol = setting.build()
         domains = protocol.domains()
-        images = setting.values().get("images", getattr(protocol, "length", 0) // max(len(domains), 1))
+        images = setting.values().get("images", (length_of(protocol) or 0) // max(len(domains), 1))
         return [(domain, int(images)) for domain in domains]
 
 
 def _length(setting: registry.Setting, shown: list[tuple[Domain, int]]) -> int:
     with requested(f"stream {setting.name!r} cannot say how long it is"):
-        return int(getattr(setting.build(), "length", sum(images for _, images in shown)))
+        length = length_of(setting.build())
+        return sum(images for _, images in shown) if length is None else length

@@ -16,6 +16,7 @@ from evalsuite import registry
 from evalsuite.bits import BitPolicy, parse_bits
 from evalsuite.errors import RequestError, unknown_name
 from evalsuite.hashing import canonical_json
+from evalsuite.optional_members import is_calibrated
 from evalsuite.registry import Setting, configure
 from evalsuite.study.settings import Calibration, Quantized, Study
 from evalsuite.study.tables import Analysis, Corruption, Gate
@@ -220,8 +221,8 @@ def _names(table_name: str, table: Mapping[str, Any], where: str) -> tuple[list[
 def _settings(table_name: str, table: Mapping[str, Any], where: str) -> Iterable[Setting]:
     for name, options in _named(table_name, table, where):
         setting = configure(_kind(table_name), name, options)
-        if table_name == "stream" and not hasattr(registry.load("protocols", name), "plan"):
-            raise RequestError(f"[[stream]] in {where}: {name!r} is a calibration step, not a stream")
+        if table_name in ("stream", "calibration"):
+            registry.check_role(name, table_name, f"[[{table_name}]] in {where}")
         yield setting
 
 
@@ -237,9 +238,6 @@ def _steps(table: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 def _calibrations(table: Mapping[str, Any], where: str) -> Iterable[Calibration]:
     steps = _steps(table, where)
     for combination in itertools.product(*[list(_settings("calibration", step, where)) for step in steps]):
-        for setting in combination:
-            if not hasattr(registry.load("protocols", setting.name), "select"):
-                raise RequestError(f"[[calibration]] in {where}: {setting.name!r} is a stream, not a calibration step")
         yield Calibration(tuple(combination))
 
 
@@ -248,7 +246,7 @@ def _quantizers(table: Mapping[str, Any], where: str) -> Iterable[Quantized]:
     for name, options in _named("quantizer", table, where):
         policy = {key: options.pop(key) for key in policy_names if key in options}
         bits = options.pop("bits", None)
-        if not getattr(registry.load("quantizers", name), "calibrated", True):
+        if not is_calibrated(registry.load("quantizers", name)):
             if bits or policy:
                 raise RequestError(f"[[quantizer]] in {where}: {name!r} takes no bits")
             yield Quantized(configure("quantizers", name, options), None)
@@ -304,6 +302,6 @@ def _known(table: str, entry: Mapping[str, Any]) -> list[str]:
     given = entry.get(_TABLES[table], [])
     names = given if isinstance(given, list) else [given]
     known = [option for name in names for option in registry.option_names(_kind(table), name)]
-    if table == "quantizer" and any(getattr(registry.load("quantizers", n), "calibrated", True) for n in names):
+    if table == "quantizer" and any(is_calibrated(registry.load("quantizers", n)) for n in names):
         known += ["bits", *(field.name for field in fields(BitPolicy))]
     return known

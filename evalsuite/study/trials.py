@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evalsuite import registry
+from evalsuite import optional_members, registry
 from evalsuite.corruptions import check as check_corruption
 from evalsuite.errors import RequestError
 from evalsuite.hashing import canonical_json, digest
@@ -28,7 +28,7 @@ def plan_stream(trial: Trial, labels: IntArray) -> Stream:
     """
     protocol = trial.stream.build()
     options = trial.stream.values()
-    drawn_by = {"options": {name: options[name] for name in getattr(protocol, "drawn_by", options)}}
+    drawn_by = {"options": {name: options[name] for name in optional_members.drawn_by(protocol, options)}}
     generator = numpy_generator(trial.seed, "stream", canonical_json(trial.stream.as_dict() | drawn_by))
     stream: Stream = protocol.plan(labels, generator)
     if stream.image.max() >= len(labels):
@@ -131,7 +131,7 @@ def shows_corruption(stream: Setting) -> bool:
 
 def adapts(adapter: Setting) -> bool:
     """Whether an adapter ever changes the model."""
-    return bool(getattr(registry.load("adapters", adapter.name), "adapts", True))
+    return optional_members.adapts(registry.load("adapters", adapter.name))
 
 
 def expand(study: Study, digests: Mapping[Setting, str]) -> list[Trial]:

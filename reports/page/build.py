@@ -21,6 +21,7 @@ from evalsuite import registry, store
 from evalsuite.adaptation.collapse import SHARE, WINDOW
 from evalsuite.errors import RequestError
 from evalsuite.files import remove_left, write_csv, write_text
+from evalsuite.optional_members import pages_of
 from evalsuite.plugins import Figure
 from evalsuite.store import Run
 from reports import style
@@ -138,7 +139,7 @@ def _draw(name: str, figure: Figure, run: Run, folder: Path) -> _Picture | None:
     alt = f"{title} {caption.partition('. ')[0]} All numbers are in figures/{stem}.csv."
     sheets = []
     with style.applied():
-        pages = figure.pages(data) if hasattr(figure, "pages") else [data]
+        pages = pages_of(figure, data)
         for number, part in enumerate(pages, start=1):
             drawing, own = figure.draw(part), stem if number == 1 else f"{stem}_{number}"
             for suffix in ("pdf", "png"):

@@ -18,6 +18,7 @@ from torch import nn
 from evalsuite import registry
 from evalsuite.adaptation.adapted_model import adapt
 from evalsuite.bits import BitPolicy
+from evalsuite.optional_members import is_stream, selected, transformed
 from evalsuite.plugins import COST_ONLY, Pool, PoolOutputs
 from evalsuite.randomness import torch_generator
 
@@ -197,9 +198,9 @@ def pool() -> Pool:
 
 def laid_out(name: str, options: dict[str, Any]) -> list[Any]:
     protocol = registry.configure("protocols", name, options).build()
-    if not hasattr(protocol, "plan"):
-        kept = protocol.select(pool(), np.arange(300 if name != "other_data_set" else 40), np.random.default_rng(1))
-        return [kept, protocol.transform(pool(), pool().images[kept], kept, np.random.default_rng(2))]
+    if not is_stream(protocol):
+        kept = selected(protocol, pool(), np.arange(300 if name != "other_data_set" else 40), np.random.default_rng(1))
+        return [kept, transformed(protocol, pool(), pool().images[kept], kept, np.random.default_rng(2))]
     stream = protocol.plan(pool().labels, np.random.default_rng(1))
     return [str(stream.domains), stream.image, stream.domain, stream.starts, stream.resets]
 

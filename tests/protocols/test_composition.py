@@ -153,6 +153,3 @@ def test_names_for_people_and_images_untouched():
         "8 images of cat and dog only",
     ]
     assert str(LongTail(64, 100)) == "64 images, long tail 100"
-    images = np.ones((2, 8, 8, 3), np.uint8)
-    for step in (Balanced(), LongTail()):
-        assert step.transform(pool_of([2]), images, np.arange(2), np.random.default_rng(0)) is images

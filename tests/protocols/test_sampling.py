@@ -123,7 +123,5 @@ def test_a_pool_without_network_and_impossible_candidates_are_refused():
         Sampling(candidates=0.0)
 
 
-def test_names_for_people_and_images_untouched():
+def test_names_for_people():
     assert str(Sampling(64, "k_centre")) == "64 images, k_centre"
-    images = np.ones((2, 8, 8, 3), np.uint8)
-    assert Sampling().transform(pool_of(), images, np.arange(2), np.random.default_rng(0)) is images

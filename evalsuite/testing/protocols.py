@@ -1,0 +1,232 @@
+"""What every calibration step and every stream owes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from evalsuite import registry
+from evalsuite.errors import RequestError
+from evalsuite.optional_members import is_calibration_step, length_of, selected, transformed
+from evalsuite.plugins import IntArray, Pool, PoolOutputs, TaskData, UInt8Array
+from evalsuite.streams import Stream
+from evalsuite.testing._check import (
+    Check,
+    Failed,
+    NotApplicable,
+    Question,
+    changed_state,
+    check_methods,
+    factory,
+    global_state,
+    make,
+    require,
+    scatter,
+)
+
+_IMAGES, _CLASSES, _SIZE = 320, 4, 16
+
+
+def pool() -> Pool:
+    """Return a pool of 320 made-up images (16 x 16) of 4 classes, with outputs, for checks."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(_IMAGES) % _CLASSES
+    levels = 30 + 50 * labels[:, None, None, None]
+    images = (levels + generator.integers(-25, 26, (_IMAGES, _SIZE, _SIZE, 3))).astype(np.uint8)
+    outputs = PoolOutputs(*(generator.standard_normal((_IMAGES, n), dtype=np.float32) for n in (_CLASSES, 7)))
+    classes = tuple(f"class {k}" for k in range(_CLASSES))
+    return Pool(images, labels, classes, data_set="testing", outputs=lambda: outputs, load=_load)
+
+
+def _load(task: str, options: Any) -> TaskData:
+    data: TaskData = registry.configure("tasks", task, options).build().data(None)
+    return data
+
+
+def check_step(step: Any, *, pool: Pool | None = None) -> None:
+    """Raise AssertionError with every failed check of a calibration step and its mend; parameters as below."""
+    require(step_checks(step, pool=pool), step)
+
+
+def step_checks(step: Any, *, pool: Pool | None = None) -> list[Check]:
+    """Check that a calibration step keeps its contract.
+
+    Parameters
+    ----------
+    step : a class, an instance, an entry point's name, ``package.module:Class`` or ``path.py:Class``.
+    pool : where images come from; by default 320 made-up ones of 4 classes.
+
+    Raises
+    ------
+    RequestError
+        If the step cannot be found or made.
+    """
+    fresh, given = factory("protocols", step), pool or _default_pool()
+    questions: dict[str, tuple[Callable[[Callable[[], Any], Pool], None], str]] = {
+        "it has select or transform": (_has_one, "Write at least one of the two of evalsuite.plugins."),
+        "select keeps some of the images, none twice": (_subset, "Return part of the indices that it was given."),
+        "transform keeps shape and type": (_shape, "Return as many uint8 images of the same size."),
+        "the same generator gives the same": (_step_again, "Draw from the generator that it was given, only."),
+        "what it is given is untouched": (_step_input, "Change a copy."),
+        "the process is left as it was": (_step_process, "Put back what you set."),
+    }
+    return make([Question(n, functools.partial(a, fresh, given), mend, True) for n, (a, mend) in questions.items()])
+
+
+_default_pool = pool
+
+
+def _applied(step: Any, pool: Pool) -> tuple[IntArray, UInt8Array]:
+    chosen = selected(step, pool, np.arange(len(pool.labels)), np.random.default_rng(1))
+    images = np.asarray(pool.images[chosen][:64])
+    return chosen, transformed(step, pool, images, chosen[:64], np.random.default_rng(2))
+
+
+def _has_one(fresh: Callable[[], Any], pool: Pool) -> None:
+    if not is_calibration_step(fresh()):
+        raise Failed("it has neither select nor transform")
+
+
+def _subset(fresh: Callable[[], Any], pool: Pool) -> None:
+    step = fresh()
+    if not callable(getattr(step, "select", None)):
+        raise NotApplicable("it has no select")
+    for offered in (np.arange(len(pool.labels)), np.arange(1, len(pool.labels))):
+        try:
+            chosen = np.asarray(step.select(pool, offered.copy(), np.random.default_rng(1)))
+        except RequestError:
+            continue
+        if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer) or not len(chosen):
+            raise Failed(f"select gave {chosen.dtype} of shape {chosen.shape}: expected indices, at least one")
+        if len(np.unique(chosen)) < len(chosen):
+            raise Failed("select gave an image twice")
+        if not np.isin(chosen, offered).all():
+            raise Failed("select gave an image that it was not offered")
+
+
+def _shape(fresh: Callable[[], Any], pool: Pool) -> None:
+    step = fresh()
+    if not callable(getattr(step, "transform", None)):
+        raise NotApplicable("it has no transform")
+    for count in (40, 1):
+        images = np.asarray(pool.images[:count])
+        made = step.transform(pool, images.copy(), np.arange(count), np.random.default_rng(2))
+        if not isinstance(made, np.ndarray) or made.shape != images.shape or made.dtype != np.uint8:
+            said = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
+            raise Failed(f"transform gave {said}: expected uint8 {images.shape}")
+
+
+def _step_again(fresh: Callable[[], Any], pool: Pool) -> None:
+    results, step = [], fresh()
+    for plugin in (step, step, fresh()):
+        scatter(len(results))
+        results.append(_applied(plugin, pool))
+    if any(not np.array_equal(a, b) for result in results[1:] for a, b in zip(results[0], result, strict=True)):
+        raise Failed("the same generator gave something else")
+
+
+def _step_input(fresh: Callable[[], Any], pool: Pool) -> None:
+    step, images, labels = fresh(), np.array(pool.images), np.array(pool.labels)
+    offered = np.arange(len(labels))
+    chosen = selected(step, pool, offered, np.random.default_rng(1))
+    if not np.array_equal(offered, np.arange(len(labels))):
+        raise Failed("select changed the indices that it was given")
+    given = np.array(images[chosen][:64])
+    before = given.copy()
+    transformed(step, pool, given, chosen[:64], np.random.default_rng(2))
+    if not np.array_equal(given, before):
+        raise Failed("transform changed the images that it was given")
+    if not (np.array_equal(pool.images, images) and np.array_equal(pool.labels, labels)):
+        raise Failed("the pool changed")
+
+
+def _step_process(fresh: Callable[[], Any], pool: Pool) -> None:
+    before = global_state()
+    _applied(fresh(), pool)
+    if changed := changed_state(before):
+        raise Failed(f"changed: {', '.join(changed)}")
+
+
+def check_stream(stream: Any, *, labels: IntArray | None = None) -> None:
+    """Raise AssertionError with every failed check of a stream and its mend; parameters as below."""
+    require(stream_checks(stream, labels=labels), stream)
+
+
+def stream_checks(stream: Any, *, labels: IntArray | None = None) -> list[Check]:
+    """Check that a stream protocol keeps its contract.
+
+    Parameters
+    ----------
+    stream : a class, an instance, an entry point's name, ``package.module:Class`` or ``path.py:Class``.
+    labels : (N,) of a test set; by default 400, of 4 classes.
+
+    Raises
+    ------
+    RequestError
+        If the stream cannot be found or made.
+    """
+    fresh = factory("protocols", stream)
+    given = np.arange(400, dtype=np.int64) % _CLASSES if labels is None else labels
+    questions: dict[str, tuple[Callable[[Callable[[], Any], IntArray], None], str]] = {
+        "it has domains and plan": (_stream_methods, "Write the methods of evalsuite.plugins.StreamProtocol."),
+        "plan lays out a stream": (_laid_out, "Return an evalsuite.streams.Stream of images of the test set."),
+        "domains are those that are shown": (_domains, "Return from domains() what plan shows, and nothing else."),
+        "the length is what it says": (_length, "Return from length the images of the whole stream."),
+        "the same generator gives the same": (_stream_again, "Draw from the generator that plan is given, only."),
+        "the labels are untouched": (_labels, "Change a copy."),
+    }
+    return make([Question(n, functools.partial(a, fresh, given), mend, True) for n, (a, mend) in questions.items()])
+
+
+def _plan(stream: Any, labels: IntArray) -> Stream:
+    planned = stream.plan(labels, np.random.default_rng(1))
+    if not isinstance(planned, Stream):
+        raise Failed(f"plan gave a {type(planned).__name__}: expected an evalsuite.streams.Stream")
+    return planned
+
+
+def _stream_methods(fresh: Callable[[], Any], labels: IntArray) -> None:
+    check_methods(fresh, ("domains", "plan"))
+
+
+def _laid_out(fresh: Callable[[], Any], labels: IntArray) -> None:
+    planned = _plan(fresh(), labels)
+    if planned.image.max() >= len(labels):
+        raise Failed(f"it shows image {planned.image.max()} of {len(labels)}")
+
+
+def _domains(fresh: Callable[[], Any], labels: IntArray) -> None:
+    stream = fresh()
+    planned, said = _plan(stream, labels), tuple(stream.domains())
+    shown = {planned.domains[number] for number in np.unique(planned.domain).tolist()}
+    if shown != set(said):
+        texts = sorted(map(str, shown ^ set(said)))
+        raise Failed(f"domains() and plan disagree on {', '.join(texts[:3])}")
+
+
+def _length(fresh: Callable[[], Any], labels: IntArray) -> None:
+    stream = fresh()
+    length = length_of(stream)
+    if length is None:
+        raise NotApplicable("it has no length")
+    if length != len(_plan(stream, labels)):
+        raise Failed(f"length is {length}, plan shows {len(_plan(stream, labels))} images")
+
+
+def _stream_again(fresh: Callable[[], Any], labels: IntArray) -> None:
+    digests, stream = set(), fresh()
+    for number, plugin in enumerate((stream, stream, fresh())):
+        scatter(number)
+        digests.add(_plan(plugin, labels).digest())
+    if len(digests) > 1:
+        raise Failed("the same generator gave another stream")
+
+
+def _labels(fresh: Callable[[], Any], labels: IntArray) -> None:
+    given = labels.copy()
+    _plan(fresh(), given)
+    if not np.array_equal(given, labels):
+        raise Failed("plan changed the labels")
