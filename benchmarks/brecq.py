@@ -19,6 +19,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -231,6 +232,85 @@ FASTER_AT_LEAST = 3
 ABOVE_NEAREST_AT_LEAST = 40
 
 
+@dataclass
+class Session:
+    """A network, its images, how it is quantized, and the accuracies measured so far."""
+
+    data_root: str | None
+    seeds: Sequence[int]
+    iterations: int
+    step_iterations: int
+    fold_norm: bool
+    precision: str
+    images: int
+    measured: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    """Per cent correct by (method, bits, seed)."""
+
+    def __post_init__(self) -> None:
+        self.data, self.model = task_data(TASK, self.data_root), task_model(TASK, self.data_root)
+        self.test = normalise(self.data.test_images[: self.images], self.data)
+        self.labels = torch.from_numpy(self.data.test_labels[: self.images].astype(np.int64))
+
+    def calibration(self, seed: int) -> Tensor:
+        """Draw the calibration images of a seed."""
+        drawn = numpy_generator(seed, "benchmark").permutation(len(self.data.pool_images))[:IMAGES]
+        return normalise(self.data.pool_images[drawn], self.data)
+
+    def quantized(self, method: str, bits: str, seed: int) -> nn.Module:
+        """Quantize by evalsuite."""
+        weight_bits, activation_bits = parse_bits(bits)
+        learning = {"iterations": self.iterations, "learning_rate": LEARNING_RATE, "precision": self.precision}
+        options: dict[str, Any] = {} if method == "rtn" else learning
+        if method == "brecq":
+            options |= {"step_iterations": self.step_iterations, "step_rate": STEP_RATE}
+        return quantize(
+            self.model,
+            self.calibration(seed),
+            method=method,
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            seed=seed,
+            fold_norm=self.fold_norm,
+            **options,
+        )
+
+    def accuracy(self, network: nn.Module) -> float:
+        """Return how many test images a network gets right, per cent."""
+        return accuracy(network, self.test, self.labels)
+
+    def percent(self, method: str, bits: str) -> float:
+        """Return the mean accuracy over seeds."""
+        for seed in self.seeds:
+            if (method, bits, seed) not in self.measured:
+                self.measured[method, bits, seed] = self.accuracy(self.quantized(method, bits, seed))
+        values = [self.measured[method, bits, seed] for seed in self.seeds]
+        note(f"{method} {bits}: {statistics.mean(values):.2f} % ({', '.join(f'{value:.2f}' for value in values)})")
+        return statistics.mean(values)
+
+    def times(self, bits: str, pairs: int, threads: int) -> list[Figure]:
+        """Time a plain loop and brecq in turn."""
+        times = []
+        for pair in range(pairs):
+            # Seeds of the plain loop's own draws.
+            torch.manual_seed(pair)
+            work = functools.partial(plain_brecq, self.model, self.calibration(pair), *parse_bits(bits))
+            plain = seconds(lambda work=work: work(self.iterations, self.step_iterations))
+            ours = seconds(lambda pair=pair: self.quantized("brecq", bits, pair))
+            times.append((plain, ours))
+            self.measured["brecq", bits, pair] = self.accuracy(ours[2])
+            note(
+                f"{bits}: plain {plain[0]:.1f} s ({plain[1]:.1f}), {self.accuracy(plain[2]):.2f} %; "
+                f"evalsuite {ours[0]:.1f} s ({ours[1]:.1f}), {self.measured['brecq', bits, pair]:.2f} %"
+            )
+        if not times:
+            return []
+        wall, processor = (statistics.median(plain[i] / ours[i] for plain, ours in times) for i in (0, 1))
+        base, fast = (statistics.median(pair[side][0] for pair in times) for side in (0, 1))
+        remark = f"{base:.1f} s, {fast:.1f} s; of processor time {processor:.2f}"
+        name = f"{TASK} {bits}, {threads} threads: time of a plain loop / brecq"
+        return [Figure(name, wall, at_least=FASTER_AT_LEAST, note=remark)]
+
+
 def measure(
     data_root: str | None,
     seeds: Sequence[int] = (0, 1, 2),
@@ -246,75 +326,22 @@ def measure(
 ) -> list[Figure]:
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
-    data, model = task_data(TASK, data_root), task_model(TASK, data_root)
-    test = normalise(data.test_images[:images], data)
-    labels = torch.from_numpy(data.test_labels[:images].astype(np.int64))
-
-    def calibration(seed: int) -> Tensor:
-        drawn = numpy_generator(seed, "benchmark").permutation(len(data.pool_images))[:IMAGES]
-        return normalise(data.pool_images[drawn], data)
-
-    def own(method: str, bits: str, seed: int) -> nn.Module:
-        weight_bits, activation_bits = parse_bits(bits)
-        learning = {"iterations": iterations, "learning_rate": LEARNING_RATE, "precision": precision}
-        options: dict[str, Any] = {} if method == "rtn" else learning
-        if method == "brecq":
-            options |= {"step_iterations": step_iterations, "step_rate": STEP_RATE}
-        return quantize(
-            model,
-            calibration(seed),
-            method=method,
-            weight_bits=weight_bits,
-            activation_bits=activation_bits,
-            seed=seed,
-            fold_norm=fold_norm,
-            **options,
-        )
-
-    measured: dict[tuple[str, str, int], float] = {}
-
-    def percent(method: str, bits: str) -> float:
-        """Return the mean accuracy over seeds."""
-        for seed in seeds:
-            if (method, bits, seed) not in measured:
-                measured[method, bits, seed] = accuracy(own(method, bits, seed), test, labels)
-        found = [measured[method, bits, seed] for seed in seeds]
-        note(f"{method} {bits}: {statistics.mean(found):.2f} % ({', '.join(f'{value:.2f}' for value in found)})")
-        return statistics.mean(found)
-
-    figures = []
-    times = []
-    for pair in range(pairs):
-        # Seeds of the plain loop's own draws.
-        torch.manual_seed(pair)
-        work = functools.partial(plain_brecq, model, calibration(pair), *parse_bits(bits[0]))
-        plain = seconds(lambda work=work: work(iterations, step_iterations))
-        ours = seconds(lambda pair=pair: own("brecq", bits[0], pair))
-        times.append((plain, ours))
-        measured["brecq", bits[0], pair] = accuracy(ours[2], test, labels)
-        note(
-            f"{bits[0]}: plain {plain[0]:.1f} s ({plain[1]:.1f}), {accuracy(plain[2], test, labels):.2f} %; "
-            f"evalsuite {ours[0]:.1f} s ({ours[1]:.1f}), {measured['brecq', bits[0], pair]:.2f} %"
-        )
-    if times:
-        wall, processor = (statistics.median(plain[i] / ours[i] for plain, ours in times) for i in (0, 1))
-        base, fast = (statistics.median(one[side][0] for one in times) for side in (0, 1))
-        said = f"{base:.1f} s, {fast:.1f} s; of processor time {processor:.2f}"
-        name = f"{TASK} {bits[0]}, {threads} threads: time of a plain loop / brecq"
-        figures.append(Figure(name, wall, at_least=FASTER_AT_LEAST, note=said))
-    setting = f"{TASK}, {len(test)} images, seeds {' '.join(map(str, seeds))}: "
+    session = Session(data_root, seeds, iterations, step_iterations, fold_norm, precision, images)
+    figures = session.times(bits[0], pairs, threads)
+    setting = f"{TASK}, {len(session.test)} images, seeds {' '.join(map(str, seeds))}: "
     reconstructed = [method for method in methods if method != "adaround"] if seeds else []
     for method in reconstructed:
-        for one in bits:
-            bar = PERCENT_AT_LEAST.get((method, one))
-            figures.append(Figure(f"{setting}{method} {one}", percent(method, one), "%", at_least=bar))
+        for width in bits:
+            bar = PERCENT_AT_LEAST.get((method, width))
+            figures.append(Figure(f"{setting}{method} {width}", session.percent(method, width), "%", at_least=bar))
     if {"brecq", "qdrop"} <= {*reconstructed}:
-        for one in bits:
-            difference = statistics.mean(measured["qdrop", one, seed] - measured["brecq", one, seed] for seed in seeds)
-            bar = 0 if one == "W2A4" else None
-            figures.append(Figure(f"{setting}qdrop {one}, points above brecq", difference, at_least=bar))
+        for width in bits:
+            values = [session.measured["qdrop", width, s] - session.measured["brecq", width, s] for s in seeds]
+            bar = 0 if width == "W2A4" else None
+            name = f"{setting}qdrop {width}, points above brecq"
+            figures.append(Figure(name, statistics.mean(values), at_least=bar))
     if "adaround" in methods and seeds:
-        above = percent("adaround", "W2A8") - percent("rtn", "W2A8")
+        above = session.percent("adaround", "W2A8") - session.percent("rtn", "W2A8")
         name = f"{setting}adaround W2A8, points above rtn"
         figures.append(Figure(name, above, at_least=ABOVE_NEAREST_AT_LEAST))
     return figures

@@ -181,12 +181,7 @@ def change_detection(
     told_of = _whole("reported", reported)
     if len(told_of) and not 0 <= told_of.min() <= told_of.max() < len(first):
         raise RequestError(f"reported {told_of.tolist()}: expected numbers of batches, 0 to {len(first) - 1}")
-    looked = np.ones(len(first), np.bool_) if judged is None else np.array(judged, np.bool_)
-    if looked.shape != first.shape:
-        raise RequestError(f"judged {looked.shape}: expected {first.shape}, a flag for each batch")
-    fresh = np.zeros(len(first), np.bool_) if resets is None else np.array(resets, np.bool_)
-    if fresh.shape != first.shape:
-        raise RequestError(f"resets {fresh.shape}: expected {first.shape}, a flag for each batch")
+    looked, fresh = _flags("judged", judged, len(first), True), _flags("resets", resets, len(first), False)
     fresh[0] = True
     looked &= ~fresh
     batches = [set(batch.tolist()) for batch in np.split(shown, first[1:])]
@@ -359,3 +354,11 @@ def _edges_of_mass(sure: FloatArray, bins: int) -> FloatArray:
     """Inner edges: the rows that the quantiles k / bins fall on or above, found without rounding."""
     edges: FloatArray = np.sort(sure)[np.arange(1, bins) * (len(sure) - 1) // bins]
     return edges
+
+
+def _flags(name: str, values: ArrayLike | None, length: int, default: bool) -> NDArray[np.bool_]:
+    """Return a copy of (length,) flags, all at the default where none are given."""
+    flags = np.full(length, default) if values is None else np.array(values, np.bool_)
+    if flags.shape != (length,):
+        raise RequestError(f"{name} {flags.shape}: expected {(length,)}, a flag for each batch")
+    return flags

@@ -14,6 +14,7 @@ from evalsuite.analysis._settings import Settings, Values, differences
 from evalsuite.analysis.claims import LEVEL, shown
 from evalsuite.analysis.families import (
     IN_COMMON,
+    VARIES,
     comparison_families,
     context_in_words,
     family_in_words,
@@ -42,8 +43,6 @@ COMPARISON_COLUMNS = (
 )
 
 Factor = Literal["quantizer", "adapter", "adapter pair", "calibration"]
-VARIES: dict[str, str] = {"adapter pair": "adapter"}
-"""What differs in the pairs of a factor that is not named after it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,9 @@ import pandas as pd
 IN_COMMON = ("quantizer_label", "calibration_label", "adapter_label", "stream_label")
 """The columns that say what is alike in all methods compared or ranked; that of the factor that varies is empty."""
 
+VARIES: dict[str, str] = {"adapter pair": "adapter"}
+"""What differs in the pairs of a factor that is not named after it."""
+
 _NAMES = dict(zip(IN_COMMON, ("quantizer", "calibration", "adapter", "stream"), strict=True))
 
 QUESTIONS = {

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from evalsuite.analysis import detection
+from evalsuite.analysis.detection import WITHIN
 from reports.frames.evidence import evidence, once
 from reports.frames.methods import KEYS, ORDER, each_row
 
 if TYPE_CHECKING:
     from evalsuite.store import Run
-
-WITHIN = detection.WITHIN
-"""Batches that a report of a new domain may take; the first is that of the tables."""
 
 _ALIKE = ["task", "calibration_label", "quantizer_label", "stream_label"]
 _COSTS = ["forwards_per_batch", "backwards_per_batch", "seconds_per_image"]

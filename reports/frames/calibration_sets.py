@@ -10,6 +10,7 @@ import pandas as pd
 from evalsuite import registry
 from evalsuite.errors import RequestError
 from evalsuite.hashing import canonical_json
+from evalsuite.optional_members import factor_of
 from reports.frames.evidence import evidence, once
 from reports.frames.methods import labelled, readable
 
@@ -36,8 +37,8 @@ def calibration_sets(run: Run) -> pd.DataFrame:
     Returns
     -------
     ``steps`` is the column ``calibration`` of ``trials.parquet``; ``factor`` is the kind of step that differs from
-    the first set (:func:`factor_of`), empty for the first; ``level`` is the label without what it has in common with
-    that of the first.
+    the first set (its steps' ``factor``), empty for the first; ``level`` is the label without what it has in common
+    with that of the first.
     """
     trials = labelled(run)
     own = trials[~trials["full_precision"]].drop_duplicates(["task", "calibration_label"])
@@ -65,14 +66,14 @@ def factor(steps: list[dict[str, Any]], first: list[dict[str, Any]]) -> str:
     own, base = ({canonical_json(step): str(step["name"]) for step in each} for each in (steps, first))
     differing = [name for text, name in own.items() if text not in base]
     differing = differing or [name for text, name in base.items() if text not in own]
-    kinds = {factor_of(name) for name in differing}
+    kinds = {_kind(name) for name in differing}
     return kinds.pop() if len(kinds) == 1 else SEVERAL
 
 
-def factor_of(step: str) -> str:
+def _kind(step: str) -> str:
     """Return what kind of change a calibration step makes, as its class says; else, or if it is gone, its own name."""
     try:
-        return str(getattr(registry.load("protocols", step), "factor", readable(step)))
+        return factor_of(registry.load("protocols", step)) or readable(step)
     except RequestError:  # a report can be made where a third party's step is not installed
         return readable(step)
 

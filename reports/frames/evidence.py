@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from evalsuite.analysis import Analysis, analyse, claims
-from evalsuite.analysis.comparisons import VARIES
-from evalsuite.analysis.families import IN_COMMON, worst_group_families
+from evalsuite.analysis.families import IN_COMMON, VARIES, worst_group_families
 from evalsuite.analysis.outcomes import Outcomes, read_outcomes
 from evalsuite.store import Run
 from reports.frames import methods

@@ -21,7 +21,7 @@ from evalsuite import registry, store
 from evalsuite.adaptation.collapse import SHARE, WINDOW
 from evalsuite.errors import RequestError
 from evalsuite.files import remove_left, write_csv, write_text
-from evalsuite.optional_members import pages_of
+from evalsuite.optional_members import order_of, pages_of
 from evalsuite.plugins import Figure
 from evalsuite.store import Run
 from reports import style
@@ -112,7 +112,8 @@ def _installed() -> list[str]:
 
 
 def _order(figure: Callable[..., object]) -> float:
-    return float(getattr(figure, "order", math.inf))
+    order = order_of(figure)
+    return math.inf if order is None else order
 
 
 def _make_writable(folder: Path) -> None:

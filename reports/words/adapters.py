@@ -9,7 +9,7 @@ import pandas as pd
 
 from evalsuite.adaptation.collapse import SHARE, WINDOW
 from evalsuite.analysis import claims
-from reports.frames.adaptation import WITHIN
+from evalsuite.analysis.detection import WITHIN
 from reports.frames.evidence import Comparison
 from reports.frames.methods import each_row
 from reports.words.numbers import count, interval, is_missing, listed, number, p_value, percent, points
