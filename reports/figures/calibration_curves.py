@@ -11,7 +11,7 @@ import pandas as pd
 
 from evalsuite.hashing import canonical_json
 from reports import style
-from reports.frames.calibration_sets import calibration_sets, factor_of
+from reports.frames.calibration_sets import calibration_sets, kind_of_change
 from reports.frames.evidence import evidence
 from reports.frames.methods import labelled, readable
 from reports.frames.views import QUANTIZERS, first_stream, views
@@ -79,7 +79,7 @@ class CalibrationCurves:
                 handles |= _panel(axes, own, measure)
                 axes.set_ylabel(label)
                 axes.set_xlabel(_said(first))
-            title = factor_of(str(first["step"]))
+            title = kind_of_change(str(first["step"]))
             title = f"{first['task']}: {title}" if data["task"].nunique() > 1 else title
             places[2 * place].set_title(title + (f" ({first['rest']})" if first["rest"] else ""))
         across = max(1, int(figure.get_figwidth() / (text_width(list(handles)) + 0.45)))
@@ -88,7 +88,7 @@ class CalibrationCurves:
 
 
 def _said(first: pd.Series) -> str:
-    option, step = str(first["option"]), factor_of(str(first["step"]))
+    option, step = str(first["option"]), kind_of_change(str(first["step"]))
     return "calibration images" if option == step == "size" else f"{readable(option)} ({readable(str(first['step']))})"
 
 

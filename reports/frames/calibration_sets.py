@@ -66,11 +66,11 @@ def factor(steps: list[dict[str, Any]], first: list[dict[str, Any]]) -> str:
     own, base = ({canonical_json(step): str(step["name"]) for step in each} for each in (steps, first))
     differing = [name for text, name in own.items() if text not in base]
     differing = differing or [name for text, name in base.items() if text not in own]
-    kinds = {_kind(name) for name in differing}
+    kinds = {kind_of_change(name) for name in differing}
     return kinds.pop() if len(kinds) == 1 else SEVERAL
 
 
-def _kind(step: str) -> str:
+def kind_of_change(step: str) -> str:
     """Return what kind of change a calibration step makes, as its class says; else, or if it is gone, its own name."""
     try:
         return factor_of(registry.load("protocols", step)) or readable(step)
