@@ -22,7 +22,7 @@ class Layer(nn.Module):
         self.layer, self.bits = layer, bits
         for name in ("low", "step"):
             self.register_buffer(name, torch.zeros(()))
-        self.seen = None
+        self.seen, self.gain = None, 1.0
 
     def forward(self, x):
         if self.seen is not None:
@@ -30,7 +30,7 @@ class Layer(nn.Module):
         if self.step > 0:
             most = 2**self.bits.activation_bits - 1
             x = ((x - self.low) / self.step).round().clamp(0, most) * self.step + self.low
-        return self.layer(x)
+        return self.layer(x) * self.gain
 
 
 def wrap(model, bits):
@@ -106,6 +106,12 @@ class SeedDependent(Right):
         with torch.no_grad():
             model.get_submodule("fc").layer.bias.add_(0.01 * torch.randn((), generator=generator))
         super().calibrate(model, images, generator)
+
+
+class KeepsInAttribute(Right):
+    def inputs(self, layer, x):
+        super().inputs(layer, x)
+        layer.gain = 1.01
 
 
 class RestoresOtherwise(Right):
@@ -214,8 +220,9 @@ PROCESS = "the process is left as it was"
 BROKEN = {
     IgnoresWeightBits: {"weights keep their bits"},
     IgnoresActivationBits: {"activations keep their bits"},
-    DrawsGlobally: {"the same seed gives the same bits", "another seed matters as declared", MEMORY},
+    DrawsGlobally: {"the same seed gives the same bits", MEMORY},
     SeedDependent: {"another seed matters as declared"},
+    KeepsInAttribute: {"its state restores it"},
     RestoresOtherwise: {"its state restores it"},
     RemembersOnInstance: {MEMORY},
     ChangesSource: {"the source model is untouched"},
