@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import random
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from evalsuite import registry
 from evalsuite.errors import Refused, RequestError
 from evalsuite.isolation import reason_of
 from evalsuite.running.process_state import restored
+
+_MODULES = "imported modules"
 
 Outcome = Literal["pass", "fail", "not applicable"]
 
@@ -137,6 +140,7 @@ def global_state() -> dict[str, Any]:
         "working folder": os.getcwd(),  # noqa: PTH109 - a text to compare
         "environment": dict(os.environ),
         "warning filters": list(warnings.filters),
+        _MODULES: len(sys.modules),
         "deterministic algorithms": torch.get_deterministic_debug_mode(),
         "cuDNN flags": (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark),
         "number of threads": torch.get_num_threads(),
@@ -147,4 +151,7 @@ def global_state() -> dict[str, Any]:
 def changed_state(before: dict[str, Any]) -> list[str]:
     """Return the names of what :func:`global_state` gives otherwise now."""
     now = global_state()
-    return [name for name, value in before.items() if now[name] != value]
+    changed = [name for name, value in before.items() if now[name] != value]
+    if _MODULES in changed:  # a library may add filters when it is imported
+        return [name for name in changed if name not in (_MODULES, "warning filters")]
+    return changed

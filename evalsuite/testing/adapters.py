@@ -80,7 +80,8 @@ def adapter_checks(adapter: Any, *, model: nn.Module | None = None, images: Tens
     networks = examples.NETWORKS if model is None else {"": lambda: copy.deepcopy(model)}
     given = examples.images(24, 5) * 1.5 + 0.5 if images is None else images
     source = examples.images(16) if images is None else images
-    subjects = {name: _Subject(fresh, network, source, given.split(_BATCH)) for name, network in networks.items()}
+    batches = tuple(given[start : start + _BATCH] for start in range(0, len(given), _BATCH))
+    subjects = {name: _Subject(fresh, network, source, batches) for name, network in networks.items()}
     return first + [check for name, subject in subjects.items() for check in make(_questions(name, subject))]
 
 
