@@ -34,7 +34,7 @@ class PDQuant(QDrop):
     Parameters
     ----------
     prediction_weight : of the divergence beside the reconstruction error; 10 (*choice*).
-    temperature : of both predictions; 4, as in the authors' program.
+    temperature : of both predictions; 4 (*choice*).
     correction_steps : of Adam, a batch; 50 (*ours*; the authors' program takes 500).
     correction_rate : learning rate of the correction; 0.001 (*choice*).
     correction_weight : of the mean squared distance from where the activations began; 50 (*choice*).

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -80,10 +81,20 @@ def step_checks(step: Any, *, pool: Pool | None = None) -> list[Check]:
 _default_pool = pool
 
 
+@contextlib.contextmanager
+def _refusable() -> Iterator[None]:
+    """Let a step refuse the pool: it may want fewer images, or others."""
+    try:
+        yield
+    except RequestError as error:
+        raise NotApplicable(f"it refuses this pool: {error}") from error
+
+
 def _applied(step: Any, pool: Pool) -> tuple[IntArray, UInt8Array]:
-    chosen = selected(step, pool, np.arange(len(pool.labels)), np.random.default_rng(1))
-    images = np.asarray(pool.images[chosen][:64])
-    return chosen, transformed(step, pool, images, chosen[:64], np.random.default_rng(2))
+    with _refusable():
+        chosen = selected(step, pool, np.arange(len(pool.labels)), np.random.default_rng(1))
+        images = np.asarray(pool.images[chosen][:64])
+        return chosen, transformed(step, pool, images, chosen[:64], np.random.default_rng(2))
 
 
 def _has_one(fresh: Callable[[], Any], pool: Pool) -> None:
@@ -134,7 +145,8 @@ def _step_again(fresh: Callable[[], Any], pool: Pool) -> None:
 def _step_input(fresh: Callable[[], Any], pool: Pool) -> None:
     step, images, labels = fresh(), np.array(pool.images), np.array(pool.labels)
     offered = np.arange(len(labels))
-    chosen = selected(step, pool, offered, np.random.default_rng(1))
+    with _refusable():
+        chosen = selected(step, pool, offered, np.random.default_rng(1))
     if not np.array_equal(offered, np.arange(len(labels))):
         raise Failed("select changed the indices that it was given")
     given = np.array(images[chosen][:64])

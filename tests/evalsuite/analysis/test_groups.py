@@ -159,7 +159,7 @@ def test_group_drops_repeat_the_summary_and_tell_its_corrected_p(run, summary):
         assert (worst["name"], worst["p"]) == (row[f"worst_drop_{group}"], row[f"worst_drop_{group}_p"])
         assert worst["drop"] == pytest.approx(row[f"worst_drop_{group}_value"], abs=1e-12)
         assert worst["shown"] == (row[f"worst_drop_{group}_p_holm"] < 0.05)
-        assert worst["family"] == row["family"]
+        assert worst["question"] == row["question"]
         if not own["high"].isna().any():
             np.testing.assert_array_equal(own["shown"], own["drop"] > own["high"] + 1e-12)
 

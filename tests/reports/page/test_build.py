@@ -63,7 +63,9 @@ def test_every_path_of_the_contract_exists(index: Path) -> None:
     names = ["class_drops", "error_heatmap", "mean_against_worst", "stream_error"]
     names += ["paradigm_comparison", "critical_difference", "performance_profile", "rank_stability"]
     names += ["cost_against_error"]
-    expected = {"summary.csv", "comparisons.csv", "rankings.csv", "stream_errors.csv", "index.html"}
+    tables = ["summary", "comparisons", "rankings", "across_draws", "calibration_draws", "group_drops", "profiles"]
+    tables += ["stream_errors", "views"]
+    expected = {"index.html", *(f"{name}.csv" for name in tables)}
     expected |= {f"figures/{name}.{suffix}" for name in names for suffix in ("pdf", "png", "csv")}
     expected |= {
         f"tables/{name}.{suffix}"
