@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -288,4 +289,5 @@ def _evolution(size: int, sigma: float, population: int, generator: torch.Genera
 
     quiet = {"verbose": -9, "verb_log": 0, "verb_disp": 0}
     own = {"popsize": population, "seed": np.nan, "randn": _Normal(generator), "maxiter": np.inf}
-    return cma.CMAEvolutionStrategy(np.zeros(size), sigma, quiet | own)
+    with warnings.catch_warnings():  # cma adds filters of its own
+        return cma.CMAEvolutionStrategy(np.zeros(size), sigma, quiet | own)
