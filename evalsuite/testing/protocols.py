@@ -45,7 +45,12 @@ def pool() -> Pool:
 
 
 def _load(task: str, options: Any) -> TaskData:
-    data: TaskData = registry.configure("tasks", task, options).build().data(None)
+    return _loaded(registry.configure("tasks", task, options))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(task: registry.Setting) -> TaskData:
+    data: TaskData = task.build().data(None)
     return data
 
 
