@@ -152,6 +152,6 @@ def changed_state(before: dict[str, Any]) -> list[str]:
     """Return the names of what :func:`global_state` gives otherwise now."""
     now = global_state()
     changed = [name for name, value in before.items() if now[name] != value]
-    if _MODULES in changed:  # a library may add filters and set variables when it is imported
+    if _MODULES in changed:  # a library may set these when it is imported
         return [name for name in changed if name not in (_MODULES, "warning filters", "environment")]
     return changed

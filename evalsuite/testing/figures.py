@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,17 @@ from evalsuite.testing._check import (
 )
 
 
+@dataclass(frozen=True)
+class _Subject:
+    fresh: Callable[[], Any]
+    run: Run
+
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """What the figure draws of the run."""
+        return _frame(self.fresh(), self.run)
+
+
 def check_figure(figure: Any, run: Run) -> None:
     """Raise AssertionError with every failed check of a figure and its mend; parameters as below."""
     require(figure_checks(figure, run), figure)
@@ -45,8 +57,8 @@ def figure_checks(figure: Any, run: Run) -> list[Check]:
     RequestError
         If the figure cannot be found or made.
     """
-    fresh = factory("figures", figure)
-    questions: dict[str, tuple[Callable[[Callable[[], Any], Run], None], str]] = {
+    subject = _Subject(factory("figures", figure), run)
+    questions: dict[str, tuple[Callable[[_Subject], None], str]] = {
         "it has data and draw": (_members, "Write the methods of evalsuite.plugins.Figure."),
         "data gives a frame": (_data, "Return a pandas.DataFrame; an empty one where there is nothing to draw."),
         "data are the same again": (_again, "Draw random numbers from a fixed seed."),
@@ -55,7 +67,7 @@ def figure_checks(figure: Any, run: Run) -> list[Check]:
         "it has a title": (_title, "Write a docstring: the first line is the title, the rest the caption."),
         "the process is left as it was": (_process, "Put back what you set."),
     }
-    return make([Question(n, functools.partial(a, fresh, run), mend, True) for n, (a, mend) in questions.items()])
+    return make([Question(n, functools.partial(a, subject), mend, True) for n, (a, mend) in questions.items()])
 
 
 def _frame(figure: Any, run: Run) -> pd.DataFrame:
@@ -65,35 +77,32 @@ def _frame(figure: Any, run: Run) -> pd.DataFrame:
     return data
 
 
-def _members(fresh: Callable[[], Any], run: Run) -> None:
-    check_methods(fresh, ("data", "draw"))
-    order_of(fresh())
+def _members(subject: _Subject) -> None:
+    check_methods(subject.fresh, ("data", "draw"))
+    order_of(subject.fresh())
 
 
-def _data(fresh: Callable[[], Any], run: Run) -> None:
-    _frame(fresh(), run)
+def _data(subject: _Subject) -> None:
+    _ = subject.frame
 
 
-def _again(fresh: Callable[[], Any], run: Run) -> None:
-    if not _frame(fresh(), run).equals(_frame(fresh(), run)):
+def _again(subject: _Subject) -> None:
+    if not subject.frame.equals(_frame(subject.fresh(), subject.run)):
         raise Failed("data gave another frame the second time")
 
 
-def _read_back(figure: Any, run: Run) -> pd.DataFrame:
-    data = _frame(figure, run)
-    if data.empty:
-        raise NotApplicable("this run has nothing for it")
+def _read_back(data: pd.DataFrame) -> pd.DataFrame:
     with tempfile.TemporaryDirectory(prefix="evalsuite-") as folder:
         file = Path(folder) / "figure.csv"
         write_csv(file, data)
         return pd.read_csv(file, keep_default_na=True)
 
 
-def _drawn(fresh: Callable[[], Any], run: Run) -> None:
+def _drawn(subject: _Subject) -> None:
     from matplotlib.figure import Figure
 
-    figure = fresh()
-    for page in pages_of(figure, _frame(figure, run)):
+    figure = subject.fresh()
+    for page in pages_of(figure, subject.frame.copy()):
         if page.empty:
             raise NotApplicable("this run has nothing for it")
         before = page.copy()
@@ -104,14 +113,13 @@ def _drawn(fresh: Callable[[], Any], run: Run) -> None:
             raise Failed("draw gives a figure without axes")
         if not page.equals(before):
             raise Failed("draw changed the frame")
-    figure.draw(_read_back(figure, run))
+    figure.draw(_read_back(subject.frame))
 
 
-def _closed(fresh: Callable[[], Any], run: Run) -> None:
+def _closed(subject: _Subject) -> None:
     from matplotlib import pyplot
 
-    figure, before = fresh(), pyplot.get_fignums()
-    data = _frame(figure, run)
+    figure, before, data = subject.fresh(), pyplot.get_fignums(), subject.frame.copy()
     if data.empty:
         raise NotApplicable("this run has nothing for it")
     figure.draw(data)
@@ -122,19 +130,19 @@ def _closed(fresh: Callable[[], Any], run: Run) -> None:
         raise Failed(f"{len(opened)} figures of pyplot's are left open")
 
 
-def _title(fresh: Callable[[], Any], run: Run) -> None:
-    cls = type(fresh())
+def _title(subject: _Subject) -> None:
+    cls = type(subject.fresh())
     text = (cls.__dict__.get("__doc__") or "").strip()
     if not text or text.startswith(f"{cls.__name__}("):
         raise Failed("it has no docstring")
 
 
-def _process(fresh: Callable[[], Any], run: Run) -> None:
+def _process(subject: _Subject) -> None:
     import matplotlib
 
-    figure = fresh()
+    figure = subject.fresh()
     before, settings = global_state(), dict(matplotlib.rcParams)
-    data = _frame(figure, run)
+    data = _frame(figure, subject.run)
     if not data.empty:
         figure.draw(data)
     changed = changed_state(before)

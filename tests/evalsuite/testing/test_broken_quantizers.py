@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+from _dummies.small import small_cnn
 from torch import nn
 
 from evalsuite import testing
@@ -96,7 +97,7 @@ class NeverQuantizes(Right):
 class DrawsGlobally(Right):
     def weights(self, model):
         state = torch.get_rng_state()
-        model.get_submodule("fc").layer.bias.add_(0.01 * torch.randn(()))
+        model.get_submodule("4").layer.bias.add_(0.01 * torch.randn(()))
         torch.set_rng_state(state)
         super().weights(model)
 
@@ -104,7 +105,7 @@ class DrawsGlobally(Right):
 class SeedDependent(Right):
     def calibrate(self, model, images, generator):
         with torch.no_grad():
-            model.get_submodule("fc").layer.bias.add_(0.01 * torch.randn((), generator=generator))
+            model.get_submodule("4").layer.bias.add_(0.01 * torch.randn((), generator=generator))
         super().calibrate(model, images, generator)
 
 
@@ -127,7 +128,7 @@ class RemembersOnInstance(Right):
     def calibrate(self, model, images, generator):
         super().calibrate(model, images, generator)
         with torch.no_grad():
-            model.get_submodule("fc").layer.bias.add_(len(self.seen))
+            model.get_submodule("4").layer.bias.add_(len(self.seen))
         self.seen.append(0)
 
 
@@ -135,7 +136,7 @@ class ChangesSource(Right):
     def insert(self, model, bits, example):
         twin = super().insert(model, bits, example)
         with torch.no_grad():
-            model.get_submodule("fc").bias.add_(1)
+            model.get_submodule("4").bias.add_(1)
         return twin
 
 
@@ -187,7 +188,7 @@ class TakesNaN(Right):
     def calibrate(self, model, images, generator):
         if images.ndim == 4 and images.isnan().any():
             with torch.no_grad():
-                model.get_submodule("fc").layer.bias.add_(torch.nan)
+                model.get_submodule("4").layer.bias.add_(torch.nan)
             return
         super().calibrate(model, images, generator)
 
@@ -246,7 +247,7 @@ BROKEN = {
 
 
 def failed(plugin):
-    checks = testing.quantizer_checks(plugin, model=examples.cnn(), images=examples.images(6))
+    checks = testing.quantizer_checks(plugin, model=small_cnn(), images=examples.images(6))
     return {check.name for check in checks if check.outcome == "fail"}
 
 
@@ -262,7 +263,7 @@ def test_a_wrong_one_fails_at_its_check(plugin):
 
 def test_the_failure_lists_checks_with_their_mend():
     with pytest.raises(AssertionError, match="1 of 20 checks failed") as raised:
-        testing.check_quantizer(ChangesImages(), model=examples.cnn(), images=examples.images(6))
+        testing.check_quantizer(ChangesImages(), model=small_cnn(), images=examples.images(6))
     assert "Change a copy of the images." in str(raised.value)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from _dummies.small import small_cnn
 
 from evalsuite import registry, testing
 from evalsuite.errors import RequestError
@@ -24,7 +25,7 @@ def quick(kind, name):
 @pytest.mark.parametrize("name", registry.names("quantizers"))
 def test_quantizers(name):
     quantizer = quick("quantizers", name)
-    checks = testing.quantizer_checks(quantizer, model=examples.cnn(), images=examples.images(6))
+    checks = testing.quantizer_checks(quantizer, model=small_cnn(), images=examples.images(6))
     if all(check.outcome == "not applicable" for check in checks[1:]):
         checks = testing.quantizer_checks(quantizer, model=examples.transformer(), images=examples.images(6))
     assert not [check for check in checks if check.outcome == "fail"]

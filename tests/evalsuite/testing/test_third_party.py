@@ -88,30 +88,6 @@ def test_figure(): testing.check_figure(plugins.Picture(), evalsuite.load("run")
 """
 
 
-def run_tests(folder: Path, plugins: str) -> str:
-    make_run(folder / "run", tasks=["digits/resnet"], adapters=["none"], streams=["usual"], images=20)
-    (folder / "plugins.py").write_text(plugins)
-    (folder / "test_plugins.py").write_text(TESTS)
-    paths = os.pathsep.join([str(Path(evalsuite.__file__).parents[1]), str(folder)])
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", "--rootdir", "."]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    return done.stdout + done.stderr
-
-
-def test_plugins_of_each_kind_pass(tmp_path):
-    assert "6 passed" in run_tests(tmp_path, PLUGINS)
-
-
-@pytest.fixture(scope="module")
-def of_wrong_ones(tmp_path_factory):
-    wrong = PLUGINS
-    for right, spoilt in WRONG.values():
-        assert wrong.count(right) == 1
-        wrong = wrong.replace(right, spoilt)
-    return run_tests(tmp_path_factory.mktemp("wrong"), wrong)
-
-
 WRONG = {
     "weights keep their bits": ("RoundToNearest().calibrate(model, images, generator)", "pass"),
     "states are private": ("return state(images)", "self.n = getattr(self, 'n', 0) + 1; return state(images) + self.n"),
@@ -122,7 +98,36 @@ WRONG = {
 }
 
 
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory) -> tuple[str, str]:
+    """What pytest says of the right plugins and of the wrong ones, each in a folder with nothing else but a run."""
+    wrong = PLUGINS
+    for right, spoilt in WRONG.values():
+        assert wrong.count(right) == 1
+        wrong = wrong.replace(right, spoilt)
+    right_folder, wrong_folder = (tmp_path_factory.mktemp(name) for name in ("right", "wrong"))
+    running = [start(right_folder, PLUGINS), start(wrong_folder, wrong)]
+    right_report, wrong_report = (process.communicate(timeout=300)[0] for process in running)
+    return right_report, wrong_report
+
+
+def start(folder: Path, plugins: str) -> subprocess.Popen[str]:
+    make_run(folder / "run", tasks=["digits/resnet"], adapters=["none"], streams=["usual"], images=20)
+    (folder / "plugins.py").write_text(plugins)
+    (folder / "test_plugins.py").write_text(TESTS)
+    paths = os.pathsep.join([str(Path(evalsuite.__file__).parents[1]), str(folder)])
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", "--rootdir", "."]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_plugins_of_each_kind_pass(reports):
+    assert "6 passed" in reports[0]
+
+
 @pytest.mark.parametrize("check", WRONG)
-def test_a_wrong_one_fails_at_the_right_check(of_wrong_ones, check):
-    assert "6 failed" in of_wrong_ones
-    assert f"- {check}: " in of_wrong_ones.replace("cnn: ", "")
+def test_a_wrong_one_fails_at_the_right_check(reports, check):
+    assert "6 failed" in reports[1]
+    assert f"- {check}: " in reports[1].replace("cnn: ", "")
