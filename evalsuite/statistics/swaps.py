@@ -124,7 +124,8 @@ def swapped_worst_groups(
     swapped, size = np.abs(swapped), np.abs(observed)
     tolerance = 1e-9
     attainable = (swapped >= np.maximum(swapped.max(axis=0), size) - tolerance).mean(axis=0)
-    p = (1 + _beyond(swapped, size - tolerance, noise, freedom)) / (1 + permutations)
+    # A size below 0 would count the two tails' overlap twice.
+    p = (1 + _beyond(swapped, np.maximum(size - tolerance, 0), noise, freedom)) / (1 + permutations)
     notes = tuple(_note(int(count), float(least)) for count, least in zip(differ, attainable, strict=True))
     return observed, np.where([bool(note) for note in notes], np.nan, p), notes
 
@@ -183,7 +184,7 @@ def _beyond(swapped: FloatArray, size: FloatArray, noise: FloatArray, freedom: i
         tails = special.stdtr(freedom, (away - size[noisy]) / scale) + special.stdtr(
             freedom, -(away + size[noisy]) / scale
         )
-        count[noisy] = np.maximum(tails.sum(axis=0), count[noisy])
+        count[noisy] = np.maximum(np.minimum(tails, 1).sum(axis=0), count[noisy])
     return np.asarray(count, np.float64)
 
 

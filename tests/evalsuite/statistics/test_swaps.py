@@ -144,3 +144,21 @@ class TestExchangeTest:
 
     def test_needs_images_that_tell_methods_apart(self):
         assert np.isnan(statistics.exchange_test(np.ones((30, 3)), np.arange(30), np.zeros(30)))
+
+
+@pytest.mark.parametrize("draws", [2, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_p_is_a_probability_where_draws_differ_and_the_whole_does_not(seed, draws):
+    """What one method gains in a draw the other gains in the next: every exchange is as large as nothing, p is 1."""
+    draw = generator(seed)
+    image, replicate = np.tile(np.arange(60), draws), np.repeat(np.arange(draws), 60)
+    label = image % 3
+    one, other = draw.random(60) < 0.3, draw.random(60) < 0.5
+    elsewhere = [np.roll(errors, 3) for errors in (one, other)]  # on other images of the same class
+    a, b = np.tile(np.r_[one, elsewhere[1]], draws // 2), np.tile(np.r_[other, elsewhere[0]], draws // 2)
+    exchanged = statistics.worst_group_difference(a, b, label, image, replicate, generator(), permutations=200)
+    gaps = a.astype(np.int8) - b
+    others = [*statistics.swap_test(gaps, image, replicate), statistics.exchange_test(np.c_[a, b], image, replicate)]
+    assert exchanged.estimate == pytest.approx(0)
+    assert np.asarray(exchanged.p) == 1
+    assert all(0 <= p <= 1 for p in others if not np.isnan(p))
