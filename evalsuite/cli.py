@@ -8,8 +8,11 @@ import os
 import shlex
 import sys
 import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
@@ -19,7 +22,10 @@ from rich.table import Table
 from evalsuite import __version__, registry
 from evalsuite.environment import wait_briefly
 from evalsuite.errors import RequestError, one_line_warnings
-from evalsuite.isolation import reason_of
+from evalsuite.isolation import printable, reason_of
+
+if TYPE_CHECKING:
+    from evalsuite.testing import Check
 
 app = typer.Typer(
     help="How reliable is a post-training-quantized vision network under shift?",
@@ -237,16 +243,29 @@ def audit(
     time_limit: TimeLimit = 86_400.0,
     as_json: AsJson = False,
 ) -> int:
-    """Audit a new PTQ method: is it better, where does it break, is the difference real?"""
+    """Audit a new PTQ method: is it better, where does it break, is the difference real?
+
+    First its contract is checked. A method whose numbers would be wrong is not measured: exit status 1.
+    """
+    from evalsuite.conformance import conformance, spoiling, write_conformance
     from evalsuite.running.harness import execute
+    from evalsuite.running.workers import Limits
     from evalsuite.store import load
     from evalsuite.study.audit import audit_study
 
     findings = registry.load("reports", "audit")
     study = audit_study(target, task, _names(against) or [])
+    folder = out or Path("runs") / study.name
+    checks = conformance(registry.configure("quantizers", target), Limits(time_limit))
+    _say_checks(target, checks)
+    if spoiling(checks):
+        write_conformance(folder, checks)
+        if as_json:
+            print(json.dumps({"folder": str(folder), "page": None, "findings": [], "conformance": _as_dicts(checks)}))
+        return SOME_FAILED
     outcome = execute(
         study,
-        out or Path("runs") / study.name,
+        folder,
         workers,
         data_root=data_root,
         device=device,
@@ -254,14 +273,33 @@ def audit(
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),
     )
+    write_conformance(outcome.folder, checks)
     page = _write_report(outcome.folder) if outcome.done else None
     found = findings(load(outcome.folder), target)
     if as_json:
-        print(json.dumps({"folder": str(outcome.folder), "page": str(page), "findings": found}))
+        known = {"folder": str(outcome.folder), "page": str(page), "findings": found}
+        print(json.dumps(known | {"conformance": _as_dicts(checks)}))
     else:
         print("\n".join(found))
         _say_outcome(outcome, page, as_json)
     return SOME_FAILED if outcome.failed else DONE
+
+
+def _as_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    return [asdict(check) for check in checks]
+
+
+def _say_checks(target: str, checks: Sequence[Check]) -> None:
+    """Print, on stderr, how many checks a method passed, and each failure with its mend."""
+    counts = Counter(check.outcome for check in checks)
+    parts = [f"{counts[outcome]} {outcome}" for outcome in ("pass", "fail", "not applicable") if counts[outcome]]
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"contract of {target}: {', '.join(parts)}")
+    for check in checks:
+        if check.outcome == "fail":
+            console.print(f"  FAIL {check.name}: {printable(check.message, 1000)}\n       {check.mend}")
+    if any(check.outcome == "fail" and check.spoils_numbers for check in checks):
+        console.print("its numbers would be wrong: nothing is measured")
 
 
 @app.command("list")
