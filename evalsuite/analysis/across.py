@@ -55,7 +55,7 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
             )
         both = Outcomes(other.combinations, other.by_trial | first.by_trial, other.classes)
         rows = [
-            dict(zip(COMBINATION, _key(pair.a), strict=True))
+            pair.a.labels
             | {
                 "a": name,
                 "b": names[0],

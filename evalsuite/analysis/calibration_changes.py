@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from evalsuite.analysis._settings import Settings, Values
-from evalsuite.analysis.claims import LEVEL
+from evalsuite.analysis.claims import LEVEL, excludes_zero
 from evalsuite.analysis.outcomes import Combination, Outcome, Outcomes, pooled
 from evalsuite.metrics import group_means
 from evalsuite.statistics import difference_bounds, largest_mean_bounds
@@ -43,7 +43,7 @@ def calibration_changes_of(run: Run, outcomes: Outcomes, settings: Settings) -> 
                 | worst
             )
     frame = pd.DataFrame(rows, columns=[name for name in CALIBRATION_CHANGE_COLUMNS if name != "shown"])
-    return frame.assign(shown=(frame["worst_low"] > 0) | (frame["worst_high"] < 0))
+    return frame.assign(shown=excludes_zero(frame["worst_low"], frame["worst_high"]))
 
 
 def _families(run: Run, outcomes: Outcomes) -> Iterator[tuple[Combination, list[Combination]]]:

@@ -37,10 +37,6 @@ class _Draws:
     """(D, classes); NaN where a draw shows none of a class."""
 
     @property
-    def keys(self) -> Values:
-        return {name: getattr(self.combination, name.removesuffix("_label")) for name in COMBINATION}
-
-    @property
     def worst_drop(self) -> NDArray[np.float64]:
         return np.asarray(np.nanmax(self.class_drop, axis=1))
 
@@ -56,7 +52,7 @@ def calibration_draws_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd
     """
     frames = [
         pd.DataFrame(
-            draws.keys
+            draws.combination.labels
             | {"seed": draws.seeds, "error": draws.error, "drop": draws.drop}
             | {"worst_drop": draws.worst_drop, "worst_class": draws.worst_class}
         )
@@ -78,7 +74,7 @@ def across_draws_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd.Data
     """
     rows: list[Values] = []
     for draws in _draws(outcomes):
-        row = draws.keys | {"draws": len(draws.seeds)}
+        row: Values = {**draws.combination.labels, "draws": len(draws.seeds)}
         for name, values in (("error", draws.error), ("worst_drop", draws.worst_drop)):
             row[name], row[f"{name}_low"], row[f"{name}_high"] = t_interval(values)
         names = pd.Series(draws.worst_class)

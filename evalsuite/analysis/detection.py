@@ -12,7 +12,7 @@ import pandas as pd
 from evalsuite.adaptation.batches import flags
 from evalsuite.analysis._settings import Settings
 from evalsuite.analysis.outcomes import COMBINATION, Combination, Outcomes
-from evalsuite.analysis.stream_rows import StreamRows, labels_of, stream_rows
+from evalsuite.analysis.stream_rows import StreamRows, stream_rows
 from evalsuite.metrics import ChangeDetection, change_detection
 from evalsuite.store import Run
 
@@ -38,7 +38,7 @@ def detections_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd.DataFr
     rows = run.trials.set_index("trial", drop=False)
     streams: dict[str, StreamRows] = {}
     found = [
-        labels_of(combination) | _counted(detections, within)
+        combination.labels | _counted(detections, within)
         for combination in outcomes.combinations
         if (detections := list(_detections(run, rows, combination, streams)))
         for within in WITHIN

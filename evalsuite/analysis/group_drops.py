@@ -56,11 +56,10 @@ def group_drops_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd.DataF
                         "p": result.p[:, column],
                     }
                 )
-                keys = {name: getattr(trial, name.removesuffix("_label")) for name in COMBINATION}
                 # Which factor it will be is known when all members are; it is a whole number up to their number.
                 edges = [result.edge(column, factor) for factor in range(1, sizes[families[member]] + 1)]
                 worst = result.p[int(result.drop[:, column].argmax()), column]
-                parts.append((frame.assign(question="networks_without_adaptation", **keys), worst, edges))
+                parts.append((frame.assign(question="networks_without_adaptation", **trial.labels), worst, edges))
     return _corrected(parts) if parts else pd.DataFrame(columns=list(GROUP_DROP_COLUMNS))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evalsuite.analysis._settings import Settings
 from evalsuite.analysis.outcomes import COMBINATION, Combination, Int8Array, Outcomes, Rows
-from evalsuite.analysis.stream_rows import StreamRows, alike, curve, in_rows, labels_of, panels, streams_of
+from evalsuite.analysis.stream_rows import StreamRows, alike, curve, in_rows, panels, streams_of
 from evalsuite.metrics import forgetting, group_means
 from evalsuite.store import Run
 
@@ -74,4 +74,4 @@ def _forgotten(
     for combination, mean in zip(members, means.T, strict=True):
         lost = forgetting(mean.reshape(number, -1)[:, shown])
         columns = {"domain": names, "severity": severities, "rounds": number, "forgotten": lost}
-        yield pd.DataFrame(labels_of(combination) | columns)
+        yield pd.DataFrame(combination.labels | columns)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evalsuite.analysis.outcomes import COMBINATION, Combination, Int8Array, Outcomes, Rows, pooled
+from evalsuite.analysis.outcomes import Combination, Int8Array, Outcomes, Rows, pooled
 from evalsuite.statistics import group_bounds
 from evalsuite.store import Run
 from evalsuite.streams import round_of
@@ -111,13 +111,7 @@ class Curve:
         """Yield a frame per combination, a row per group."""
         for place, combination in enumerate(combinations):
             columns = {name: getattr(self, name)[:, place] for name in ("error", "low", "high")}
-            labels = labels_of(combination)
-            yield pd.DataFrame(labels | {"group": self.group} | columns | {"images": self.images})
-
-
-def labels_of(combination: Combination) -> dict[str, Any]:
-    """Return the columns that name a method combination."""
-    return {name: getattr(combination, name.removesuffix("_label")) for name in COMBINATION}
+            yield pd.DataFrame(combination.labels | {"group": self.group} | columns | {"images": self.images})
 
 
 def alike(

@@ -56,10 +56,7 @@ def first_stream(views: pd.DataFrame) -> pd.DataFrame:
 
 def combinations_of(outcomes: Outcomes, methods: pd.DataFrame) -> list[Combination]:
     """Return the outcomes of each row of a frame that has the columns ``COMBINATION``."""
-    by_name = {
-        tuple(getattr(each, name.removesuffix("_label")) for name in COMBINATION): each
-        for each in outcomes.combinations
-    }
+    by_name = {tuple(combination.labels.values()): combination for combination in outcomes.combinations}
     return [by_name[key] for key in methods[list(COMBINATION)].itertuples(index=False, name=None)]
 
 
