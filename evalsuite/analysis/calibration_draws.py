@@ -94,7 +94,11 @@ def t_interval(values: FloatArray) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def _draws(outcomes: Outcomes) -> Iterator[_Draws]:
+def _draws(outcomes: Outcomes) -> list[_Draws]:
+    return outcomes.once("calibration draws", lambda: list(_read(outcomes)))
+
+
+def _read(outcomes: Outcomes) -> Iterator[_Draws]:
     members = [each for each in outcomes.combinations if not each.is_reference]
     pairs = [outcomes.paired_with_reference(each) for each in members]
     for rows, batch in outcomes.batches(

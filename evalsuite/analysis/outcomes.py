@@ -5,10 +5,10 @@ Trials are read one after the other, and of the records only the predictions, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ _MOST_COLUMNS = 256
 _MOST_ELEMENTS = 2**26
 
 Int8Array = NDArray[np.int8]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +179,14 @@ class Outcomes:
     by_trial: dict[str, Outcome]
     classes: dict[str, list[str]]
     """By task, the names of its classes."""
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` made when it was first asked for by this key: several tables are made of it."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
 
     @cached_property
     def columns(self) -> dict[str, tuple[str, ...]]:

@@ -52,7 +52,7 @@ def forgetting_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd.DataFr
 
 def _recurring(run: Run, outcomes: Outcomes) -> Iterator[tuple[dict[int, StreamRows], list[Combination]]]:
     for combinations in panels(outcomes).values():
-        streams = streams_of(run, combinations)
+        streams = streams_of(run, outcomes, combinations)
         if all(rows.round is not None and rows.round.max() > 0 for rows in streams.values()):
             yield streams, combinations
 

@@ -38,7 +38,7 @@ def stream_errors_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd.Dat
 
 
 def _panel(run: Run, outcomes: Outcomes, combinations: list[Combination]) -> list[pd.DataFrame]:
-    streams = streams_of(run, combinations)
+    streams = streams_of(run, outcomes, combinations)
     numbers = {int(stream.stretch[-1]) + 1 for stream in streams.values()}
     whole = len(numbers) == 1 and 1 < max(numbers) <= MOST
     described = _described(list(streams.values()), whole)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -90,11 +90,14 @@ def panels(outcomes: Outcomes) -> dict[Panel, list[Combination]]:
     return found
 
 
-def streams_of(run: Run, combinations: Sequence[Combination]) -> dict[int, StreamRows]:
+def streams_of(run: Run, outcomes: Outcomes, combinations: Sequence[Combination]) -> dict[int, StreamRows]:
     """Return the streams of combinations that share one, by seed."""
     trials = {seed: outcome.trial for each in combinations for seed, outcome in reversed(each.outcomes.items())}
     rows = run.trials.set_index("trial", drop=False)
-    return {seed: stream_rows(run, rows.loc[trial]) for seed, trial in sorted(trials.items())}
+    return {
+        seed: outcomes.once(("stream", trial), partial(stream_rows, run, rows.loc[trial]))
+        for seed, trial in sorted(trials.items())
+    }
 
 
 @dataclass(frozen=True, eq=False)

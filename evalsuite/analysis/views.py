@@ -27,6 +27,10 @@ def views_of(run: Run, outcomes: Outcomes, settings: Settings, *, most: int = _M
     lines. ``reference`` marks the full-precision, unadapted network, ``line_order`` 0 and in every view; an adapter's
     order is its place in the study, the unadapted one being 0 too.
     """
+    return outcomes.once(("views", most), lambda: _views(run, most))
+
+
+def _views(run: Run, most: int) -> pd.DataFrame:
     trials = _arranged(run.trials)
     done = trials[trials["status"] == "done"].drop_duplicates(list(COMBINATION))
     frames = []
