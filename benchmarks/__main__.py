@@ -31,7 +31,7 @@ GROUPS = {
     ),
     "adaptation": (("adaptation",), ("detector",)),
     "shifts": (("corruptions",), ("streams",), ("stream_images",)),
-    "evidence": (("evidence",), ("report_size",)),
+    "evidence": (("evidence",), ("report_size",), ("power", "--points", "5", "10", "--layouts", "0", "1")),
 }
 
 

@@ -14,6 +14,7 @@ from evalsuite.statistics.aggregates import (
 from evalsuite.statistics.bounds import Bounds, difference_bounds, group_bounds, largest_mean_bounds, mean_bounds
 from evalsuite.statistics.intervals import Interval, paired_bootstrap, two_way_bootstrap
 from evalsuite.statistics.paired import PairedTest, cliffs_delta, holm, mcnemar_exact, wilcoxon_signed_rank
+from evalsuite.statistics.power import Need, detection_rate, draws_needed, images_needed
 from evalsuite.statistics.ranking import Concordance, Ranking, friedman_nemenyi, kendalls_w
 from evalsuite.statistics.swaps import WorstGroupDifference, exchange_test, swap_test, worst_group_difference
 from evalsuite.statistics.worst_groups import WorstGroupNull, worst_group_null
@@ -23,16 +24,20 @@ __all__ = [
     "Bounds",
     "Concordance",
     "Interval",
+    "Need",
     "PairedTest",
     "Ranking",
     "WorstGroupDifference",
     "WorstGroupNull",
     "cliffs_delta",
+    "detection_rate",
     "difference_bounds",
+    "draws_needed",
     "exchange_test",
     "friedman_nemenyi",
     "group_bounds",
     "holm",
+    "images_needed",
     "interquartile_mean",
     "interquartile_mean_interval",
     "kendalls_w",

@@ -88,8 +88,8 @@ def _bounds(array: NDArray[Any], layout: _Layout, below: float, above: float, si
     losses = _Share.of(np.maximum(-array, 0), layout, above, below)
     together = _correlation(gains, losses, layout)
     mean = gains.mean - losses.mean
-    low = mean - _apart(gains.mean - gains.low, losses.high - losses.mean, together)
-    high = mean + _apart(gains.high - gains.mean, losses.mean - losses.low, together)
+    low = mean - apart(gains.mean - gains.low, losses.high - losses.mean, together)
+    high = mean + apart(gains.high - gains.mean, losses.mean - losses.low, together)
     return Bounds(mean, np.maximum(low, -1), np.minimum(high, 1))
 
 
@@ -225,15 +225,22 @@ class _Share:
     def of(cls, values: FloatArray, layout: _Layout, below: float, above: float) -> _Share:
         mean = group_sums(values, layout.groups, layout.n_groups) / layout.rows
         residuals = layout.images.residuals(values, mean)
-        ends = []
-        for miss, unseen in ((below, mean), (above, 1 - mean)):
-            n = _effective_images(values, mean, residuals, layout, miss, unseen)
-            ends.append((n, np.clip(n * mean, 0, n)))
-        (n, hits), (m, caught) = ends
-        low = np.where(hits > 0, special.betaincinv(np.maximum(hits, 1e-12), n - hits + 1, below), 0.0)
-        high = np.where(caught < m, special.betaincinv(caught + 1, np.maximum(m - caught, 1e-12), 1 - above), 1.0)
+        of_low = _effective_images(values, mean, residuals, layout, below, mean)
+        of_high = _effective_images(values, mean, residuals, layout, above, 1 - mean)
+        low, high = share_bounds(mean, of_low, of_high, below, above)
         of_draws = None if layout.draws is None else layout.draws.residuals(values, mean)
-        return cls(mean, np.minimum(low, mean), np.maximum(high, mean), residuals, of_draws)
+        return cls(mean, low, high, residuals, of_draws)
+
+
+def share_bounds(
+    mean: FloatArray, of_low: FloatArray, of_high: FloatArray, below: float, above: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return Clopper and Pearson's bounds of shares, known as well as by so many images on either side."""
+    hits, caught = np.clip(of_low * mean, 0, of_low), np.clip(of_high * mean, 0, of_high)
+    low = np.where(hits > 0, special.betaincinv(np.maximum(hits, 1e-12), of_low - hits + 1, below), 0.0)
+    unseen = np.maximum(of_high - caught, 1e-12)
+    high = np.where(caught < of_high, special.betaincinv(caught + 1, unseen, 1 - above), 1.0)
+    return np.minimum(low, mean), np.maximum(high, mean)
 
 
 def _effective_images(
@@ -247,14 +254,14 @@ def _effective_images(
     largest = mean * (1 - mean)
     images = layout.images.number
     between = layout.images.variance(residuals, layout.rows) + np.square(unseen / images)
-    variance = np.minimum(between * _inflation(_freedom(residuals, layout), miss), largest / images)
+    variance = np.minimum(between * inflation(_freedom(residuals, layout), miss), largest / images)
     variance = np.where(images > 1, variance, largest)
     variance = np.maximum(variance, largest / layout.rows)
     if layout.draws is not None and layout.cells is not None:
         draws, cells = layout.draws, layout.cells
         of_draws = draws.variance(draws.residuals(values, mean), layout.rows)
         shared = cells.variance(cells.residuals(values, mean), layout.rows)
-        inflated = of_draws * _inflation(np.maximum(draws.number - 1, 1), miss)
+        inflated = of_draws * inflation(np.maximum(draws.number - 1, 1), miss)
         variance = variance + np.maximum(inflated - shared, 0)
     return np.divide(largest, variance, out=np.broadcast_to(images, mean.shape).copy(), where=variance > 0)
 
@@ -271,7 +278,7 @@ def _freedom(residuals: FloatArray, layout: _Layout) -> FloatArray:
     return np.asarray(np.clip(freedom, 1, most))
 
 
-def _inflation(freedom: FloatArray, miss: float) -> FloatArray:
+def inflation(freedom: FloatArray, miss: float) -> FloatArray:
     """Return the squared quotient of Student's quantile and the normal one."""
     return np.asarray(np.square(special.stdtrit(freedom, 1 - miss) / stats.norm.ppf(1 - miss)))
 
@@ -291,5 +298,6 @@ def _scaled(products: FloatArray) -> FloatArray:
     return np.asarray(np.divide(products[0], scale, out=np.zeros_like(scale), where=scale > 0))
 
 
-def _apart(one: FloatArray, other: FloatArray, correlation: FloatArray) -> FloatArray:
+def apart(one: FloatArray, other: FloatArray, correlation: FloatArray) -> FloatArray:
+    """Return how far a difference's bound is from it, from how far those of both shares are (MOVER)."""
     return np.sqrt(np.square(one) + np.square(other) - 2 * correlation * one * other)

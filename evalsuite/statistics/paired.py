@@ -13,8 +13,8 @@ from evalsuite.errors import RequestError
 from evalsuite.metrics import FloatArray
 from evalsuite.statistics._level import LEVEL
 
-_EXACT_PAIRS = 50  # beyond, the normal approximation is good to the third digit
-_LEAST_PAIRS = 6  # with five, even five differences of one sign have p = 0.0625
+EXACT_PAIRS = 50  # beyond, the normal approximation is good to the third digit
+LEAST_PAIRS = 6  # with five, even five differences of one sign have p = 0.0625
 
 
 @dataclass(frozen=True)
@@ -49,22 +49,22 @@ def wilcoxon_signed_rank(a: ArrayLike, b: ArrayLike, *, unit: str = "domain") ->
     different = difference[difference != 0]
     n = len(different)
     name = "matched-pairs rank-biserial correlation"
-    if n < _LEAST_PAIRS:
-        note = f"{n} of {len(difference)} pairs differ; p < {LEVEL:g} needs at least {_LEAST_PAIRS}"
+    if n < LEAST_PAIRS:
+        note = f"{n} of {len(difference)} pairs differ; p < {LEVEL:g} needs at least {LEAST_PAIRS}"
         return PairedTest("wilcoxon", unit, n, np.nan, np.nan, np.nan, name, note)
     ranks = stats.rankdata(np.abs(different))
     rises, falls = float(ranks[different > 0].sum()), float(ranks[different < 0].sum())
     statistic = min(rises, falls)
-    if n <= _EXACT_PAIRS:
-        p = min(1.0, 2 * _signed_rank_cdf(ranks, statistic))
+    if n <= EXACT_PAIRS:
+        p = min(1.0, 2 * float(signed_rank_cdf(ranks)[round(2 * statistic)]))
     else:
         spread = np.sqrt(np.sum(ranks**2)) / 2
         p = float(2 * stats.norm.sf(abs(rises - falls) / 2 / spread))
     return PairedTest("wilcoxon", unit, n, statistic, p, (rises - falls) / (rises + falls), name)
 
 
-def _signed_rank_cdf(ranks: FloatArray, statistic: float) -> float:
-    """P(R <= statistic) for R the sum of the ranks that a fair coin picks, tied ranks included.
+def signed_rank_cdf(ranks: FloatArray) -> FloatArray:
+    """P(R <= s / 2), s = 0, 1, ..., for R the sum of the ranks that a fair coin picks, tied ranks included.
 
     Adds the ranks to the distribution one by one (Streitberg and Roehmel 1986). scipy does so without ties
     only; with ties it approximates, or takes half a second to enumerate 13 pairs.
@@ -75,7 +75,7 @@ def _signed_rank_cdf(ranks: FloatArray, statistic: float) -> float:
     for rank in doubled:
         probability[rank:] += probability[:-rank].copy()
         probability /= 2
-    return float(probability[: round(2 * statistic) + 1].sum())
+    return np.asarray(np.cumsum(probability))
 
 
 def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float:

@@ -20,9 +20,9 @@ from evalsuite.statistics._level import LEVEL
 from evalsuite.statistics._units import ELEMENTS, codes, columns
 from evalsuite.statistics.bounds import difference_bounds, largest_mean_bounds
 
-_EXACT_IMAGES = 300  # beyond, the normal approximation is good to the third digit
+EXACT_IMAGES = 300  # beyond, the normal approximation is good to the third digit
 _NODES = 64  # of a quadrature
-_LEAST_IMAGES = 6  # with five, even five differences of one sign have p = 0.0625
+LEAST_IMAGES = 6  # with five, even five differences of one sign have p = 0.0625
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,8 +189,8 @@ def _beyond(swapped: FloatArray, size: FloatArray, noise: FloatArray, freedom: i
 
 
 def _note(differ: int, attainable: float) -> str:
-    if differ < _LEAST_IMAGES:
-        return f"the two differ on {differ} images; p < {LEVEL:g} needs at least {_LEAST_IMAGES}"
+    if differ < LEAST_IMAGES:
+        return f"the two differ on {differ} images; p < {LEVEL:g} needs at least {LEAST_IMAGES}"
     if attainable > LEVEL:
         return f"too few images a class: no exchange of the two gives p below {attainable:.2f}"
     return ""
@@ -228,28 +228,29 @@ def swap_test(differences: ArrayLike, images: ArrayLike, replicates: ArrayLike) 
     for column in range(len(total)):
         own = np.abs(sums[:, column])
         differ = np.rint(own[own > 0]).astype(np.int64)
-        if len(differ) < _LEAST_IMAGES:
+        if len(differ) < LEAST_IMAGES:
             continue
         size = abs(float(total[column]))
-        if len(differ) <= _EXACT_IMAGES:
-            p = _sign_flips(differ, round(size))
+        if len(differ) <= EXACT_IMAGES:
+            p = sign_flips(differ, round(size))
         else:
             p = float(2 * stats.norm.sf(size / spread[column]))
         if noise[column] > 0:
-            p = max(p, _with_noise(size, float(spread[column]), float(noise[column]), d - 1))
+            p = max(p, float(with_noise(size, spread[column], noise[column], d - 1)[0]))
         found[column] = p
     return found
 
 
-def _with_noise(size: float, spread: float, noise: float, freedom: int) -> float:
-    """P(|spread * normal + noise * Student's t| >= size), by Gauss-Hermite quadrature over the normal."""
+def with_noise(size: ArrayLike, spread: ArrayLike, noise: ArrayLike, freedom: int) -> FloatArray:
+    """P(|spread * normal + noise * Student's t| >= size), (M,), by Gauss-Hermite quadrature over the normal."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
-    above = special.stdtr(freedom, (spread * nodes - size) / noise)
-    below = special.stdtr(freedom, -(spread * nodes + size) / noise)
-    return float(min(1.0, weights @ (above + below) / weights.sum()))
+    sizes, spreads, noises = np.atleast_1d(size, spread, noise)
+    above = special.stdtr(freedom, (spreads * nodes[:, None] - sizes) / noises)
+    below = special.stdtr(freedom, -(spreads * nodes[:, None] + sizes) / noises)
+    return np.asarray(np.minimum(1.0, weights @ (above + below) / weights.sum()))
 
 
-def _sign_flips(sizes: NDArray[np.int64], size: int) -> float:
+def sign_flips(sizes: NDArray[np.int64], size: int) -> float:
     """P(|sum of the sizes with random signs| >= size), by adding them to the distribution one by one."""
     probability = np.zeros(int(sizes.sum()) + 1)  # of the sum of those that count as positive
     probability[0] = 1
@@ -272,7 +273,7 @@ def exchange_test(values: ArrayLike, images: ArrayLike, replicates: ArrayLike) -
     sums = group_sums(array.astype(np.float64), image, len(names))
     k, d = sums.shape[1], int(draw.max()) + 1
     inside = np.square(sums - sums.mean(axis=1, keepdims=True)).sum(axis=1)
-    if np.count_nonzero(inside > 1e-12) < _LEAST_IMAGES or k < 2:
+    if np.count_nonzero(inside > 1e-12) < LEAST_IMAGES or k < 2:
         return np.nan
     of_images = inside.sum() / (k - 1)
     between = np.square(sums.sum(axis=0) - sums.sum() / k).sum()

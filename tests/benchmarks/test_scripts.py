@@ -28,7 +28,7 @@ def test_a_group_gives_its_scripts_options_that_they_know(line, monkeypatch):
         inspect.signature(module.measure).bind("data", **arguments)
 
 
-@pytest.mark.parametrize("script", ["brecq", "deit", "integer_engine", "mobilenet", "ttaq_calibration"])
+@pytest.mark.parametrize("script", ["brecq", "deit", "integer_engine", "mobilenet", "power", "ttaq_calibration"])
 def test_options_have_the_defaults_of_measure(script, monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     module = importlib.import_module(script)

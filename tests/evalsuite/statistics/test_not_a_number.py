@@ -12,6 +12,7 @@ from evalsuite.errors import RequestError
 
 ROWS = np.arange(12)
 PAIR = np.linspace(0, 1, 12)
+ONCE = (ROWS, 0 * ROWS, 0 * ROWS)
 
 
 def draw():
@@ -35,6 +36,9 @@ CALLS = {
     "mean_bounds": lambda v: statistics.mean_bounds(v, ROWS),
     "largest_mean_bounds": lambda v: statistics.largest_mean_bounds(v, ROWS % 3, ROWS),
     "swap_test": lambda v: statistics.swap_test(v, ROWS, 0 * ROWS),
+    "detection_rate": lambda v: statistics.detection_rate(v, *ONCE, 9, generator=draw(), repetitions=9),
+    "images_needed": lambda v: statistics.images_needed(v, *ONCE, generator=draw(), repetitions=9),
+    "draws_needed": lambda v: statistics.draws_needed(v, *ONCE, generator=draw(), repetitions=9),
     "exchange_test": lambda v: statistics.exchange_test(np.column_stack([v, PAIR, PAIR]), ROWS, 0 * ROWS),
     "friedman_nemenyi": lambda v: statistics.friedman_nemenyi(v.reshape(4, 3)),
     "kendalls_w": lambda v: statistics.kendalls_w(v.reshape(4, 3)),
@@ -55,6 +59,7 @@ CALLS = {
     "group_means": lambda v: metrics.group_means(v, ROWS % 3, 3),
     "worst_group": lambda v: metrics.worst_group(v, 1 + ROWS),
 }
+OF_WHOLE_NUMBERS = {"swap_test", "change_detection", "detection_rate", "images_needed", "draws_needed"}
 MCNEMAR = "mcnemar_exact"
 NAN_IS_DOCUMENTED = {"holm", "cvar", "between_group_deviation"}
 NOT_CALLED = {"difference_bounds", "exact_type", "group_sums", "ece"}  # of checked values; ece has tests of its own
@@ -63,7 +68,7 @@ NOT_CALLED = {"difference_bounds", "exact_type", "group_sums", "ece"}  # of chec
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("name", CALLS)
 def test_is_refused_by_name(name, bad):
-    CALLS[name](PAIR.round() if name in {"swap_test", "change_detection"} else PAIR.copy())
+    CALLS[name](PAIR.round() if name in OF_WHOLE_NUMBERS else PAIR.copy())
     values = PAIR.copy()
     values[4] = bad
     with pytest.raises(RequestError, match=r"NaN|finite"):

@@ -114,7 +114,7 @@ class TestSwapTest:
     def test_exact_and_normal_meet(self, monkeypatch):
         values = generator(3).integers(-1, 2, 280)
         exact = statistics.swap_test(values, np.arange(280), np.zeros(280))
-        monkeypatch.setattr("evalsuite.statistics.swaps._EXACT_IMAGES", 10)
+        monkeypatch.setattr("evalsuite.statistics.swaps.EXACT_IMAGES", 10)
         normal = statistics.swap_test(values, np.arange(280), np.zeros(280))
         np.testing.assert_allclose(exact, normal, rtol=0.15)
 
