@@ -22,7 +22,7 @@ from scipy import stats
 
 from evalsuite.analysis._settings import Settings
 from evalsuite.analysis.claims import LEVEL, shown
-from evalsuite.analysis.comparisons import _tested
+from evalsuite.analysis.comparisons import gap_tests
 from evalsuite.analysis.outcomes import Layout, Rows
 from evalsuite.statistics import Need, draws_needed, images_needed
 
@@ -79,7 +79,7 @@ def claims(study: Study, images: int, repetitions: int, family: int, generator: 
     rows, settings = study.rows(images), Settings(seed=0, permutations=0, bootstrap=1000)
     step, found = max(1, ROWS // len(rows.image)), []
     for start in range(0, repetitions, step):
-        tested = _tested(rows, study.gaps(images, min(step, repetitions - start), generator), settings)
+        tested = gap_tests(rows, study.gaps(images, min(step, repetitions - start), generator), settings)
         p, low, high = (np.array([values[name] for values in tested], float) for name in ("p", "low", "high"))
         found.append(shown(np.minimum(family * p, 1), low, high))
     return np.concatenate(found)

@@ -8,9 +8,6 @@ import os
 import shlex
 import sys
 import threading
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,12 +17,30 @@ from rich.console import Console
 from rich.table import Table
 
 from evalsuite import __version__, registry
+from evalsuite.commands import audit as audit_command
+from evalsuite.commands._options import (
+    DONE,
+    INTERRUPTED,
+    SOME_FAILED,
+    WRONG_REQUEST,
+    AsJson,
+    Cache,
+    CacheGigabytes,
+    DataRoot,
+    Device,
+    InProcess,
+    Out,
+    Overrides,
+    TimeLimit,
+    Workers,
+    names,
+)
 from evalsuite.environment import wait_briefly
 from evalsuite.errors import RequestError, one_line_warnings
-from evalsuite.isolation import printable, reason_of
+from evalsuite.isolation import reason_of
 
 if TYPE_CHECKING:
-    from evalsuite.testing import Check
+    pass
 
 app = typer.Typer(
     help="How reliable is a post-training-quantized vision network under shift?",
@@ -34,45 +49,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
-
-DataRoot = Annotated[
-    str | None,
-    typer.Option("--data-root", metavar="DIR", help="Folder with images and weights [default: $EVALSUITE_DATA]."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to write to.")]
-Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 is one a core.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change the study, for example stream.images=100."),
-]
-Cache = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache",
-        metavar="DIR",
-        help="Folder for images that runs share [default: $EVALSUITE_CACHE, else the run's own].",
-    ),
-]
-CacheGigabytes = Annotated[
-    float, typer.Option("--cache-gigabytes", min=0, help="How much of it corrupted images may take.")
-]
-TimeLimit = Annotated[
-    float,
-    typer.Option(
-        "--time-limit",
-        metavar="SECONDS",
-        help="What one trial, one quantization or one domain's images may take; a trial whose process uses no "
-        "processor time for 300 s is given up in any case.",
-    ),
-]
-InProcess = Annotated[
-    bool, typer.Option("--in-process", help="Run trials in this process, for a debugger; one that dies ends the run.")
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-
 
 _NOT_WRITTEN = 120  # as Python ends where its last output cannot be written
 
@@ -194,13 +170,9 @@ def report(
     as_json: AsJson = False,
 ) -> int:
     """Make figures, tables and page from a run's records; runs no network."""
-    page = _write_report(run, _names(figures), out)
+    page = _write_report(run, names(figures) or None, out)
     print(json.dumps({"page": str(page)}) if as_json else f"report: {page}")
     return DONE
-
-
-def _names(text: str | None) -> list[str] | None:
-    return [name.strip() for name in text.split(",") if name.strip()] if text else None
 
 
 @app.command()
@@ -229,77 +201,7 @@ def compare(
     return DONE
 
 
-@app.command()
-def audit(
-    target: Annotated[
-        str, typer.Argument(help="package.module:Class, path.py:Class, or an installed quantizer's name.")
-    ],
-    task: Annotated[str, typer.Option(help="A task; see `evalsuite list tasks`.")] = "digits/resnet",
-    against: Annotated[str, typer.Option(metavar="NAME,...", help="Quantizers to compare with.")] = "rtn,adaround",
-    out: Out = None,
-    workers: Workers = 1,
-    data_root: DataRoot = None,
-    device: Device = "auto",
-    time_limit: TimeLimit = 86_400.0,
-    as_json: AsJson = False,
-) -> int:
-    """Audit a new PTQ method: is it better, where does it break, is the difference real?
-
-    First its contract is checked. A method whose numbers would be wrong is not measured: exit status 1.
-    """
-    from evalsuite.conformance import conformance, spoiling, write_conformance
-    from evalsuite.running.harness import execute
-    from evalsuite.running.workers import Limits
-    from evalsuite.store import load
-    from evalsuite.study.audit import audit_study
-
-    findings = registry.load("reports", "audit")
-    study = audit_study(target, task, _names(against) or [])
-    folder = out or Path("runs") / study.name
-    checks = conformance(registry.configure("quantizers", target), Limits(time_limit))
-    _say_checks(target, checks)
-    if spoiling(checks):
-        write_conformance(folder, checks)
-        if as_json:
-            print(json.dumps({"folder": str(folder), "page": None, "findings": [], "conformance": _as_dicts(checks)}))
-        return SOME_FAILED
-    outcome = execute(
-        study,
-        folder,
-        workers,
-        data_root=data_root,
-        device=device,
-        time_limit=time_limit,
-        command=shlex.join(["evalsuite", *sys.argv[1:]]),
-        console=Console(stderr=True, quiet=as_json),
-    )
-    write_conformance(outcome.folder, checks)
-    page = _write_report(outcome.folder) if outcome.done else None
-    found = findings(load(outcome.folder), target)
-    if as_json:
-        known = {"folder": str(outcome.folder), "page": str(page), "findings": found}
-        print(json.dumps(known | {"conformance": _as_dicts(checks)}))
-    else:
-        print("\n".join(found))
-        _say_outcome(outcome, page, as_json)
-    return SOME_FAILED if outcome.failed else DONE
-
-
-def _as_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
-    return [asdict(check) for check in checks]
-
-
-def _say_checks(target: str, checks: Sequence[Check]) -> None:
-    """Print, on stderr, how many checks a method passed, and each failure with its mend."""
-    counts = Counter(check.outcome for check in checks)
-    parts = [f"{counts[outcome]} {outcome}" for outcome in ("pass", "fail", "not applicable") if counts[outcome]]
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"contract of {target}: {', '.join(parts)}")
-    for check in checks:
-        if check.outcome == "fail":
-            console.print(f"  FAIL {check.name}: {printable(check.message, 1000)}\n       {check.mend}")
-    if any(check.outcome == "fail" and check.spoils_numbers for check in checks):
-        console.print("its numbers would be wrong: nothing is measured")
+app.command()(audit_command.audit)
 
 
 @app.command("list")

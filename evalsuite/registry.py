@@ -26,8 +26,8 @@ from evalsuite.hashing import canonical_json, digest
 from evalsuite.isolation import printable, requested, single_process, text_of
 from evalsuite.optional_members import is_calibration_step, is_stream, missing_methods
 
-Kind = Literal["tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports"]
-KINDS: tuple[Kind, ...] = ("tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports")
+Kind = Literal["tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports", "baselines"]
+KINDS: tuple[Kind, ...] = ("tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports", "baselines")
 SINGULAR: dict[Kind, str] = {
     "tasks": "task",
     "quantizers": "quantizer",
@@ -36,6 +36,7 @@ SINGULAR: dict[Kind, str] = {
     "studies": "study",
     "figures": "figure",
     "reports": "report",
+    "baselines": "folder of baselines",
 }
 """What one of a kind is called in messages."""
 

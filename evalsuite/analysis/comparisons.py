@@ -136,30 +136,28 @@ def tested_pairs(outcomes: Outcomes, pairs: list[Pair], settings: Settings) -> l
         (pair.a.task, [a for a, _ in seeds]) for pair, seeds in zip(pairs, both, strict=True)
     ):
         seen = [both[member] for member in members]
-        tested, worst = _tested(rows, differences(seen), settings), _worst_classes(rows, seen, settings)
+        tested, worst = gap_tests(rows, differences(seen), settings), worst_groups(rows, seen, settings, "class")
         for member, values, classes in zip(members, tested, worst, strict=True):
-            found[member] |= values | classes
+            found[member] |= values | {f"worst_class_{name}": value for name, value in classes.items()}
     return found
 
 
-def _tested(rows: Rows, gaps: Int8Array, settings: Settings) -> list[Values]:
-    """Columns of ``comparisons.csv`` for each column of ``gaps`` (N, M)."""
+def gap_tests(rows: Rows, gaps: Int8Array, settings: Settings, span: int = 1) -> list[Values]:
+    """Columns of ``comparisons.csv`` for each column of ``gaps`` (N, M): whole numbers, ``span`` the largest.
+
+    Wrong minus the other's wrong has a span of 1, a difference of two such one of 2.
+    """
     generator = settings.generator("comparisons", rows.task)
-    interval = settings.interval(gaps, rows, generator)
+    # The bounds are made for -1..1; the tests look at signs and ranks, and count.
+    interval = settings.interval(gaps if span == 1 else gaps / span, rows, generator)
     once = len(np.unique(rows.image)) == len(rows.image)
     by_domain, _ = group_means(gaps, rows.domain, len(rows.domains))
     swapped = np.full(gaps.shape[1], np.nan) if once else swap_test(gaps, rows.image, rows.replicate)
+    edges = [span * np.asarray(edge) for edge in (interval.estimate, interval.low, interval.high)]
     found = []
-    for index in range(gaps.shape[1]):
+    for index, (estimate, low, high) in enumerate(zip(*edges, strict=True)):
         test = _mcnemar(gaps[:, index]) if once else _over_domains(by_domain[:, index], float(swapped[index]))
-        found.append(
-            vars(test)
-            | {
-                "difference": interval.estimate[index],
-                "low": interval.low[index],
-                "high": interval.high[index],
-            }
-        )
+        found.append(vars(test) | {"difference": estimate, "low": low, "high": high})
     return found
 
 
@@ -175,8 +173,10 @@ def _over_domains(gaps: FloatArray, swapped: float) -> PairedTest:
     return replace(test, p=np.nan, note=f"the two differ on fewer than 6 images; p < {LEVEL:g} needs at least 6")
 
 
-def _worst_classes(rows: Rows, pairs: list[list[tuple[Outcome, Outcome]]], settings: Settings) -> list[Values]:
-    """Compare the worst class of a with that of b."""
+def worst_groups(
+    rows: Rows, pairs: list[list[tuple[Outcome, Outcome]]], settings: Settings, group: str
+) -> list[Values]:
+    """Compare the worst group of a with that of b: ``difference``, ``low``, ``high``, ``p``, ``note`` of each pair."""
     column: dict[tuple[int, ...], int] = {}
     values: list[Int8Array] = []
     places: list[int] = []
@@ -187,7 +187,7 @@ def _worst_classes(rows: Rows, pairs: list[list[tuple[Outcome, Outcome]]], setti
                 column[key] = len(values)
                 values.append(pooled(side))
             places.append(column[key])
-    code, _ = rows.group("class")
+    code, _ = rows.group(group)
     generator = settings.generator("worst classes", rows.task)
     wrong = np.column_stack(values)
     a, b = places[::2], places[1::2]
@@ -197,7 +197,7 @@ def _worst_classes(rows: Rows, pairs: list[list[tuple[Outcome, Outcome]]], setti
     gap, p, notes = swapped_worst_groups(
         wrong[:, a], wrong[:, b], code, rows.image, rows.replicate, generator, settings.permutations
     )
-    names = [f"worst_class_{name}" for name in ("difference", "low", "high", "p", "note")]
+    names = ("difference", "low", "high", "p", "note")
     columns = (gap.tolist(), bounds.low.tolist(), bounds.high.tolist(), p.tolist(), notes)
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 

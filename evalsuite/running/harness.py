@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,9 @@ from evalsuite.study.file import read
 from evalsuite.study.labels import labels
 from evalsuite.study.settings import Study
 from evalsuite.study.trials import Trial, reference
+
+Lend = Callable[[Plan, Path], Plan]
+"""Writes results of a plan that are known already into a folder, and returns what is then left to do."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,9 @@ def execute(
     in_process: bool = False,
     command: str = "",
     console: Console | None = None,
+    lend: Lend | None = None,
 ) -> Outcome:
-    """Run a study like :func:`run` and say how it ended."""
+    """Run a study like :func:`run` and say how it ended; ``lend`` gives results that are known already."""
     if isinstance(study, Study) and overrides:
         raise RequestError("overrides change a study file: expected none with a study that is checked already")
     checked = study if isinstance(study, Study) else read(study, overrides)
@@ -126,16 +130,19 @@ def execute(
         remove_left(workspace.folder)
         remove_left(workspace.folder / ".work")
         plan = planned(checked, workspace, command)
-        outcome = _execute(plan, workspace, pool, options.cache_bytes, console or Console(stderr=True))
+        outcome = _execute(plan, workspace, pool, options.cache_bytes, console or Console(stderr=True), lend)
     return replace(outcome, folder=folder)
 
 
-def _execute(plan: Plan, workspace: Workspace, pool: Here | Workers, cache_bytes: float, console: Console) -> Outcome:
+def _execute(
+    plan: Plan, workspace: Workspace, pool: Here | Workers, cache_bytes: float, console: Console, lend: Lend | None
+) -> Outcome:
     """Do what is missing, write the table of trials, and what is measured on those that are done."""
     failures: dict[str, Failure] | None = None
     with pool if plan.missing else nullcontext():
         shown = checked_images(plan.missing, workspace)  # while the processes start
         gated = gate.check(plan.quantized_tasks, plan.digests, workspace, plan.study.gate, console)
+        plan = lend(plan, workspace.folder) if lend is not None else plan
         _begin({**plan.facts, "gate": gated}, workspace)
         if plan.missing:
             _make_room(list(shown.values()), workspace, cache_bytes)

@@ -20,6 +20,7 @@ from evalsuite.optional_members import is_calibrated
 from evalsuite.registry import Setting, configure
 from evalsuite.study.settings import Calibration, Quantized, Study
 from evalsuite.study.tables import Analysis, Corruption, Gate
+from evalsuite.study.trials import CALIBRATION_ORDER
 from evalsuite.study.values import MOST_TRIALS, check_count, check_name, check_values, read_toml
 
 _TABLES = {"task": "name", "calibration": "protocol", "quantizer": "method", "adapter": "method", "stream": "protocol"}
@@ -64,10 +65,15 @@ def read(name: str | Path, overrides: Iterable[str] = ()) -> Study:
         For a file that is not TOML, an unknown key (the nearest known one is named) or an impossible value.
     """
     path = find(name)
+    return parse(read_raw(path, overrides), str(path))
+
+
+def read_raw(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a study file's plain values, overrides applied, without a check of what they mean; see :func:`read`."""
     raw = read_toml(path)
     for override in overrides:
         _override(raw, override)
-    return parse(raw, str(path))
+    return raw
 
 
 def parse(raw: Mapping[str, Any], where: str = "study") -> Study:
@@ -141,7 +147,7 @@ def _table(name: str, cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def _check_filter(values: Mapping[str, Any], study: Study, where: str) -> None:
-    known = ["task", "seed", "bits", "calibration", "quantizer", "adapter", "stream"]
+    known = ["task", "seed", "bits", "calibration", CALIBRATION_ORDER, "quantizer", "adapter", "stream"]
     settings = {
         "task": study.tasks,
         "quantizer": tuple(quantizer.method for quantizer in study.quantizers),
@@ -266,16 +272,21 @@ def _quantizers(table: Mapping[str, Any], where: str) -> Iterable[Quantized]:
         yield Quantized(configure("quantizers", name, options), checked)
 
 
-def _override(raw: dict[str, Any], text: str) -> None:
+def key_and_value(text: str, option: str, example: str) -> tuple[str, Any]:
+    """Return what ``KEY=VALUE`` says: VALUE is TOML, a bare word a string. Raises RequestError if it says nothing."""
     key, separator, written = text.partition("=")
     if not separator or not key:
-        raise RequestError(f"--set {text!r}: expected KEY=VALUE, for example stream.images=100")
+        raise RequestError(f"{option} {text!r}: expected KEY=VALUE, for example {example}")
     try:
-        value = tomllib.loads(f"value = {written}")["value"]
+        return key, tomllib.loads(f"value = {written}")["value"]
     except RecursionError as error:
-        raise RequestError(f"--set {key}: lists too deep in each other") from error
+        raise RequestError(f"{option} {key}: lists too deep in each other") from error
     except ValueError:  # no TOML
-        value = written
+        return key, written
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, value = key_and_value(text, "--set", "stream.images=100")
     table, dot, option = key.partition(".")
     if not dot:
         raw[key] = value

@@ -42,6 +42,8 @@ def plan_stream(trial: Trial, labels: IntArray) -> Stream:
     return stream
 
 
+CALIBRATION_ORDER = "calibration_order"
+"""What ``[[exclude]]`` calls a calibration set's position in the study, 0 the first."""
 SCHEMA = 2  # raised when the same settings would give other records
 _UNCALIBRATED = Calibration(())
 
@@ -138,19 +140,21 @@ def expand(study: Study, digests: Mapping[Setting, str]) -> list[Trial]:
     """Return a study's trials in a fixed order, each once, with the references they need.
 
     ``digests``: by task, of its images and weights. A quantizer that is not calibrated (full precision) is
-    the same trial for every calibration set; references that the study does not ask for are added at the end.
+    the same trial for every calibration set, and left out only where it is for all; references
+    that the study does not ask for are added at the end.
     Raises RequestError for a filter that matches nothing, or filters that leave nothing.
     """
     trials: dict[str, Trial] = {}
     unused = set(study.exclude)
-    for task, calibration, quantizer, adapter, stream, seed in itertools.product(
-        study.tasks, study.calibrations, study.quantizers, study.adapters, study.streams, study.seeds
+    for task, (order, calibration), quantizer, adapter, stream, seed in itertools.product(
+        study.tasks, enumerate(study.calibrations), study.quantizers, study.adapters, study.streams, study.seeds
     ):
         seen = calibration if quantizer.bits is not None else _UNCALIBRATED
         trial = Trial(
             task, digests[task], seen, quantizer, adapter, stream, seed, study.source_images, study.corruption
         )
-        matching = [text for text in study.exclude if _matches(trial, json.loads(text))]
+        columns = trial.settings() | {CALIBRATION_ORDER: order}
+        matching = [text for text in study.exclude if _matches(columns, json.loads(text))]
         unused.difference_update(matching)
         if not matching:
             trials.setdefault(trial.identity, trial)
@@ -176,6 +180,5 @@ def reference(trial: Trial, study: Study) -> Trial:
     )
 
 
-def _matches(trial: Trial, wanted: Mapping[str, Any]) -> bool:
-    columns = trial.settings()
+def _matches(columns: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(columns.get(key) in (value if isinstance(value, list) else [value]) for key, value in wanted.items())

@@ -1,0 +1,169 @@
+"""An audit from end to end: the target's contract, the study, its run, the verdict, the page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from evalsuite import registry
+from evalsuite.analysis.audit import Request, unmeasured, verdict_of
+from evalsuite.analysis.audit.gates import check_gates, gates_of
+from evalsuite.analysis.verdict import Conformance, Verdict
+from evalsuite.conformance import conformance, spoiling
+from evalsuite.environment import hardware, versions
+from evalsuite.errors import RequestError
+from evalsuite.isolation import printable
+from evalsuite.optional_members import missing_methods
+from evalsuite.running.baselines import Recorded, packed_run, recorded_run
+from evalsuite.running.harness import Outcome, execute
+from evalsuite.running.options import RunOptions
+from evalsuite.running.plan import Plan
+from evalsuite.running.workers import Limits
+from evalsuite.store import load
+from evalsuite.study.audit import AuditRequest, audit_study
+from evalsuite.study.cost import cost_of
+from evalsuite.study.settings import Study
+from evalsuite.testing import Check
+
+
+@dataclass(frozen=True)
+class Audited:
+    """How an audit ended."""
+
+    folder: Path
+    verdict: Verdict
+    page: Path
+    outcome: Outcome | None
+    """Of the run; None where nothing was measured."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether a verdict was reached, no trial failed, and no condition of ``--fail-if`` holds."""
+        lost = self.outcome is not None and self.outcome.failed > 0
+        return self.verdict.reached and not lost and not any(gate.failed for gate in self.verdict.gates)
+
+
+def audit(
+    request: AuditRequest,
+    out: str | Path | None = None,
+    options: RunOptions | None = None,
+    *,
+    baselines: str | Path | None = None,
+    fail_if: Sequence[str] = (),
+    command: str = "",
+    console: Console | None = None,
+) -> Audited:
+    """Audit a PTQ method and write ``verdict.json`` and the verdict's page beside the run.
+
+    Parameters
+    ----------
+    request : what is asked.
+    out : the run's folder, by default ``runs/`` and the name of the request. A run that is there is resumed.
+    options : of the run; ``in_process`` is for the run alone, the contract is always checked in another process.
+    baselines : folder of an earlier run whose records of the rivals are taken.
+    fail_if : conditions such as ``worst_class_drop > 5``, see :data:`evalsuite.analysis.audit.gates.VALUES`.
+
+    Raises
+    ------
+    RequestError
+        If something that is asked is unknown or impossible, or ``baselines`` are of other images, weights or versions.
+    """
+    options, console = options or RunOptions(), console or Console(stderr=True)
+    check_gates(fail_if)
+    _check_target(request)
+    study = audit_study(request)
+    folder = Path(out) if out is not None else Path("runs") / study.name
+    workspace = options.workspace(folder)
+    known = recorded_run(Path(baselines)) if baselines else _shipped(request.profile)
+    lender = _Lender(known, bool(baselines), console)
+    _say_cost(study, request, console)
+    checks = conformance(request.target, Limits(options.time_limit))
+    _say_checks(request.title, checks, console)
+    seen = Request(
+        request.target,
+        request.title,
+        request.profile,
+        command,
+        request.target.source,
+        tuple(Conformance(**asdict(check)) for check in checks),
+        versions=versions(),
+        hardware=hardware(workspace.device, workspace.threads),
+    )
+    outcome = None
+    if spoiling(checks):
+        verdict = unmeasured(seen)
+    else:
+        outcome = execute(study, folder, **vars(options), command=command, console=console, lend=lender)
+        verdict = verdict_of(load(folder), seen)
+    verdict = verdict.model_copy(update={"gates": gates_of(verdict, fail_if)})
+    verdict.write(folder)
+    page: Path = registry.load("reports", "audit_page")(folder, verdict)
+    return Audited(folder, verdict, page, outcome)
+
+
+def _check_target(request: AuditRequest) -> None:
+    plugin = request.target.build()
+    for method in missing_methods(plugin, ("insert", "calibrate")):
+        raise RequestError(f"{request.title} has no method {method!r}: a quantizer has insert and calibrate")
+
+
+def _shipped(profile: str) -> Recorded | None:
+    """Return the records that are shipped with a profile, None where there are none."""
+    name = f"audit_{profile}"
+    if name not in registry.names("baselines"):
+        return None
+    return packed_run(Path(registry.load("baselines", name)))
+
+
+@dataclass(frozen=True)
+class _Lender:
+    """Gives a run the records that are there, where these fit.
+
+    ``asked``: whether the user named them; then it is an error where they do not.
+    """
+
+    known: Recorded | None
+    asked: bool
+    console: Console
+
+    def __call__(self, plan: Plan, folder: Path) -> Plan:
+        if self.known is None:
+            return plan
+        differences = self.known.differences(plan)
+        if differences and self.asked:
+            raise RequestError(f"--baselines {self.known.where}: {'; '.join(differences)}; expected the same here")
+        if differences:
+            self._say(f"shipped records of the baselines do not fit ({'; '.join(differences)}): they are made anew")
+            return plan
+        left = self.known.lend(plan, folder)
+        lent = len(plan.missing) - len(left.missing)
+        if lent:
+            self._say(f"{lent} trials of the baselines are known from {self.known.where}; {len(left.missing)} to do")
+        return left
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_cost(study: Study, request: AuditRequest, console: Console) -> None:
+    cost = cost_of(study)
+    text = (
+        f"{study.title}, profile {request.profile}: {cost['trials']:,} trials, {cost['quantizations']:,} "
+        f"quantizations, about {cost['image_passes']:,} image passes, of which known ones are not repeated"
+    )
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_checks(title: str, checks: Sequence[Check], console: Console) -> None:
+    """Say how many checks a method passed, and each failure with its mend."""
+    counts = Counter(check.outcome for check in checks)
+    parts = [f"{counts[outcome]} {outcome}" for outcome in ("pass", "fail", "not applicable") if counts[outcome]]
+    lines = [f"contract of {title}: {', '.join(parts)}"]
+    for check in checks:
+        if check.outcome == "fail":
+            lines += [f"  FAIL {check.name}: {printable(check.message, 1000)}", f"       {check.mend}"]
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,52 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+"""Exit statuses."""
+
+DataRoot = Annotated[
+    str | None,
+    typer.Option("--data-root", metavar="DIR", help="Folder with images and weights [default: $EVALSUITE_DATA]."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to write to.")]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 is one a core.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the study, for example stream.images=100."),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Folder for images that runs share [default: $EVALSUITE_CACHE, else the run's own].",
+    ),
+]
+CacheGigabytes = Annotated[
+    float, typer.Option("--cache-gigabytes", min=0, help="How much of it corrupted images may take.")
+]
+TimeLimit = Annotated[
+    float,
+    typer.Option(
+        "--time-limit",
+        metavar="SECONDS",
+        help="What one trial, one quantization or one domain's images may take; a trial whose process uses no "
+        "processor time for 300 s is given up in any case.",
+    ),
+]
+InProcess = Annotated[
+    bool, typer.Option("--in-process", help="Run trials in this process, for a debugger; one that dies ends the run.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+
+
+def names(text: str | None) -> list[str]:
+    """Return the names of a list with commas; none of None."""
+    return [name.strip() for name in text.split(",") if name.strip()] if text else []

@@ -1,0 +1,152 @@
+"""``evalsuite audit``: a verdict on a new PTQ method."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from evalsuite import registry
+from evalsuite.commands._options import (
+    DONE,
+    SOME_FAILED,
+    AsJson,
+    Cache,
+    CacheGigabytes,
+    DataRoot,
+    Device,
+    InProcess,
+    Out,
+    Overrides,
+    TimeLimit,
+    names,
+)
+
+if TYPE_CHECKING:
+    from evalsuite.audit import Audited
+    from evalsuite.study.audit import AuditRequest
+
+Target = Annotated[str, typer.Argument(help="package.module:Class, path.py:Class, or an installed quantizer's name.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--task", metavar="NAME", help="A task in place of the profile's; several times for several."),
+]
+TaskOptions = Annotated[
+    list[str] | None,
+    typer.Option("--task-option", metavar="KEY=VALUE", help="An option of the tasks, for example images=photos."),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="METHOD.KEY=VALUE", help="target.KEY=VALUE or RIVAL.KEY=VALUE, for example target.steps=20."
+    ),
+]
+Against = Annotated[
+    str | None, typer.Option(metavar="NAME,...", help="Quantizers to compare with, in place of the profile's.")
+]
+Bits = Annotated[
+    str | None, typer.Option(metavar="W4A4,...", help="Bit widths to audit at, in place of the profile's.")
+]
+Profile = Annotated[
+    str,
+    typer.Option(
+        help="quick (minutes), standard (an hour or so), full (a night or more), another study or a TOML file: all "
+        "that is asked, but for the target."
+    ),
+]
+BaselinesFrom = Annotated[
+    Path | None, typer.Option("--baselines", metavar="RUN", help="An earlier run whose records of rivals are taken.")
+]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option("--fail-if", metavar="'NAME > NUMBER'", help="Exit with status 1 if so: worst_class_drop > 5."),
+]
+
+
+def audit(
+    target: Target,
+    task: Tasks = None,
+    against: Against = None,
+    profile: Profile = "quick",
+    bits: Bits = None,
+    option: Options = None,
+    task_option: TaskOptions = None,
+    overrides: Overrides = None,
+    baselines: BaselinesFrom = None,
+    fail_if: FailIf = None,
+    out: Out = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 is one a core.")] = 0,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    cache: Cache = None,
+    cache_gigabytes: CacheGigabytes = 20.0,
+    time_limit: TimeLimit = 86_400.0,
+    in_process: InProcess = False,
+    as_json: AsJson = False,
+) -> int:
+    """Audit a new PTQ method: is it better, where does it break, is the difference real?
+
+    First its contract is checked. A method whose numbers would be wrong is not measured. Exit status 0: a verdict was
+    reached; 1: it was not, trials failed, or a condition of --fail-if holds.
+    """
+    from evalsuite.audit import audit as run_audit
+    from evalsuite.running.options import RunOptions
+
+    options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process)
+    request = request_of(target, task, against, profile, bits, option, task_option, overrides)
+    audited = run_audit(
+        request,
+        out,
+        options,
+        baselines=baselines,
+        fail_if=fail_if or [],
+        command=shlex.join(["evalsuite", *sys.argv[1:]]),
+        console=Console(stderr=True, quiet=as_json),
+    )
+    _say(audited, as_json)
+    return DONE if audited.passed else SOME_FAILED
+
+
+def request_of(
+    target: str,
+    task: Sequence[str] | None,
+    against: str | None,
+    profile: str,
+    bits: str | None,
+    option: Sequence[str] | None,
+    task_option: Sequence[str] | None,
+    overrides: Sequence[str] | None,
+) -> AuditRequest:
+    """Return what the command line asks. Raises RequestError where it does not make sense."""
+    from evalsuite.study.audit import AuditRequest, options_of
+    from evalsuite.study.file import key_and_value
+
+    own, rivals = options_of(option or [])
+    return AuditRequest(
+        registry.configure("quantizers", target, own),
+        target,
+        profile,
+        tuple(dict.fromkeys(task or [])),
+        dict(key_and_value(text, "--task-option", "images=photos") for text in task_option or []),
+        tuple(dict.fromkeys(names(against))),
+        tuple(dict.fromkeys(names(bits))),
+        rivals,
+        tuple(overrides or []),
+    )
+
+
+def _say(audited: Audited, as_json: bool) -> None:
+    verdict = audited.verdict
+    if as_json:
+        paths = {"folder": str(audited.folder), "page": str(audited.page)}
+        print(json.dumps({**paths, "passed": audited.passed, "verdict": verdict.model_dump(mode="json")}))
+        return
+    lines: Any = registry.load("reports", "audit_lines")
+    print("\n".join(lines(verdict)))
+    print(f"page: {audited.page}")
