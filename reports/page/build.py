@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
 
 from evalsuite import registry, store
 from evalsuite.adaptation.collapse import SHARE, WINDOW
@@ -29,12 +27,12 @@ from reports.frames.adaptation import adaptation
 from reports.frames.evidence import evidence
 from reports.latex import write_tables
 from reports.page.tables import missing_table, result_tables
+from reports.page.templates import own, template
 from reports.words.answers import answer
 from reports.words.jitter import jitter_note
 from reports.words.numbers import count
 from reports.words.verdict import judge
 
-_HERE = Path(__file__).parent
 _REM_PER_INCH = 8  # 7-point print becomes 12-pixel text
 _SECTIONS = (
     ("verdict", "Verdict"),
@@ -162,17 +160,10 @@ def _remove_pages(folder: Path, stem: str, pages: int) -> None:
 
 
 def _render(run: Run, pictures: list[_Picture], omitted: list[str]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     study = run.study
     found = evidence(run)
     answered = answer(run, found)
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         title=study["title"],
         study=study,
         notes=[*study["notes"], *jitter_note(found.analysis.summary)],
@@ -191,8 +182,8 @@ def _render(run: Run, pictures: list[_Picture], omitted: list[str]) -> str:
         bootstrap=f"{study['analysis']['bootstrap']:,}",
         environment=_environment(study),
         settings=json.dumps(study["settings"], indent=2, ensure_ascii=False),
-        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        js=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+        css=own("page.css"),
+        js=own("page.js"),
     )
 
 

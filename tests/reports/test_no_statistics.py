@@ -14,10 +14,10 @@ FORBIDDEN = ("evalsuite.statistics", "evalsuite.metrics", "scipy", "statsmodels"
 ENTRY = {"analyse", "Analysis", *(name for name in analysis.__all__ if name.endswith("_COLUMNS"))}
 """What reports may take from ``evalsuite.analysis``, beside the reading of records for all tables."""
 ALLOWED = (
-    *("evalsuite.analysis.claims", "evalsuite.analysis.families"),
+    *("evalsuite.analysis.claims", "evalsuite.analysis.families", "evalsuite.analysis.verdict"),
     *("evalsuite.analysis.contests.contests_of", "evalsuite.analysis.detection.WITHIN"),
 )
-"""The rule of claims, the wording of families, the table of an audit's target and the constant of a column's name."""
+"""The rule of claims, the wording of families, the values of a verdict, the table of an audit's target and the constant of a column's name."""
 READERS = {"frames/evidence.py"}
 """Hands what was read of the records to ``analyse``, so that they are read once."""
 

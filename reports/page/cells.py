@@ -1,0 +1,138 @@
+"""Tables of a page: columns with a head, cells with a text to read and a value to sort by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports.frames.methods import each_row, readable
+from reports.words.numbers import NOTHING, count, is_missing, number
+
+_TESTS = {"wilcoxon": "Wilcoxon", "mcnemar": "McNemar"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is read, and what is sorted by (empty: at the end)."""
+
+    text: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A head and how a row of the frame becomes a cell."""
+
+    label: str
+    cell: Callable[[Any], Cell]
+    numeric: bool = False
+    wide: bool = False
+    """Whether its text may break into lines."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page; the first cell of a row is its head."""
+
+    name: str
+    title: str
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+
+
+def table_of(name: str, title: str, caption: str, columns: Sequence[Column], frame: pd.DataFrame) -> Table:
+    """Make a table of a frame's rows."""
+    return Table(name, title, caption, columns, [[each.cell(row) for each in columns] for row in each_row(frame)])
+
+
+def text_column(label: str, field: str, *, wide: bool = False) -> Column:
+    """A text, a dash where there is none."""
+
+    def cell(row: Any) -> Cell:
+        value = getattr(row, field)
+        text = str(value) if isinstance(value, str) and value else NOTHING
+        return Cell(text, "" if text == NOTHING else text)
+
+    return Column(label, cell, wide=wide)
+
+
+def worded_column(label: str, words: Callable[[dict[str, Any]], str], *, wide: bool = True) -> Column:
+    """What is said of a row, made of several of its fields."""
+
+    def cell(row: Any) -> Cell:
+        text = words(vars(row))
+        return Cell(text, text)
+
+    return Column(label, cell, wide=wide)
+
+
+def number_column(label: str, field: str, *, scale: float = 1.0, digits: int = 1, grouped: bool = False) -> Column:
+    """A number times ``scale``; ``grouped``: a whole number with its thousands apart."""
+
+    def cell(row: Any) -> Cell:
+        value = getattr(row, field)
+        if is_missing(value):
+            return Cell(NOTHING, "")
+        return Cell(f"{value:,.0f}" if grouped else number(value * scale, digits), repr(float(value)))
+
+    return Column(label, cell, numeric=True)
+
+
+def interval_column(label: str, field: str, low: str, high: str) -> Column:
+    """A rate or difference with its interval, times 100."""
+
+    def cell(row: Any) -> Cell:
+        value, *edges = (getattr(row, name) for name in (field, low, high))
+        if is_missing(value):
+            return Cell(NOTHING, "")
+        between = " to ".join(number(edge * 100) for edge in edges)
+        return Cell(f"{number(value * 100)} ({between})", repr(float(value)))
+
+    return Column(label, cell, numeric=True)
+
+
+def p_column(label: str, field: str) -> Column:
+    """A p-value."""
+
+    def cell(row: Any) -> Cell:
+        value = getattr(row, field)
+        if is_missing(value):
+            return Cell(NOTHING, "")
+        return Cell("< 0.001" if value < 0.001 else f"{value:.3f}", repr(float(value)))
+
+    return Column(label, cell, numeric=True)
+
+
+def group_column(label: str, field: str) -> Column:
+    """The name of a group, as people write it."""
+
+    def cell(row: Any) -> Cell:
+        value = getattr(row, field)
+        return Cell(readable(value), value) if isinstance(value, str) else Cell(NOTHING, "")
+
+    return Column(label, cell)
+
+
+def units_column(label: str, test: str = "") -> Column:
+    """How many of what a test used: 15 domains; ``test``: the field that names it."""
+
+    def cell(row: Any) -> Cell:
+        used = count(int(row.n), row.unit)
+        name = _TESTS.get(getattr(row, test), getattr(row, test)) if test else ""
+        return Cell(f"{name}, {used}" if name else used, repr(float(row.n)))
+
+    return Column(label, cell, numeric=True)
+
+
+def share_column(label: str, field: str, total: str) -> Column:
+    """How many of how many."""
+
+    def cell(row: Any) -> Cell:
+        own, most = int(getattr(row, field)), int(getattr(row, total))
+        return Cell(f"{own:,} of {most:,}", repr(own / most))
+
+    return Column(label, cell, numeric=True)
