@@ -21,12 +21,11 @@ from evalsuite.optional_members import missing_methods
 from evalsuite.running.baselines import Recorded, packed_run, recorded_run
 from evalsuite.running.harness import Outcome, execute
 from evalsuite.running.options import RunOptions
-from evalsuite.running.plan import Plan
+from evalsuite.running.plan import Plan, planned
 from evalsuite.running.workers import Limits
 from evalsuite.store import load
 from evalsuite.study.audit import AuditRequest, audit_study
 from evalsuite.study.cost import cost_of
-from evalsuite.study.settings import Study
 from evalsuite.testing import Check
 
 
@@ -80,7 +79,9 @@ def audit(
     workspace = options.workspace(folder)
     known = recorded_run(Path(baselines)) if baselines else _shipped(request.profile)
     lender = _Lender(known, bool(baselines), console)
-    _say_cost(study, request, console)
+    plan = planned(study, workspace, command)
+    lender.check(plan)
+    _say_cost(plan, request, known, console)
     checks = conformance(request.target, Limits(options.time_limit))
     _say_checks(request.title, checks, console)
     seen = Request(
@@ -131,30 +132,34 @@ class _Lender:
     console: Console
 
     def __call__(self, plan: Plan, folder: Path) -> Plan:
-        if self.known is None:
-            return plan
-        differences = self.known.differences(plan)
-        if differences and self.asked:
+        return plan if self.known is None or self.known.differences(plan) else self.known.lend(plan, folder)
+
+    def check(self, plan: Plan) -> None:
+        """Raise RequestError where records that the user named do not fit, say so where shipped ones do not."""
+        differences = self.known.differences(plan) if self.known is not None else []
+        if differences and self.known is not None and self.asked:
             raise RequestError(f"--baselines {self.known.where}: {'; '.join(differences)}; expected the same here")
         if differences:
-            self._say(f"shipped records of the baselines do not fit ({'; '.join(differences)}): they are made anew")
-            return plan
-        left = self.known.lend(plan, folder)
-        lent = len(plan.missing) - len(left.missing)
-        if lent:
-            self._say(f"{lent} trials of the baselines are known from {self.known.where}; {len(left.missing)} to do")
-        return left
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            _say(f"shipped records of the baselines do not fit ({'; '.join(differences)}): made anew", self.console)
 
 
-def _say_cost(study: Study, request: AuditRequest, console: Console) -> None:
-    cost = cost_of(study)
-    text = (
-        f"{study.title}, profile {request.profile}: {cost['trials']:,} trials, {cost['quantizations']:,} "
-        f"quantizations, about {cost['image_passes']:,} image passes, of which known ones are not repeated"
-    )
+def _say_cost(plan: Plan, request: AuditRequest, known: Recorded | None, console: Console) -> None:
+    """Say what the audit will do, before it does it."""
+    fits = known is not None and not known.differences(plan)
+    left = [trial for trial in plan.missing if not (fits and known is not None and trial.identity in known.rows)]
+    cost = cost_of(plan.study)
+    text = f"{plan.study.title}, profile {request.profile}: {len(plan.trials):,} trials, {len(left):,} of them to do"
+    if len(left) == len(plan.trials):
+        text += f", about {cost['image_passes']:,} image passes"
+    if plan.reused:
+        text += f"; {plan.reused:,} of an earlier call"
+    if known is not None and fits:
+        text += f"; {len(plan.missing) - len(left):,} known from {known.where}"
+    models = len({trial.quantization for trial in left if trial.quantizer.bits is not None})
+    _say(f"{text}; {models:,} networks to quantize", console)
+
+
+def _say(text: str, console: Console) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -166,4 +171,6 @@ def _say_checks(title: str, checks: Sequence[Check], console: Console) -> None:
     for check in checks:
         if check.outcome == "fail":
             lines += [f"  FAIL {check.name}: {printable(check.message, 1000)}", f"       {check.mend}"]
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    if spoiling(checks):
+        lines.append("its numbers would be wrong: nothing is measured")
+    _say("\n".join(lines), console)

@@ -106,7 +106,7 @@ def options_of(texts: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str
     for text in texts:
         key, value = key_and_value(text, "--option", "target.strength=0.7")
         method, dot, option = key.rpartition(".")
-        if not dot:
+        if not (dot and method and option):
             raise RequestError(f"--option {text!r}: expected target.{key}=..., or a rival's name in place of target")
         found.setdefault(method, {})[option] = value
     return found.pop(_TARGET, {}), found

@@ -87,6 +87,15 @@ def test_help_loads_no_backend():
         (["audit", "rtn", "--against", "rtn"], "nothing to compare"),
         (["audit", "evalsuite.errors:Refused"], "has no method 'insert'"),
         (["audit", "rtn", "--task", "digits/resne"], "did you mean 'digits/resnet'"),
+        (["audit", "rtn", "--time-limit", "0"], "expected more than 0"),
+        (["audit", "rtn", "--in-process", "--workers", "2"], "expected 1"),
+        (["audit", "rtn", "--profile", "quik"], "unknown study 'quik'"),
+        (["audit", "rtn", "--option", "target.rang=mse"], "did you mean 'range'"),
+        (["audit", "rtn", "--option", "range=mse"], "expected target.range"),
+        (["audit", "rtn", "--bits", "4"], "bits"),
+        (["audit", "rtn", "--baselines", "nowhere"], "is not a run's folder"),
+        (["audit", "rtn", "--fail-if", "worst_clas_drop > 5"], "did you mean 'worst_class_drop'"),
+        (["audit", "rtn", "--task-option", "imags=3"], "no option of digits/resnet"),
     ],
 )
 def test_wrong_requests_are_one_line_on_stderr_and_status_2(arguments, message, capsys, tmp_path, monkeypatch):
@@ -238,23 +247,6 @@ def test_doctor_names_what_is_broken(capsys, monkeypatch):
     monkeypatch.setattr(corruptions, "corrupt", broken)
     assert cli.call(["doctor"]) == 1
     assert "BROKEN  imagecorruptions: ImportError: no such thing" in said(capsys)[0]
-
-
-@pytest.mark.slow
-def test_audit_of_a_file(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(
-        "from evalsuite.quantizers.rtn import RoundToNearest\nclass Mine(RoundToNearest):\n    '''Mine.'''\n"
-    )
-    from evalsuite.study import audit
-
-    monkeypatch.setattr(audit, "SEEDS", (0,))
-    monkeypatch.setattr(audit, "IMAGES", 48)
-    assert cli.call(["audit", "mine.py:Mine", "--against", "rtn", "--device", "cpu"]) == 0
-    out, _ = said(capsys)
-    assert "Mine W4A4: " in out
-    assert "Mine W4A4 against rtn W4A4: +0.0 points of mean error; no test" in out
-    assert (tmp_path / "runs" / "audit-Mine" / "index.html").is_file()
 
 
 @pytest.mark.parametrize(

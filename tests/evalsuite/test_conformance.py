@@ -59,10 +59,12 @@ def test_a_process_that_ends_or_hangs_is_one_failed_check(target, method, limits
 )
 def test_an_audit_measures_nothing_with_a_method_whose_numbers_would_be_wrong(target, method, name, tmp_path, capsys):
     target(method)
-    assert cli.call(["audit", "mine.py:Mine", "--against", "rtn", "--device", "cpu", "--json"]) == 1
+    assert cli.call(["audit", "mine.py:Mine", "--against", "rtn", "--device", "cpu"]) == 1
     printed = capsys.readouterr()
     assert name in printed.err
     assert "nothing is measured" in printed.err
-    answer = json.loads(printed.out)
-    assert any(check["outcome"] == "fail" and check["spoils_numbers"] for check in answer["conformance"])
-    assert [file.name for file in (tmp_path / "runs" / "audit-Mine").iterdir()] == [FILE]
+    (file,) = (tmp_path / "runs").glob("*/verdict.json")
+    answer = {"verdict": json.loads(file.read_text())}
+    assert any(check["outcome"] == "fail" and check["spoils_numbers"] for check in answer["verdict"]["conformance"])
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert {file.name for file in folder.iterdir()} == {"verdict.json", "audit.html"}

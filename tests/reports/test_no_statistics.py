@@ -15,9 +15,9 @@ ENTRY = {"analyse", "Analysis", *(name for name in analysis.__all__ if name.ends
 """What reports may take from ``evalsuite.analysis``, beside the reading of records for all tables."""
 ALLOWED = (
     *("evalsuite.analysis.claims", "evalsuite.analysis.families", "evalsuite.analysis.verdict"),
-    *("evalsuite.analysis.contests.contests_of", "evalsuite.analysis.detection.WITHIN"),
+    "evalsuite.analysis.detection.WITHIN",
 )
-"""The rule of claims, the wording of families, the values of a verdict, the table of an audit's target and the constant of a column's name."""
+"""The rule of claims, the wording of families, the values of a verdict and the constant of a column's name."""
 READERS = {"frames/evidence.py"}
 """Hands what was read of the records to ``analyse``, so that they are read once."""
 
