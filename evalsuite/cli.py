@@ -18,6 +18,7 @@ from rich.table import Table
 
 from evalsuite import __version__, registry
 from evalsuite.commands import audit as audit_command
+from evalsuite.commands import schema as schema_command
 from evalsuite.commands._options import (
     DONE,
     INTERRUPTED,
@@ -77,7 +78,10 @@ def call(arguments: list[str]) -> int:
         return _refuse(" ".join(str(error).split()))
     except (KeyboardInterrupt, click.exceptions.Abort):
         status = INTERRUPTED
-    except (SystemExit, GeneratorExit) as error:  # of a plugin: nothing here ends the program so
+    except (SystemExit, GeneratorExit) as error:
+        if isinstance(error.__context__, BrokenPipeError):  # click's end where nobody reads on: `evalsuite list | head`
+            return _NOT_WRITTEN
+        # Else of a plugin: nothing here ends the program so.
         return _refuse(f"a plugin ended the program by {reason_of(error)}")
     except Exception as error:
         # typer carries its own copy of click's exceptions in some releases, so these are told by their form.
@@ -202,6 +206,7 @@ def compare(
 
 
 app.command()(audit_command.audit)
+app.command()(schema_command.schema)
 
 
 @app.command("list")

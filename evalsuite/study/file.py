@@ -131,6 +131,15 @@ def _typed(key: str, value: Any, where: str) -> Any:
         raise registry.validation_error(f"{where}, {key}", error) from error
 
 
+def study_schema() -> dict[str, Any]:
+    """Return the JSON schema of a study's values; what a plugin's options may be is its own matter."""
+    tables = {"corruption": Corruption, "analysis": Analysis, "gate": Gate}
+    properties = {key: TypeAdapter(tables.get(key, kind)).json_schema() for key, kind in _FIELDS.items()}
+    for name, key in _TABLES.items():
+        properties[name]["items"]["properties"] = {key: {"anyOf": [{"type": "string"}, {"type": "array"}]}}
+    return {"title": "Study", "type": "object", "properties": properties, "additionalProperties": False}
+
+
 T = TypeVar("T")
 
 
