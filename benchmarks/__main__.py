@@ -31,7 +31,12 @@ GROUPS = {
     ),
     "adaptation": (("adaptation",), ("detector",)),
     "shifts": (("corruptions",), ("streams",), ("stream_images",)),
-    "evidence": (("evidence",), ("report_size",), ("power", "--points", "5", "10", "--layouts", "0", "1")),
+    "evidence": (
+        ("evidence",),
+        ("report_size",),
+        ("power", "--points", "5", "10", "--layouts", "0", "1"),
+        ("audit_level",),
+    ),
 }
 
 
