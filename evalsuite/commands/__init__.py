@@ -1,0 +1,1 @@
+"""Commands of ``evalsuite`` that are a file each."""
