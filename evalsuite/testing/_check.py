@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import random
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from evalsuite.errors import Refused, RequestError
 from evalsuite.isolation import reason_of
 from evalsuite.running.process_state import restored
 
+_S = TypeVar("_S")
 _MODULES = "imported modules"
 
 Outcome = Literal["pass", "fail", "not applicable"]
@@ -61,9 +63,38 @@ class NotApplicable(Exception):
     """There is nothing to look at."""
 
 
+def questions_about(
+    subject: _S, asked: Mapping[str, tuple[Callable[[_S], None], str]], spoils_numbers: bool = True
+) -> list[Question]:
+    """Return what is asked of a subject: by the check's name the function that looks, and the mend."""
+    return [
+        Question(name, functools.partial(ask, subject), mend, spoils_numbers) for name, (ask, mend) in asked.items()
+    ]
+
+
 def make(questions: Sequence[Question]) -> list[Check]:
     """Make all checks; each leaves the process as it was, whatever the plugin does."""
     return [_made(question) for question in questions]
+
+
+def make_by_network(
+    make_plugin: Callable[[], Any],
+    contract: type,
+    methods: Sequence[str],
+    subjects: Mapping[str, _S],
+    questions: Callable[[_S], Sequence[Question]],
+) -> list[Check]:
+    """Look whether a plugin has the methods of its contract and, if so, at every subject, by the network's name."""
+    name, mend = f"it has {' and '.join(methods)}", f"Write the methods of {contract.__module__}.{contract.__name__}."
+    first = make([Question(name, functools.partial(check_methods, make_plugin, methods), mend, True)])
+    if first[0].outcome == "fail":
+        return first
+    asked = [
+        replace(question, name=f"{network}: {question.name}" if network else question.name)
+        for network, subject in subjects.items()
+        for question in questions(subject)
+    ]
+    return first + make(asked)
 
 
 def _made(question: Question) -> Check:

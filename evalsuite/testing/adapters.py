@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from evalsuite.networks import released
 from evalsuite.optional_members import facts_of
+from evalsuite.plugins import Adapter
 from evalsuite.randomness import torch_generator
 from evalsuite.testing import examples
 from evalsuite.testing._check import (
@@ -22,10 +22,10 @@ from evalsuite.testing._check import (
     NotApplicable,
     Question,
     changed_state,
-    check_methods,
     factory,
     global_state,
-    make,
+    make_by_network,
+    questions_about,
     require,
     scatter,
 )
@@ -73,20 +73,16 @@ def adapter_checks(adapter: Any, *, model: nn.Module | None = None, images: Tens
         If the adapter cannot be found or made.
     """
     fresh = factory("adapters", adapter)
-    ask = functools.partial(check_methods, fresh, ("prepare", "step"))
-    first = make([Question("it has prepare and step", ask, "Write the methods of evalsuite.plugins.Adapter.", True)])
-    if first[0].outcome == "fail":
-        return first
     networks = examples.NETWORKS if model is None else {"": lambda: copy.deepcopy(model)}
     given = examples.images(24, 5) * 1.5 + 0.5 if images is None else images
     source = examples.images(16) if images is None else images
     batches = tuple(given[start : start + _BATCH] for start in range(0, len(given), _BATCH))
     subjects = {name: _Subject(fresh, network, source, batches) for name, network in networks.items()}
-    return first + [check for name, subject in subjects.items() for check in make(_questions(name, subject))]
+    return make_by_network(fresh, Adapter, ("prepare", "step"), subjects, _questions)
 
 
-def _questions(network: str, subject: _Subject) -> list[Question]:
-    spoiling: dict[str, tuple[Callable[[_Subject], None], str]] = {
+def _questions(subject: _Subject) -> list[Question]:
+    spoiling = {
         "a step gives finite logits": (_finite, "Return the (N, classes) finite logits of the batch."),
         "the same seed gives the same logits": (_same_seed, "Draw from the generator that prepare is given, only."),
         "a reset restores it": (_reset, "Keep all that changes in the state; let hooks be bound methods of it."),
@@ -94,14 +90,11 @@ def _questions(network: str, subject: _Subject) -> list[Question]:
         "the batch is untouched": (_images, "Change a copy of the images."),
         "the process is left as it was": (_process, "Put back what you set, for example by torch.enable_grad()."),
     }
-    other: dict[str, tuple[Callable[[_Subject], None], str]] = {
+    other = {
         "a batch of one will do": (_single, "Take N = 1, for example without a variance."),
         "facts are JSON": (_facts, "Let facts() return counts, and lists of numbers of batches."),
     }
-    asked = [(name, *what, True) for name, what in spoiling.items()]
-    asked += [(name, *what, False) for name, what in other.items()]
-    prefix = f"{network}: " if network else ""
-    return [Question(prefix + name, functools.partial(ask, subject), mend, spoils) for name, ask, mend, spoils in asked]
+    return questions_about(subject, spoiling) + questions_about(subject, other, spoils_numbers=False)
 
 
 def _check_logits(logits: Any, images: Tensor, classes: int) -> None:

@@ -18,12 +18,12 @@ from evalsuite.testing._check import (
     Check,
     Failed,
     NotApplicable,
-    Question,
     changed_state,
     check_methods,
     factory,
     global_state,
     make,
+    questions_about,
     require,
 )
 
@@ -58,7 +58,7 @@ def figure_checks(figure: Any, run: Run) -> list[Check]:
         If the figure cannot be found or made.
     """
     subject = _Subject(factory("figures", figure), run)
-    questions: dict[str, tuple[Callable[[_Subject], None], str]] = {
+    asked = {
         "it has data and draw": (_members, "Write the methods of evalsuite.plugins.Figure."),
         "data gives a frame": (_data, "Return a pandas.DataFrame; an empty one where there is nothing to draw."),
         "data are the same again": (_again, "Draw random numbers from a fixed seed."),
@@ -67,7 +67,7 @@ def figure_checks(figure: Any, run: Run) -> list[Check]:
         "it has a title": (_title, "Write a docstring: the first line is the title, the rest the caption."),
         "the process is left as it was": (_process, "Put back what you set."),
     }
-    return make([Question(n, functools.partial(a, subject), mend, True) for n, (a, mend) in questions.items()])
+    return make(questions_about(subject, asked))
 
 
 def _frame(figure: Any, run: Run) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ from evalsuite.testing._check import (
     Check,
     Failed,
     NotApplicable,
-    Question,
     changed_state,
     check_methods,
     factory,
     global_state,
     make,
+    questions_about,
     require,
     scatter,
 )
@@ -72,8 +73,8 @@ def step_checks(step: Any, *, pool: Pool | None = None) -> list[Check]:
     RequestError
         If the step cannot be found or made.
     """
-    fresh, given = factory("protocols", step), pool or _default_pool()
-    questions: dict[str, tuple[Callable[[Callable[[], Any], Pool], None], str]] = {
+    subject = _StepSubject(factory("protocols", step), pool or _default_pool())
+    asked = {
         "it has select or transform": (_has_one, "Write at least one of the two of evalsuite.plugins."),
         "select keeps some of the images, none twice": (_subset, "Return part of the indices that it was given."),
         "transform keeps shape and type": (_shape, "Return as many uint8 images of the same size."),
@@ -81,10 +82,16 @@ def step_checks(step: Any, *, pool: Pool | None = None) -> list[Check]:
         "what it is given is untouched": (_step_input, "Change a copy."),
         "the process is left as it was": (_step_process, "Put back what you set."),
     }
-    return make([Question(n, functools.partial(a, fresh, given), mend, True) for n, (a, mend) in questions.items()])
+    return make(questions_about(subject, asked))
 
 
 _default_pool = pool
+
+
+@dataclass(frozen=True)
+class _StepSubject:
+    fresh: Callable[[], Any]
+    pool: Pool
 
 
 def _chosen(step: Any, pool: Pool) -> IntArray:
@@ -101,18 +108,18 @@ def _applied(step: Any, pool: Pool) -> tuple[IntArray, UInt8Array]:
     return chosen, transformed(step, pool, images, chosen[:64], np.random.default_rng(2))
 
 
-def _has_one(fresh: Callable[[], Any], pool: Pool) -> None:
-    if not is_calibration_step(fresh()):
+def _has_one(subject: _StepSubject) -> None:
+    if not is_calibration_step(subject.fresh()):
         raise Failed("it has neither select nor transform")
 
 
-def _subset(fresh: Callable[[], Any], pool: Pool) -> None:
-    step = fresh()
+def _subset(subject: _StepSubject) -> None:
+    step = subject.fresh()
     if not callable(getattr(step, "select", None)):
         raise NotApplicable("it has no select")
-    for offered in (np.arange(len(pool.labels)), np.arange(1, len(pool.labels))):
+    for offered in (np.arange(len(subject.pool.labels)), np.arange(1, len(subject.pool.labels))):
         try:
-            chosen = np.asarray(step.select(pool, offered.copy(), np.random.default_rng(1)))
+            chosen = np.asarray(step.select(subject.pool, offered.copy(), np.random.default_rng(1)))
         except RequestError:
             continue
         if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer) or not len(chosen):
@@ -123,49 +130,49 @@ def _subset(fresh: Callable[[], Any], pool: Pool) -> None:
             raise Failed("select gave an image that it was not offered")
 
 
-def _shape(fresh: Callable[[], Any], pool: Pool) -> None:
-    step = fresh()
+def _shape(subject: _StepSubject) -> None:
+    step = subject.fresh()
     if not callable(getattr(step, "transform", None)):
         raise NotApplicable("it has no transform")
     for count in (40, 1):
-        images = np.asarray(pool.images[:count])
-        made = step.transform(pool, images.copy(), np.arange(count), np.random.default_rng(2))
+        images = np.asarray(subject.pool.images[:count])
+        made = step.transform(subject.pool, images.copy(), np.arange(count), np.random.default_rng(2))
         if not isinstance(made, np.ndarray) or made.shape != images.shape or made.dtype != np.uint8:
             said = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
             raise Failed(f"transform gave {said}: expected uint8 {images.shape}")
 
 
-def _step_again(fresh: Callable[[], Any], pool: Pool) -> None:
+def _step_again(subject: _StepSubject) -> None:
     results: list[tuple[IntArray, UInt8Array]] = []
-    step = fresh()
-    for plugin in (step, step, fresh()):
+    step = subject.fresh()
+    for plugin in (step, step, subject.fresh()):
         scatter(len(results))
-        results.append(_applied(plugin, pool))
+        results.append(_applied(plugin, subject.pool))
     chosen, made = results[0]
     if any(not (np.array_equal(chosen, a) and np.array_equal(made, b)) for a, b in results[1:]):
         raise Failed("the same generator gave something else")
 
 
-def _step_input(fresh: Callable[[], Any], pool: Pool) -> None:
-    step, images, labels = fresh(), np.array(pool.images), np.array(pool.labels)
+def _step_input(subject: _StepSubject) -> None:
+    step, images, labels = subject.fresh(), np.array(subject.pool.images), np.array(subject.pool.labels)
     offered = np.arange(len(labels))
     with contextlib.suppress(RequestError):
-        selected(step, pool, offered, np.random.default_rng(1))
+        selected(step, subject.pool, offered, np.random.default_rng(1))
     if not np.array_equal(offered, np.arange(len(labels))):
         raise Failed("select changed the indices that it was given")
-    chosen = _chosen(step, pool)
+    chosen = _chosen(step, subject.pool)
     given = np.array(images[chosen][:64])
     before = given.copy()
-    transformed(step, pool, given, chosen[:64], np.random.default_rng(2))
+    transformed(step, subject.pool, given, chosen[:64], np.random.default_rng(2))
     if not np.array_equal(given, before):
         raise Failed("transform changed the images that it was given")
-    if not (np.array_equal(pool.images, images) and np.array_equal(pool.labels, labels)):
+    if not (np.array_equal(subject.pool.images, images) and np.array_equal(subject.pool.labels, labels)):
         raise Failed("the pool changed")
 
 
-def _step_process(fresh: Callable[[], Any], pool: Pool) -> None:
+def _step_process(subject: _StepSubject) -> None:
     before = global_state()
-    _applied(fresh(), pool)
+    _applied(subject.fresh(), subject.pool)
     if changed := changed_state(before):
         raise Failed(f"changed: {', '.join(changed)}")
 
@@ -188,9 +195,9 @@ def stream_checks(stream: Any, *, labels: IntArray | None = None) -> list[Check]
     RequestError
         If the stream cannot be found or made.
     """
-    fresh = factory("protocols", stream)
     given = np.arange(_TESTED, dtype=np.int64) % _CLASSES if labels is None else labels
-    questions: dict[str, tuple[Callable[[Callable[[], Any], IntArray], None], str]] = {
+    subject = _StreamSubject(factory("protocols", stream), given)
+    asked = {
         "it has domains and plan": (_stream_methods, "Write the methods of evalsuite.plugins.StreamProtocol."),
         "plan lays out a stream": (_laid_out, "Return an evalsuite.streams.Stream of images of the test set."),
         "domains are those that are shown": (_domains, "Return from domains() what plan shows, and nothing else."),
@@ -198,7 +205,13 @@ def stream_checks(stream: Any, *, labels: IntArray | None = None) -> list[Check]
         "the same generator gives the same": (_stream_again, "Draw from the generator that plan is given, only."),
         "the labels are untouched": (_labels, "Change a copy."),
     }
-    return make([Question(n, functools.partial(a, fresh, given), mend, True) for n, (a, mend) in questions.items()])
+    return make(questions_about(subject, asked))
+
+
+@dataclass(frozen=True)
+class _StreamSubject:
+    fresh: Callable[[], Any]
+    labels: IntArray
 
 
 def _plan(stream: Any, labels: IntArray) -> Stream:
@@ -208,45 +221,45 @@ def _plan(stream: Any, labels: IntArray) -> Stream:
     return planned
 
 
-def _stream_methods(fresh: Callable[[], Any], labels: IntArray) -> None:
-    check_methods(fresh, ("domains", "plan"))
+def _stream_methods(subject: _StreamSubject) -> None:
+    check_methods(subject.fresh, ("domains", "plan"))
 
 
-def _laid_out(fresh: Callable[[], Any], labels: IntArray) -> None:
-    planned = _plan(fresh(), labels)
-    if planned.image.max() >= len(labels):
-        raise Failed(f"it shows image {planned.image.max()} of {len(labels)}")
+def _laid_out(subject: _StreamSubject) -> None:
+    planned = _plan(subject.fresh(), subject.labels)
+    if planned.image.max() >= len(subject.labels):
+        raise Failed(f"it shows image {planned.image.max()} of {len(subject.labels)}")
 
 
-def _domains(fresh: Callable[[], Any], labels: IntArray) -> None:
-    stream = fresh()
-    planned, said = _plan(stream, labels), tuple(stream.domains())
+def _domains(subject: _StreamSubject) -> None:
+    stream = subject.fresh()
+    planned, said = _plan(stream, subject.labels), tuple(stream.domains())
     shown = {planned.domains[number] for number in np.unique(planned.domain).tolist()}
     if shown != set(said):
         texts = sorted(map(str, shown ^ set(said)))
         raise Failed(f"domains() and plan disagree on {', '.join(texts[:3])}")
 
 
-def _length(fresh: Callable[[], Any], labels: IntArray) -> None:
-    stream = fresh()
+def _length(subject: _StreamSubject) -> None:
+    stream = subject.fresh()
     length = length_of(stream)
     if length is None:
         raise NotApplicable("it has no length")
-    if length != len(_plan(stream, labels)):
-        raise Failed(f"length is {length}, plan shows {len(_plan(stream, labels))} images")
+    if length != len(_plan(stream, subject.labels)):
+        raise Failed(f"length is {length}, plan shows {len(_plan(stream, subject.labels))} images")
 
 
-def _stream_again(fresh: Callable[[], Any], labels: IntArray) -> None:
-    digests, stream = set(), fresh()
-    for number, plugin in enumerate((stream, stream, fresh())):
+def _stream_again(subject: _StreamSubject) -> None:
+    digests, stream = set(), subject.fresh()
+    for number, plugin in enumerate((stream, stream, subject.fresh())):
         scatter(number)
-        digests.add(_plan(plugin, labels).digest())
+        digests.add(_plan(plugin, subject.labels).digest())
     if len(digests) > 1:
         raise Failed("the same generator gave another stream")
 
 
-def _labels(fresh: Callable[[], Any], labels: IntArray) -> None:
-    given = labels.copy()
-    _plan(fresh(), given)
-    if not np.array_equal(given, labels):
+def _labels(subject: _StreamSubject) -> None:
+    given = subject.labels.copy()
+    _plan(subject.fresh(), given)
+    if not np.array_equal(given, subject.labels):
         raise Failed("plan changed the labels")

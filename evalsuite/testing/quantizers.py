@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from evalsuite.bits import BitPolicy
 from evalsuite.optional_members import is_calibrated, is_stochastic
+from evalsuite.plugins import Quantizer
 from evalsuite.quantization.plain_state import lost_attributes, plain_attributes
 from evalsuite.quantization.saving import read_state, write_state
 from evalsuite.randomness import torch_generator
@@ -25,10 +26,10 @@ from evalsuite.testing._check import (
     NotApplicable,
     Question,
     changed_state,
-    check_methods,
     factory,
     global_state,
-    make,
+    make_by_network,
+    questions_about,
     refused_clearly,
     require,
     scatter,
@@ -124,23 +125,14 @@ def quantizer_checks(
         If the quantizer cannot be found or made.
     """
     fresh = factory("quantizers", quantizer)
-    methods = Question(
-        "it has insert and calibrate",
-        lambda: check_methods(fresh, ("insert", "calibrate")),
-        "Write the methods of evalsuite.plugins.Quantizer.",
-        True,
-    )
-    first = make([methods])
-    if first[0].outcome == "fail":
-        return first
     networks = examples.NETWORKS if model is None else {"": lambda: copy.deepcopy(model)}
     given = examples.images() if images is None else images
     subjects = {name: _Subject(fresh, network, given, bits) for name, network in networks.items()}
-    return first + [check for name, subject in subjects.items() for check in make(_questions(name, subject))]
+    return make_by_network(fresh, Quantizer, ("insert", "calibrate"), subjects, _questions)
 
 
-def _questions(network: str, subject: _Subject) -> list[Question]:
-    spoiling: dict[str, tuple[Callable[[_Subject], None], str]] = {
+def _questions(subject: _Subject) -> list[Question]:
+    spoiling = {
         "insert and calibrate run": (_runs, "Make it run, or raise evalsuite.errors.Refused."),
         "the source model is untouched": (_source, "Work on copy.deepcopy(model) in insert."),
         "the images are untouched": (_images, "Change a copy of the images."),
@@ -163,10 +155,7 @@ def _questions(network: str, subject: _Subject) -> list[Question]:
         "images need not be square": (lambda s: _finite(s, s.images[..., :-4]), "Assume no shape of an image."),
         "nonsense is refused clearly": (_nonsense, "Raise RequestError: expected finite images (N, C, H, W)."),
     }
-    asked = [(name, *what, True) for name, what in spoiling.items()]
-    asked += [(name, *what, False) for name, what in other.items()]
-    prefix = f"{network}: " if network else ""
-    return [Question(prefix + name, functools.partial(ask, subject), mend, spoils) for name, ask, mend, spoils in asked]
+    return questions_about(subject, spoiling) + questions_about(subject, other, spoils_numbers=False)
 
 
 def _facts(model: nn.Module) -> dict[str, Any]:
