@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
+from evalsuite.commands._options import DONE, AsJson
 
 _USE = {
     "quantizer": "evalsuite audit {target}",
@@ -37,7 +37,7 @@ def new(
     if as_json:
         files = [str(plugin), str(test)]
         print(json.dumps({"kind": kind, "target": target, "files": files, "next": commands}))
-        return 0
+        return DONE
     print(f"wrote {plugin} with the class {class_name(name)}, and {test}")
     print("next:", *commands, sep="\n  ")
-    return 0
+    return DONE
