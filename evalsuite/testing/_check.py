@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import os
 import random
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -186,3 +187,12 @@ def changed_state(before: dict[str, Any]) -> list[str]:
     if _MODULES in changed:  # a library may set these when it is imported
         return [name for name in changed if name not in (_MODULES, "warning filters", "environment")]
     return changed
+
+
+@contextlib.contextmanager
+def process_kept() -> Iterator[None]:
+    """Raise Failed where what is done here changes what :func:`global_state` gives."""
+    before = global_state()
+    yield
+    if changed := changed_state(before):
+        raise Failed(f"changed: {', '.join(changed)}")
