@@ -19,6 +19,7 @@ import torch
 from evalsuite import registry
 from evalsuite.errors import Refused, RequestError
 from evalsuite.isolation import reason_of
+from evalsuite.optional_members import missing_methods
 from evalsuite.running.process_state import restored
 
 _S = TypeVar("_S")
@@ -137,8 +138,7 @@ def factory(kind: registry.Kind, plugin: Any) -> Callable[[], Any]:
 def check_methods(make_plugin: Callable[[], Any], methods: Sequence[str]) -> None:
     """Raise Failed for the methods of the contract that a plugin lacks."""
     plugin = make_plugin()
-    missing = [name for name in methods if not callable(getattr(plugin, name, None))]
-    if missing:
+    if missing := missing_methods(plugin, methods):
         raise Failed(f"{type(plugin).__name__} has no method {' and no method '.join(missing)}")
 
 
