@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import os
 import random
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +19,7 @@ import torch
 from evalsuite import registry
 from evalsuite.errors import Refused, RequestError
 from evalsuite.isolation import reason_of
+from evalsuite.optional_members import missing_methods
 from evalsuite.running.process_state import restored
 
 _S = TypeVar("_S")
@@ -136,8 +138,7 @@ def factory(kind: registry.Kind, plugin: Any) -> Callable[[], Any]:
 def check_methods(make_plugin: Callable[[], Any], methods: Sequence[str]) -> None:
     """Raise Failed for the methods of the contract that a plugin lacks."""
     plugin = make_plugin()
-    missing = [name for name in methods if not callable(getattr(plugin, name, None))]
-    if missing:
+    if missing := missing_methods(plugin, methods):
         raise Failed(f"{type(plugin).__name__} has no method {' and no method '.join(missing)}")
 
 
@@ -186,3 +187,12 @@ def changed_state(before: dict[str, Any]) -> list[str]:
     if _MODULES in changed:  # a library may set these when it is imported
         return [name for name in changed if name not in (_MODULES, "warning filters", "environment")]
     return changed
+
+
+@contextlib.contextmanager
+def process_kept() -> Iterator[None]:
+    """Raise Failed where what is done here changes what :func:`global_state` gives."""
+    before = global_state()
+    yield
+    if changed := changed_state(before):
+        raise Failed(f"changed: {', '.join(changed)}")

@@ -17,11 +17,10 @@ from evalsuite.testing._check import (
     Check,
     Failed,
     NotApplicable,
-    changed_state,
     check_methods,
     factory,
-    global_state,
     make,
+    process_kept,
     questions_about,
     require,
 )
@@ -136,9 +135,7 @@ def _found(subject: _Subject) -> None:
 
 
 def _process(subject: _Subject) -> None:
-    before = global_state()
-    task = subject.fresh()
-    task.data(subject.root)
-    task.model(subject.root)
-    if changed := changed_state(before):
-        raise Failed(f"changed: {', '.join(changed)}")
+    with process_kept():
+        task = subject.fresh()
+        task.data(subject.root)
+        task.model(subject.root)

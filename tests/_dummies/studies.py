@@ -1,13 +1,25 @@
-"""Studies of the dummy plugins."""
+"""Studies of the dummy plugins, and running them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from _dummies import plugins
+from rich.console import Console
 
+from evalsuite.running import harness
 from evalsuite.study.file import parse
 from evalsuite.study.settings import Study
+
+QUIET = Console(quiet=True)
+FULL_PRECISION = [{"method": "full_precision"}]
+
+
+def execute(study: Study, folder: Path, workers: int = 1, **options: Any) -> harness.Outcome:
+    """Run a study without a word: in this process, unless there are to be several or ``options`` say otherwise."""
+    options = {"in_process": workers == 1} | options
+    return harness.execute(study, folder, workers, device="cpu", console=QUIET, **options)
 
 
 def raw(**changes: Any) -> dict[str, Any]:

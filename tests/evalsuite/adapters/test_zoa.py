@@ -4,6 +4,7 @@ import warnings
 import pytest
 import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
+from _dummies.zoa import BUILDS, EAGER, stream
 from torch import nn
 
 from evalsuite.adaptation.adapted_model import AdaptedModel, adapt
@@ -14,18 +15,6 @@ from evalsuite.errors import AdaptationWarning, Refused, RequestError
 from evalsuite.randomness import torch_generator
 from evalsuite.structure import describe
 from evalsuite.torchvision_compat import import_torchvision
-
-BUILDS = [tiny_resnet, tiny_transformer]
-
-
-EAGER = {"min_batch": 2, "threshold": 0.0}
-
-
-def stream(lengths=(4, 4, 4), images=64):
-    """Noise whose mean and size change from domain to domain."""
-    for domain, length in enumerate(lengths):
-        for index in range(length):
-            yield random_images(images, 100 * domain + index) * (1 + domain % 2) + domain
 
 
 class Recorder:

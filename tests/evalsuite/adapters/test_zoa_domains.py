@@ -2,22 +2,11 @@ import warnings
 
 import pytest
 import torch
-from _dummies.models import random_images, tiny_resnet, tiny_transformer
+from _dummies.models import random_images, tiny_resnet
+from _dummies.zoa import BUILDS, EAGER, stream
 
 from evalsuite.adaptation.adapted_model import adapt
 from evalsuite.errors import AdaptationWarning
-
-BUILDS = [tiny_resnet, tiny_transformer]
-
-
-EAGER = {"min_batch": 2, "threshold": 0.0}
-
-
-def stream(lengths=(4, 4, 4), images=64):
-    """Noise whose mean and size change from domain to domain."""
-    for domain, length in enumerate(lengths):
-        for index in range(length):
-            yield random_images(images, 100 * domain + index) * (1 + domain % 2) + domain
 
 
 @pytest.mark.parametrize("build", BUILDS)

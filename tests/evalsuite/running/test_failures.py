@@ -5,30 +5,12 @@ import pandas as pd
 import pytest
 from _dummies import plugins
 from _dummies.disk import full_disk
-from _dummies.studies import tiny
+from _dummies.studies import FULL_PRECISION, execute, tiny
 from rich.console import Console
 
 from evalsuite import store
 from evalsuite.errors import DamageWarning, RequestError
 from evalsuite.running import harness
-
-QUIET = Console(quiet=True)
-
-
-FULL_PRECISION = [{"method": "full_precision"}]
-
-
-def execute(study, folder, workers=1, **options):
-    options = {"in_process": workers == 1} | options
-    return harness.execute(study, folder, workers, device="cpu", console=QUIET, **options)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    outcome = execute(tiny(), folder)
-    assert (outcome.done, outcome.failed, outcome.refused, outcome.reused) == (12, 0, 0, 0)
-    return store.load(folder)
 
 
 def test_failure_and_refusal_are_rows_and_stop_nothing(tmp_path):

@@ -5,18 +5,15 @@ import json
 
 import pytest
 from _dummies import gated, plugins
-from _dummies.studies import tiny
+from _dummies.studies import QUIET, execute, tiny
 from rich.console import Console
 
 from evalsuite.errors import RequestError
 from evalsuite.registry import configure
 from evalsuite.running import gate
-from evalsuite.running.harness import execute
 from evalsuite.running.workspace import Workspace
 from evalsuite.study.file import parse
 from evalsuite.study.tables import Gate
-
-QUIET = Console(quiet=True)
 
 
 def check(name, folder, settings=Gate(), digest="d", console=QUIET):  # noqa: B008 - frozen
@@ -74,7 +71,7 @@ def test_what_is_known_is_not_measured_again(tmp_path, monkeypatch):
 
 
 def test_a_run_keeps_what_the_gate_found(tmp_path):
-    execute(tiny(), tmp_path / "run", device="cpu", console=QUIET, in_process=True)
+    execute(tiny(), tmp_path / "run")
     written = json.loads((tmp_path / "run" / "study.json").read_text())
     assert set(written["gate"][plugins.TASK]) == {"key", "images", "full_precision_error", "w8a8_error"}
     assert written["settings"]["gate"] == {"points": 1.0, "images": 1000}
@@ -82,14 +79,14 @@ def test_a_run_keeps_what_the_gate_found(tmp_path):
 
 def test_a_stopped_run_writes_nothing(tmp_path):
     with pytest.raises(RequestError, match=rf"^{gated.LOUD}"):
-        execute(tiny(tasks=[gated.LOUD]), tmp_path / "run", device="cpu", console=QUIET, in_process=True)
+        execute(tiny(tasks=[gated.LOUD]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_gated_in_full_precision(tmp_path, monkeypatch):
     monkeypatch.setattr(gate, "measure", None)
     study = tiny(tasks=[gated.LOUD], quantizer=[{"method": "full_precision"}])
-    execute(study, tmp_path / "run", device="cpu", console=QUIET, in_process=True)
+    execute(study, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "study.json").read_text())["gate"] == {}
 
 

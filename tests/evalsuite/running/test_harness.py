@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from _dummies import plugins
-from _dummies.studies import tiny
+from _dummies.studies import FULL_PRECISION, execute, tiny
 from rich.console import Console
 
 from evalsuite import store
@@ -15,25 +15,6 @@ from evalsuite.errors import RequestError
 from evalsuite.running import harness, notes
 
 MEASURED = ["adapt_seconds", "forward_seconds", "quantize_seconds", "peak_bytes"]
-
-
-QUIET = Console(quiet=True)
-
-
-FULL_PRECISION = [{"method": "full_precision"}]
-
-
-def execute(study, folder, workers=1, **options):
-    options = {"in_process": workers == 1} | options
-    return harness.execute(study, folder, workers, device="cpu", console=QUIET, **options)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    outcome = execute(tiny(), folder)
-    assert (outcome.done, outcome.failed, outcome.refused, outcome.reused) == (12, 0, 0, 0)
-    return store.load(folder)
 
 
 def unmeasured(frame):

@@ -2,19 +2,11 @@ import os
 
 import pandas as pd
 import pytest
-from _dummies.studies import tiny
-from rich.console import Console
+from _dummies.studies import QUIET, execute, tiny
 
 from evalsuite import store
 from evalsuite.errors import RequestError
 from evalsuite.running import harness
-
-QUIET = Console(quiet=True)
-
-
-def execute(study, folder, workers=1, **options):
-    options = {"in_process": workers == 1} | options
-    return harness.execute(study, folder, workers, device="cpu", console=QUIET, **options)
 
 
 def test_impossible_requests_write_nothing(tmp_path):
