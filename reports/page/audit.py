@@ -17,11 +17,23 @@ from reports.page.audit_tables import (
     need_table,
     rank_table,
 )
+from reports.page.facts import facts_of
 from reports.page.templates import own, template
 from reports.words import audit_page as words
+from reports.words.audit_tiles import UNFOLDED, short, tiles
 
 FILE = "audit.html"
-_LINES = 6  # of a tile that are not folded
+_SECTIONS = (
+    ("pictures", "Pictures"),
+    ("needs-section", "Not told apart"),
+    ("place", "Place and cost"),
+    ("claims", "All claims"),
+    ("contract", "Checks"),
+    ("lost", "Lost and left out"),
+    ("reproduce", "Reproduce"),
+)
+_NUMBERS = ("needs-section", "place", "claims")
+_ALWAYS = ("contract", "lost", "reproduce")
 
 
 def write_audit(folder: Path, verdict: Verdict) -> Path:
@@ -38,18 +50,20 @@ def write_audit(folder: Path, verdict: Verdict) -> Path:
 
 
 def _render(verdict: Verdict) -> str:
-    claims = claim_tables(verdict)
+    drawn = pictures(verdict)
+    shown = {*_ALWAYS, *(_NUMBERS if verdict.reached else ()), *(("pictures",) if drawn else ())}
     return template("audit.html.j2").render(
         verdict=verdict,
         words=words,
-        title=words.short(verdict.target_label, 100),
+        title=short(verdict.target_label, 100),
         facts=_facts(verdict),
-        tiles=words.tiles(verdict) if verdict.reached else [],
-        unfolded=_LINES,
+        tiles=tiles(verdict) if verdict.reached else [],
+        unfolded=UNFOLDED,
+        sections=[each for each in _SECTIONS if each[0] in shown],
         breakages=words.breakages(verdict),
-        pictures=pictures(verdict),
+        pictures=drawn,
         needs=need_table(verdict),
-        claims=claims,
+        claims=claim_tables(verdict),
         drops=drop_table(verdict),
         ranks=rank_table(verdict),
         costs=cost_table(verdict),
@@ -65,33 +79,27 @@ def _render(verdict: Verdict) -> str:
 def _facts(verdict: Verdict) -> str:
     return words.joined(
         [
-            words.short(verdict.target, 100),
+            short(verdict.target, 100),
             f"profile {verdict.profile}",
             ", ".join(verdict.bits),
-            ", ".join(words.short(task) for task in verdict.tasks),
-            f"against {', '.join(words.short(rival) for rival in verdict.rivals)}" if verdict.rivals else "",
+            words.few(list(verdict.tasks), "task"),
+            f"against {words.few(verdict.rivals, 'rival')}" if verdict.rivals else "",
         ]
     )
 
 
 def _environment(verdict: Verdict) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return what an audit was made with: tables of pairs, those without a pair left out."""
+    seeds = ", ".join(map(str, verdict.seeds))
     tables: list[tuple[str, dict[str, Any]]] = [
         ("Versions", verdict.versions),
         ("Hardware", verdict.hardware),
-        *((f"Task {words.short(task)}", dict(digests)) for task, digests in verdict.tasks.items()),
-        ("Target", {"file": verdict.target, "digest": verdict.source_digest, "seeds": verdict.seeds}),
+        *((f"Task {short(task)}", dict(digests)) for task, digests in verdict.tasks.items()),
+        ("Target", {"file": verdict.target, "digest": verdict.source_digest, "seeds": seeds}),
     ]
     if verdict.baselines:
         source = verdict.baselines
         facts = {"from": source.origin, "trials": source.trials, **source.versions, **source.hardware}
         tables.append(("Baselines, copied", facts))
-    told = [
-        (title, [(key.replace("_", " "), _plain(value)) for key, value in facts.items() if value not in ("", [], {})])
-        for title, facts in tables
-    ]
+    told = [(title, facts_of(facts)) for title, facts in tables]
     return [(title, pairs) for title, pairs in told if pairs]
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -21,8 +21,9 @@ from reports.page.cells import (
     text_column,
     worded_column,
 )
-from reports.words.audit_page import ASKED, GLYPHS, TITLES, against, needed, untold
-from reports.words.numbers import NOTHING, is_missing
+from reports.words.audit_page import needed, untold
+from reports.words.audit_tiles import ASKED, GLYPHS, TITLES, against
+from reports.words.numbers import NOTHING, count, is_missing
 
 _CONDITIONS = (("Task", "task"), ("Bits", "bits"), ("Calibration", "calibration"), ("Adapter", "adapter"))
 _PASSED = {"pass": "✓ pass", "fail": "✗ fail", "not applicable": "○ not applicable"}
@@ -44,7 +45,11 @@ def _claims(question: Question, frame: pd.DataFrame) -> Table:
         else number_column("Ratio", "estimate", digits=2),
     ]
     groups = [text_column("Target's group", "target_group"), text_column("Rival's group", "rival_group")]
-    tests = [p_column("p", "p"), p_column("p (Holm)", "p_holm"), _units(), text_column("Test", "test", wide=True)]
+    tests = [p_column("p", "p"), p_column("p (Holm)", "p_holm"), _units()]
+    named = sorted(set(frame["test"]) - {""})
+    if len(named) > 1:
+        tests.append(text_column("Test", "test", wide=True))
+    caption = f"{ASKED[question]} Test: {named[0]}." if len(named) == 1 else ASKED[question]
     columns = [
         text_column("Rival", "rival"),
         *_conditions(frame, always=("bits",)),
@@ -54,7 +59,7 @@ def _claims(question: Question, frame: pd.DataFrame) -> Table:
         *(tests if frame["p"].notna().any() else []),
         *([text_column("Note", "note", wide=True)] if frame["note"].astype(bool).any() else []),
     ]
-    return table_of(f"claims-{question.replace(' ', '-')}", TITLES[question], ASKED[question], columns, frame)
+    return table_of(f"claims-{question.replace(' ', '-')}", TITLES[question], caption, columns, frame)
 
 
 def _conditions(frame: pd.DataFrame, always: Sequence[str] = ()) -> list[Column]:
@@ -71,7 +76,7 @@ def _units() -> Column:
     def cell(row: Any) -> Cell:
         if is_missing(row.n):
             return Cell(NOTHING, "")
-        return Cell(f"{int(row.n):,} {row.unit}".strip(), repr(float(row.n)))
+        return Cell(count(int(row.n), row.unit) if row.unit else f"{int(row.n):,}", repr(float(row.n)))
 
     return Column("n", cell, numeric=True)
 

@@ -26,6 +26,7 @@ from reports import style
 from reports.frames.adaptation import adaptation
 from reports.frames.evidence import evidence
 from reports.latex import write_tables
+from reports.page.facts import facts_of
 from reports.page.tables import missing_table, result_tables
 from reports.page.templates import own, template
 from reports.words.answers import answer
@@ -219,21 +220,8 @@ def _warnings(trials: pd.DataFrame) -> list[tuple[str, str]]:
 def _environment(study: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     tables = [("Versions", study["versions"]), ("Hardware", study["hardware"])]
     tables += [(f"Task {task}", _task_facts(facts)) for task, facts in study["tasks"].items()]
-    return [
-        (title, [_fact(key, value) for key, value in facts.items() if value not in ("", {}, [], None)])
-        for title, facts in tables
-    ]
-
-
-def _fact(key: str, value: Any) -> tuple[str, str]:
-    if key.endswith("_bytes"):
-        return key.removesuffix("_bytes").replace("_", " "), f"{value / 2**30:.1f} GiB"
-    return key.replace("_", " "), _plain(value)
+    return [(title, facts_of(facts)) for title, facts in tables]
 
 
 def _task_facts(facts: dict[str, Any]) -> dict[str, Any]:
     return facts | {"classes": len(facts["classes"])}
-
-
-def _plain(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else json.dumps(value)

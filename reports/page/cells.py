@@ -83,14 +83,16 @@ def number_column(label: str, field: str, *, scale: float = 1.0, digits: int = 1
 
 
 def interval_column(label: str, field: str, low: str, high: str) -> Column:
-    """A rate or difference with its interval, times 100."""
+    """A rate or difference with its interval, if it has one, times 100."""
 
     def cell(row: Any) -> Cell:
         value, *edges = (getattr(row, name) for name in (field, low, high))
         if is_missing(value):
             return Cell(NOTHING, "")
-        between = " to ".join(number(edge * 100) for edge in edges)
-        return Cell(f"{number(value * 100)} ({between})", repr(float(value)))
+        text = number(value * 100)
+        if not any(map(is_missing, edges)):
+            text += f" ({' to '.join(number(edge * 100) for edge in edges)})"
+        return Cell(text, repr(float(value)))
 
     return Column(label, cell, numeric=True)
 

@@ -1,4 +1,4 @@
-"""The verdict of an audit in words: tiles, what breaks, what could not be told apart; for the page and the terminal."""
+"""The verdict of an audit in words: what breaks, what could not be told apart; for the page and the terminal."""
 
 from __future__ import annotations
 
@@ -6,72 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from evalsuite.analysis.verdict import Claim, Condition, GroupDrop, GroupKind, Need, Question, Standing, Verdict
+from evalsuite.analysis.verdict import Claim, Condition, GroupDrop, GroupKind, Need, Question, Verdict
 from evalsuite.isolation import printable
 from reports.frames.methods import readable
-from reports.words.numbers import NOTHING, count, listed, number, p_value
+from reports.words.audit_tiles import TITLES, against, condition_of, short, tile_line, tiles, varying
+from reports.words.numbers import CONFIDENCE_PERCENT, NOTHING, count, listed, number, p_value, points
 
-GLYPHS: dict[Standing, str] = {"better": "▲", "not told apart": "≈", "worse": "▼", "not tested": "○"}
-"""A shape for each standing, so that none is told by colour alone."""
-STANDS: dict[Standing, str] = {
-    "better": "better than",
-    "not told apart": "not told apart from",
-    "worse": "worse than",
-    "not tested": "not tested against",
-}
-TITLES: dict[Question, str] = {
-    "mean": "Mean error",
-    "worst class": "Worst class",
-    "calibration": "Calibration set",
-    "noise": "Noise",
-    "adaptation": "With adaptation",
-    "streams": "Streams",
-    "cost": "Cost",
-    "engine": "Engine",
-}
-ASKED: dict[Question, str] = {
-    "mean": "Over all images and domains, without adaptation.",
-    "worst class": "Error of its worst class minus that of the rival's.",
-    "calibration": "What a shifted calibration set adds to its error, minus what it adds to the rival's.",
-    "noise": "Error in its worst corruption minus that in the rival's.",
-    "adaptation": "Each adapter on the continual stream, the same for both.",
-    "streams": "Error on further streams, such as one whose classes come unevenly.",
-    "cost": "Time against the rival's; not tested.",
-    "engine": "What computes, and whether another engine could.",
-}
 _KINDS: dict[GroupKind, str] = {
     "class": "Class",
     "domain": "Domain",
     "group": "Group",
     "calibration": "Calibration set",
 }
-_VARYING = ("calibration", "adapter", "stream")
-_SEVERITY: tuple[Standing, ...] = ("worse", "better", "not told apart", "not tested")
+_LONGEST_COMMAND = 20_000  # characters: it is there to be copied whole
 _SPACE = "\N{NO-BREAK SPACE}"
-_TIMES = "\N{MULTIPLICATION SIGN}"
-
-
-@dataclass(frozen=True)
-class Line:
-    """The target against one rival at one bit width: the claim that matters most, and how many there are."""
-
-    standing: Standing
-    against: str
-    """Rival, bits and, where there are several, task."""
-    difference: str
-    detail: str
-    """What the claim is of, where the question has several, and how many of them stand like it."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One question and how the target stands against every rival."""
-
-    question: Question
-    title: str
-    asked: str
-    tally: str
-    lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +35,8 @@ class Breakage:
 
 def clean(verdict: Verdict) -> Verdict:
     """Return the verdict with every text of it as one line of printable characters: names come from anyone's files."""
-    return Verdict.model_validate(_printable(verdict.model_dump()))
+    command = printable(verdict.command, _LONGEST_COMMAND)
+    return Verdict.model_validate(_printable(verdict.model_dump()) | {"command": command})
 
 
 def _printable(value: Any) -> Any:
@@ -100,78 +49,9 @@ def _printable(value: Any) -> Any:
     return value
 
 
-def short(name: str, most: int = 48) -> str:
-    """Return a name with its middle left out where it is too long for a tile or a line."""
-    half = (most - 1) // 2
-    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
-
-
-def signed(fraction: float | None) -> str:
-    """Write a difference in percentage points with its sign, without the unit."""
-    text = number(fraction if fraction is None else fraction * 100)
-    return f"+{text}" if fraction is not None and fraction > 0 and float(text) else text
-
-
-def difference(claim: Claim) -> str:
-    """Write a claim's difference with its interval, in points; of a cost its ratio."""
-    if claim.estimate is None:
-        return ""
-    if claim.question == "cost":
-        values = [f"{value:.3g}" for value in (claim.target_value, claim.rival_value) if value is not None]
-        return f"{_TIMES}{_SPACE}{claim.estimate:.2g}" + (
-            f" ({values[0]} against {values[1]})" if len(values) == 2 else ""
-        )
-    size = f"{signed(claim.estimate)}{_SPACE}points"
-    if claim.low is None or claim.high is None:
-        return size
-    return f"{size} ({signed(claim.low)} to {signed(claim.high)})"
-
-
-def tested(claim: Claim) -> str:
-    """Say the corrected p of a claim; empty where there is none."""
-    return "" if claim.p_holm is None else p_value(claim.p_holm)
-
-
-def tiles(verdict: Verdict) -> list[Tile]:
-    """Return a tile per question, in the order of the questions; one that was not asked says so."""
-    several = len(verdict.tasks) > 1
-    return [_tile(question, verdict, several) for question in get_args(Question)]
-
-
-def _tile(question: Question, verdict: Verdict, several: bool) -> Tile:
-    claims = [claim for claim in verdict.claims if claim.question == question]
-    varying = {field for field in _VARYING if len({getattr(claim.condition, field) for claim in claims}) > 1}
-    pairs: dict[tuple[str, str, str], list[Claim]] = {}
-    for claim in claims:
-        pairs.setdefault((claim.condition.task, claim.rival, claim.condition.bits), []).append(claim)
-    lines = tuple(_line(own, varying, several) for own in pairs.values())
-    standings = [line.standing for line in lines]
-    tally = ", ".join(f"{each} {standings.count(each)}" for each in _SEVERITY if each in standings)
-    return Tile(question, TITLES[question], ASKED[question], tally or "not asked", lines)
-
-
-def leading(claims: Sequence[Claim]) -> Claim:
-    """Return the claim that matters most: worse before better before not told apart, then the largest difference."""
-    return min(claims, key=lambda claim: (_SEVERITY.index(claim.standing), -abs(claim.estimate or 0.0)))
-
-
-def _line(claims: Sequence[Claim], varying: set[str], several: bool) -> Line:
-    first = leading(claims)
-    alike = sum(claim.standing == first.standing for claim in claims)
-    what = [readable(getattr(first.condition, field)) for field in _VARYING if field in varying]
-    if first.target_group:
-        own, rival = readable(first.target_group), readable(first.rival_group)
-        what.append(f"both: {short(own)}" if own == rival else f"{short(own)}; rival: {short(rival)}")
-    said = [" · ".join(filter(None, what)), first.note]
-    if len(claims) > 1 and first.standing != "not tested":
-        said.append(f"so {alike} of {len(claims)}")
-    return Line(first.standing, against(first, several), difference(first), "; ".join(filter(None, said)))
-
-
-def against(claim: Claim, several: bool) -> str:
-    """Name the rival with its bits and, where the audit has several tasks, the task."""
-    label = " ".join(filter(None, (short(claim.rival), claim.condition.bits)))
-    return f"{label}, {short(claim.condition.task)}" if several and claim.condition.task else label
+def few(names: Sequence[str], what: str, most: int = 4) -> str:
+    """List names, or say how many there are where they would fill the screen."""
+    return ", ".join(map(short, names)) if len(names) <= most else count(len(names), what)
 
 
 def breakages(verdict: Verdict) -> list[Breakage]:
@@ -198,17 +78,27 @@ def _breakage(drops: Sequence[GroupDrop], several: bool) -> Breakage:
     also = listed([f"{number(each.drop * 100)} at {where(each.condition, several)}" for each in others[:3]])
     return Breakage(
         _KINDS[worst.kind],
-        short(readable(worst.name)),
+        short(name_of(worst)),
         loss,
         p_value(worst.p_holm) if worst.p_holm is not None else "",
         f"also {also}" if also else "",
     )
 
 
+def name_of(drop: GroupDrop) -> str:
+    """Return a group's name; a corruption's as people write it, a class's as it is."""
+    return readable(drop.name) if drop.kind == "domain" else drop.name
+
+
 def where(condition: Condition, several: bool) -> str:
     """Name the bits and, where the audit has several tasks, the task."""
     parts = [condition.bits or "all bits", short(condition.task) if several else ""]
     return " on ".join(filter(None, parts))
+
+
+def breakage_lines(verdict: Verdict) -> list[str]:
+    """Say what breaks, a line each."""
+    return [f"{each.kind} {each.name} {each.loss}" + (f" ({each.p})" if each.p else "") for each in breakages(verdict)]
 
 
 def unbroken(verdict: Verdict) -> str:
@@ -222,9 +112,23 @@ def unbroken(verdict: Verdict) -> str:
     several = len(verdict.tasks) > 1
     return (
         f"No {kinds} is shown to lose more than chance explains. The largest loss is that of "
-        f"{_KINDS[worst.kind].lower()} {short(readable(worst.name))}: {number(worst.drop * 100)}{_SPACE}points at "
+        f"{_KINDS[worst.kind].lower()} {short(name_of(worst))}: {number(worst.drop * 100)}{_SPACE}points at "
         f"{where(worst.condition, several)}."
     )
+
+
+def need_lines(verdict: Verdict) -> list[str]:
+    """Say what would tell the target from each rival, one line per claim that was not told apart."""
+    several = len(verdict.tasks) > 1
+    lines = []
+    for claim in untold(verdict):
+        if claim.need:
+            fields = varying([each for each in verdict.claims if each.question == claim.question])
+            named = (TITLES[claim.question], against(claim, several), condition_of(claim, fields))
+            lines.append(
+                f"{', '.join(filter(None, named))}: to tell {points(claim.need.size)} would take {needed(claim.need)}."
+            )
+    return lines
 
 
 def needed(need: Need) -> str:
@@ -238,7 +142,7 @@ def needed(need: Need) -> str:
         ways.append(f"{need.draws:,} calibration draws")
     elif need.most_draws is not None:
         ways.append(f"more than {need.most_draws:,} calibration draws")
-    return listed(ways, "or") or need.note or NOTHING
+    return listed(ways, "or") if ways else need.note or NOTHING
 
 
 def untold(verdict: Verdict) -> list[Claim]:
@@ -272,6 +176,22 @@ def failed(verdict: Verdict) -> list[str]:
     return [f"{each.name}: {_stopped(each.message)}{f' Mend: {each.mend}.' if each.mend else ''}" for each in checks]
 
 
+def checked(verdict: Verdict) -> str:
+    """Say how many checks passed, failed and do not apply."""
+    outcomes = [each.outcome for each in verdict.conformance]
+    words = {"pass": "passed", "fail": "failed", "not applicable": "not applicable"}
+    counts = [f"{outcomes.count(each)} {word}" for each, word in words.items() if each in outcomes]
+    return f"Of {count(len(outcomes), 'check')} {listed(counts)}."
+
+
+def copied(verdict: Verdict) -> str:
+    """Say where the rivals' records come from; empty where this audit made them."""
+    if verdict.baselines is None:
+        return ""
+    source = verdict.baselines
+    return f"{count(source.trials, 'trial')} of the rivals copied, not run again: {_stopped(source.origin)}"
+
+
 def _stopped(text: str) -> str:
     return f"{text.rstrip('.')}." if text else "failed."
 
@@ -279,31 +199,39 @@ def _stopped(text: str) -> str:
 def headline(verdict: Verdict) -> str:
     """Say whether there is a verdict, and how claims are made."""
     if not verdict.reached:
-        return "No verdict"
-    return "Verdict reached"
+        return "✗ No verdict"
+    return "✓ Verdict reached"
 
 
 def rule(verdict: Verdict) -> str:
     """Say when a difference is claimed."""
     return (
-        f"A difference is claimed where p < {verdict.level:g} after Holm's correction over the question's claims and "
-        f"the interval excludes zero. Differences are the target's error minus the rival's, in percentage points: "
-        "below zero the target errs less."
+        "Differences are the target's error minus the rival's, in percentage points, with "
+        f"{CONFIDENCE_PERCENT}{_SPACE}% intervals: below zero the target errs less. One is claimed where p < "
+        f"{verdict.level:g} after Holm's correction over the question's claims and the interval excludes zero."
     )
 
 
 def gate_lines(verdict: Verdict) -> list[str]:
     """Say how each condition of ``--fail-if`` came out."""
     return [
-        f"--fail-if {gate.expression}: {'FAILED' if gate.failed else 'passed'} "
-        f"({'no such value' if gate.value is None else f'{gate.value:.3g}'})"
+        f"{'✗ failed' if gate.failed else '✓ passed'}: --fail-if {gate.expression} "
+        f"({'no such value' if gate.value is None else f'it is {gate.value:.3g}'})"
         for gate in verdict.gates
     ]
+
+
+def asked_of(verdict: Verdict) -> str:
+    """Say how many claims were not told apart."""
+    asked = [claim for claim in verdict.claims if claim.standing != "not tested"]
+    return f"{len(untold(verdict)):,} of {count(len(asked), 'tested claim')}."
 
 
 def lost_line(verdict: Verdict) -> str:
     """Say how many trials of the target ended without a result; empty if all are done."""
     trials = verdict.trials
+    if not trials.done + trials.failed + trials.refused:
+        return "No trial of the target was run"
     counts = [(trials.failed, "failed"), (trials.refused, "refused")]
     said = listed([f"{number_:,} {name}" for number_, name in counts if number_])
     return f"Of {count(trials.done + trials.failed + trials.refused, 'trial')} of the target {said}" if said else ""
@@ -318,13 +246,12 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     if not verdict.reached:
         head = [f"{short(verdict.target_label)}: no verdict.", *verdict.reasons[:3], *some(failed(verdict), 6)]
     else:
-        broken = [" ".join(filter(None, (f"{e.kind} {e.name}", e.loss, f"({e.p})"))) for e in breakages(verdict)]
         head = [
             f"{short(verdict.target_label)}: verdict reached (profile {verdict.profile}).",
             *filter(None, [verdict.summary]),
-            *(_tile_line(tile) for tile in tiles(verdict) if tile.lines),
-            *(some(broken, 3) or [unbroken(verdict)]),
-            *some(_need_lines(verdict), 2),
+            *(tile_line(tile) for tile in tiles(verdict) if tile.lines),
+            *(some(breakage_lines(verdict), 3) or [unbroken(verdict)]),
+            *some(need_lines(verdict), 2),
             *some(failed(verdict), 2),
         ]
     lost = lost_line(verdict)
@@ -335,22 +262,6 @@ def verdict_lines(verdict: Verdict) -> list[str]:
 def some(lines: Sequence[str], most: int) -> list[str]:
     """Return the first lines, and how many more there are in the place of the last."""
     return list(lines) if len(lines) <= most else [*lines[: most - 1], f"... and {len(lines) - most + 1} more"]
-
-
-def _tile_line(tile: Tile) -> str:
-    line = min(tile.lines, key=lambda each: _SEVERITY.index(each.standing))
-    said = f"{GLYPHS[line.standing]} {STANDS[line.standing]} {line.against}"
-    return " ".join(filter(None, (f"{tile.title}:", said, line.difference, f"[{tile.tally}]")))
-
-
-def _need_lines(verdict: Verdict) -> list[str]:
-    several = len(verdict.tasks) > 1
-    return [
-        f"To tell {number(claim.need.size * 100)} points from {against(claim, several)} ({claim.question}): "
-        f"{needed(claim.need)}"
-        for claim in untold(verdict)
-        if claim.need
-    ]
 
 
 def joined(items: Iterable[str]) -> str:

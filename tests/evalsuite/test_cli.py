@@ -47,7 +47,9 @@ def said(capsys):
     return captured.out, captured.err
 
 
-@pytest.mark.parametrize("command", ["", "run", "report", "audit", "compare", "list", "new", "schema", "validate", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "report", "audit", "compare", "list", "new", "schema", "validate", "doctor"]
+)
 def test_every_command_answers_help(command, capsys):
     assert cli.call([*command.split(), "--help"]) == 0
     assert "Usage: evalsuite" in said(capsys)[0]

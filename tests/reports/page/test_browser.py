@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -16,24 +15,11 @@ from reports.page.build import write_report
 pytestmark = pytest.mark.slow
 
 FOCUSABLE = "a[href], button, input, summary, [tabindex='0']"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
 def index(study_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(study_run.folder, out=tmp_path_factory.mktemp("browser") / "out")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed (apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(params=["light", "dark"])

@@ -4,11 +4,11 @@ import json
 import re
 import shutil
 from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from _dummies.html_page import Page
 from _dummies.runs import make_run
 
 from evalsuite import analysis, registry, store
@@ -18,35 +18,6 @@ from reports.page import build
 from reports.page.build import write_report
 
 HOSTILE = "<b>&\"'$x_1$</script>\\"
-VOID = {"meta", "link", "img", "input", "br"}
-
-
-class Page(HTMLParser):
-    """Reads a page and checks on the way that every element is closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] not in ("style", "script"):
-            self.text.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture(scope="module")
