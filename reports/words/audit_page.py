@@ -197,10 +197,8 @@ def _stopped(text: str) -> str:
 
 
 def headline(verdict: Verdict) -> str:
-    """Say whether there is a verdict, and how claims are made."""
-    if not verdict.reached:
-        return "✗ No verdict"
-    return "✓ Verdict reached"
+    """Say whether there is a verdict."""
+    return "✓ Verdict reached" if verdict.reached else "✗ No verdict"
 
 
 def rule(verdict: Verdict) -> str:
@@ -255,13 +253,16 @@ def verdict_lines(verdict: Verdict) -> list[str]:
             *some(failed(verdict), 2),
         ]
     lost = lost_line(verdict)
-    tail = [*([f"{lost}: {'; '.join(verdict.trials.reasons[:2])}"] if lost else []), *some(gate_lines(verdict), 3)]
+    because = f": {'; '.join(verdict.trials.reasons[:2])}" if verdict.trials.reasons else ""
+    tail = [*([f"{lost}{because}."] if lost else []), *some(gate_lines(verdict), 3)]
     return [*head[: _MOST_LINES - len(tail)], *tail]
 
 
 def some(lines: Sequence[str], most: int) -> list[str]:
-    """Return the first lines, and how many more there are in the place of the last."""
-    return list(lines) if len(lines) <= most else [*lines[: most - 1], f"... and {len(lines) - most + 1} more"]
+    """Return the first lines, and in the place of the last how many more the page or its tables have."""
+    if len(lines) <= most:
+        return list(lines)
+    return [*lines[: most - 1], f"... and {len(lines) - most + 1} more, see the page's tables"]
 
 
 def joined(items: Iterable[str]) -> str:

@@ -57,6 +57,9 @@ class Line:
     detail: str
     """What the claim is of, where the question has several, and in how many of them the target stands so."""
 
+    weight: tuple[int, float] = (0, 0.0)
+    """By which lines are ordered: the gravest standing first, then the largest difference."""
+
     @property
     def glyph(self) -> str:
         """The standing's shape."""
@@ -130,7 +133,7 @@ def _tile(question: Question, verdict: Verdict, several: bool) -> Tile:
     if not any(line.standing != "not tested" or line.difference or line.detail for line in lines):
         lines = tuple(replace(line, against="any rival") for line in lines[:1])
     if len(lines) > UNFOLDED:
-        lines = tuple(sorted(lines, key=lambda line: _SEVERITY.index(line.standing)))
+        lines = tuple(sorted(lines, key=lambda line: line.weight))
     gravest: Standing = min(standings, key=_SEVERITY.index, default="not tested")
     return Tile(question, TITLES[question], ASKED[question], tally or "not asked", lines, shared, gravest)
 
@@ -166,7 +169,8 @@ def _line(claims: Sequence[Claim], fields: Sequence[str], several: bool) -> Line
         said.append(f"{first.standing} in {alike} of {len(tested)}")
     beside = (claim for claim in claims if claim.standing == "not tested" and claim is not first)
     said.extend(" ".join(filter(None, (claim.note, size(claim)))) for claim in beside)
-    return Line(first.standing, against(first, several), difference(first), "; ".join(filter(None, said)))
+    detail = "; ".join(filter(None, said))
+    return Line(first.standing, against(first, several), difference(first), detail, _weight(first))
 
 
 def _worst(claim: Claim) -> str:
@@ -190,7 +194,9 @@ def against(claim: Claim, several: bool) -> str:
 
 
 def tile_line(tile: Tile) -> str:
-    """Say the tile in a line: the gravest standing, and how many stand how."""
-    line = min(tile.lines, key=lambda each: _SEVERITY.index(each.standing))
-    said = f"{GLYPHS[line.standing]} {STANDS[line.standing]} {line.against}"
-    return " ".join(filter(None, (f"{tile.title}:", said, line.difference, f"[{tile.tally}]")))
+    """Say the tile in a line: the gravest and largest difference, of what it is, and how many stand how."""
+    line = min(tile.lines, key=lambda each: each.weight)
+    said = f"{tile.title}: {line.glyph} {STANDS[line.standing]} {line.against}"
+    size = f"{line.difference} points" if line.difference and tile.question != "cost" else line.difference
+    detail = tile.shared or line.detail
+    return " ".join(filter(None, (said, size, f"({detail})" if detail else "", f"[{tile.tally}]")))

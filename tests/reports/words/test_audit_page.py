@@ -52,7 +52,8 @@ def test_the_terminal_names_the_ruined_class_with_its_p_and_the_failed_gate():
     assert lines[0].startswith("fragile: verdict reached")
     assert any(line.startswith("Class three loses 45.0 points") and "p < 0.001" in line for line in lines)
     assert any("failed: --fail-if worst_class_drop > 5" in line for line in lines)
-    assert any(line.startswith("Worst class: ▼ worse than rtn W4A4 +38.0") for line in lines)
+    worst = "Worst class: ▼ worse than rtn W4A4 +38.0 (32.0 to 44.0) points (its worst: three"
+    assert any(line.startswith(worst) for line in lines)
 
 
 def test_without_a_verdict_the_check_and_its_mend_are_said_and_nothing_is_claimed():
@@ -149,7 +150,7 @@ def test_ranks_checks_and_lost_trials_in_words():
 
 def test_a_cut_list_says_how_many_are_left_out():
     assert some(list("abc"), 3) == list("abc")
-    assert some(list("abcd"), 3) == ["a", "b", "... and 2 more"]
+    assert some(list("abcd"), 3) == ["a", "b", "... and 2 more, see the page's tables"]
 
 
 def test_the_values_are_read_back_from_what_was_written(tmp_path):

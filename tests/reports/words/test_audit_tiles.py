@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalsuite.analysis.verdict import Question
-from reports.words.audit_tiles import GLYPHS, UNFOLDED, difference, leading, short, signed, tiles
+from reports.words.audit_tiles import GLYPHS, UNFOLDED, difference, leading, short, signed, tile_line, tiles
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
@@ -61,7 +61,15 @@ def test_where_lines_are_folded_the_gravest_come_first():
     tile = next(tile for tile in tiles(verdicts.hostile()) if tile.question == "mean")
     assert len(tile.lines) > UNFOLDED
     assert [line.standing for line in tile.lines[:UNFOLDED]] == ["worse"] * UNFOLDED
+    assert [line.weight for line in tile.lines] == sorted(line.weight for line in tile.lines)
     assert tile.gravest == "worse"
+
+
+def test_a_tile_in_a_line_says_the_largest_of_the_gravest_and_the_tally():
+    tile = next(tile for tile in tiles(verdicts.fragile()) if tile.question == "calibration")
+    assert tile.lines[0].difference == "+2.9 (1.7 to 4.1)"
+    detail = "(size 128, one class; worse in 3 of 3)"
+    assert tile_line(tile) == f"Calibration set: ▼ worse than rtn W4A4 +17.8 (16.6 to 19.0) points {detail} [worse 4]"
 
 
 def test_what_all_lines_share_is_said_once():
