@@ -1,0 +1,106 @@
+"""What an audit may be pointed at: a method by its name or class, or a network that somebody quantized already.
+
+A network is measured through a quantizer whose options name the file and the digest of what is in it, so that another
+file under the same name is another trial. Of a Python file the code is run; of no other file anything is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalsuite import registry
+from evalsuite.bits import BitPolicy
+from evalsuite.quantizers._given import digest_of
+from evalsuite.quantizers.onnx_model import ONNXModel, is_quantized, onnx_content
+from evalsuite.quantizers.python_network import PythonNetwork, file_and_name, loaded, made_digest
+
+_CALIBRATION = (
+    "Calibration was not measured, neither its draws nor its shift: the network comes quantized and sees no "
+    "calibration image."
+)
+_BITS = (
+    "Bit widths are taken as they were named: how many levels weights and activations take is not seen from outside."
+)
+_LAYERS = "Adapters that move norms or other layers were not measured: they refuse a network whose layers are not seen."
+_ENGINE_BITS = "Other widths than W8A8 were not measured: ONNX Runtime quantizes to 8 bits."
+_HIDDEN = (_CALIBRATION, _BITS, _LAYERS)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an audit is about.
+
+    Attributes
+    ----------
+    setting : the quantizer that is measured.
+    label : what it is called: a method's name, or a network's file.
+    source_digest : of the file that it comes from; empty for a method that is installed.
+    is_network : whether it is a network, quantized already or by its engine, not a method.
+    needs_code : whether code of a Python file is run.
+    bits : the bit widths that a network comes with, where they are known; other ones are refused.
+    left_out : in a sentence each, what cannot be measured of it.
+    """
+
+    setting: registry.Setting
+    label: str
+    source_digest: str = ""
+    is_network: bool = False
+    needs_code: bool = False
+    bits: BitPolicy | None = None
+    left_out: tuple[str, ...] = ()
+
+
+def runs_code(text: str) -> bool:
+    """Whether :func:`target_of` would run a Python file."""
+    return text.rpartition(":")[0].endswith(".py")
+
+
+def target_of(text: str, options: Mapping[str, Any] | None = None) -> Target:
+    """Return what a user names.
+
+    Parameters
+    ----------
+    text : a quantizer's name, ``package.module:Class``, ``path.py:Class``; or a network: ``path.onnx``,
+        ``path.py:function`` (images -> logits) or ``path.py:module`` (a torch.nn.Module).
+    options : of the quantizer.
+
+    Raises
+    ------
+    RequestError
+        If there is no such thing, it cannot be read, or an option is wrong.
+    """
+    given = dict(options or {})
+    reader = _READERS.get(Path(text).suffix.lower())
+    if reader is not None:
+        return reader(str(Path(text).absolute()), given)
+    if runs_code(text) and not isinstance(registry.load_path(text, "NAME"), type):
+        where, _, name = text.rpartition(":")
+        return _python(f"{Path(where).absolute()}:{name}", given)
+    setting = registry.configure("quantizers", text, given)
+    return Target(setting, setting.name.rpartition(":")[2], setting.source, needs_code=runs_code(text))
+
+
+def _python(path: str, options: dict[str, Any]) -> Target:
+    found = made_digest(path, loaded(path))
+    setting = _setting(PythonNetwork, options, path, found)
+    return Target(setting, file_and_name(path), found, is_network=True, needs_code=True, left_out=_HIDDEN)
+
+
+def _onnx(path: str, options: dict[str, Any]) -> Target:
+    content = onnx_content(path)
+    found = digest_of(content)
+    setting, label = _setting(ONNXModel, options, path, found), Path(path).name
+    if is_quantized(content):
+        return Target(setting, label, found, is_network=True, left_out=_HIDDEN)
+    return Target(setting, label, found, is_network=True, bits=BitPolicy(8, 8), left_out=(_ENGINE_BITS, _LAYERS))
+
+
+def _setting(cls: type[Any], options: dict[str, Any], path: str, digest: str) -> registry.Setting:
+    name, _ = registry.named("quantizers", cls, {})
+    return registry.configure("quantizers", name, {**options, "path": path, "digest": digest})
+
+
+_READERS: dict[str, Callable[[str, dict[str, Any]], Target]] = {".onnx": _onnx}
