@@ -13,7 +13,9 @@ from typing import Any
 
 from evalsuite import registry
 from evalsuite.bits import BitPolicy
-from evalsuite.quantizers._given import digest_of
+from evalsuite.quantizers._given import content_of, digest_of
+from evalsuite.quantizers._program_archive import EXPECTED, read_program
+from evalsuite.quantizers.exported_program import ExportedProgram
 from evalsuite.quantizers.onnx_model import ONNXModel, is_quantized, onnx_content
 from evalsuite.quantizers.python_network import PythonNetwork, file_and_name, loaded, made_digest
 
@@ -63,7 +65,7 @@ def target_of(text: str, options: Mapping[str, Any] | None = None) -> Target:
 
     Parameters
     ----------
-    text : a quantizer's name, ``package.module:Class``, ``path.py:Class``; or a network: ``path.onnx``,
+    text : a quantizer's name, ``package.module:Class``, ``path.py:Class``; or a network: ``path.onnx``, ``path.pt2``,
         ``path.py:function`` (images -> logits) or ``path.py:module`` (a torch.nn.Module).
     options : of the quantizer.
 
@@ -98,9 +100,17 @@ def _onnx(path: str, options: dict[str, Any]) -> Target:
     return Target(setting, label, found, is_network=True, bits=BitPolicy(8, 8), left_out=(_ENGINE_BITS, _LAYERS))
 
 
+def _exported(path: str, options: dict[str, Any]) -> Target:
+    content = content_of(path, "", EXPECTED)
+    read_program(content, path)
+    found = digest_of(content)
+    setting = _setting(ExportedProgram, options, path, found)
+    return Target(setting, Path(path).name, found, is_network=True, left_out=_HIDDEN)
+
+
 def _setting(cls: type[Any], options: dict[str, Any], path: str, digest: str) -> registry.Setting:
     name, _ = registry.named("quantizers", cls, {})
     return registry.configure("quantizers", name, {**options, "path": path, "digest": digest})
 
 
-_READERS: dict[str, Callable[[str, dict[str, Any]], Target]] = {".onnx": _onnx}
+_READERS: dict[str, Callable[[str, dict[str, Any]], Target]] = {".onnx": _onnx, ".pt2": _exported}
