@@ -13,11 +13,15 @@ from typing import Any
 
 from evalsuite import registry
 from evalsuite.bits import BitPolicy
+from evalsuite.quantization.saving import recipe_in
 from evalsuite.quantizers._given import content_of, digest_of
-from evalsuite.quantizers._program_archive import EXPECTED, read_program
+from evalsuite.quantizers._program_archive import EXPECTED as EXPORTED
+from evalsuite.quantizers._program_archive import read_program
 from evalsuite.quantizers.exported_program import ExportedProgram
 from evalsuite.quantizers.onnx_model import ONNXModel, is_quantized, onnx_content
 from evalsuite.quantizers.python_network import PythonNetwork, file_and_name, loaded, made_digest
+from evalsuite.quantizers.saved_network import EXPECTED as SAVED
+from evalsuite.quantizers.saved_network import SavedNetwork
 
 _CALIBRATION = (
     "Calibration was not measured, neither its draws nor its shift: the network comes quantized and sees no "
@@ -28,6 +32,7 @@ _BITS = (
 )
 _LAYERS = "Adapters that move norms or other layers were not measured: they refuse a network whose layers are not seen."
 _ENGINE_BITS = "Other widths than W8A8 were not measured: ONNX Runtime quantizes to 8 bits."
+_SAVED_BITS = "Other widths than {bits} were not measured: the file holds the network at these."
 _HIDDEN = (_CALIBRATION, _BITS, _LAYERS)
 
 
@@ -66,7 +71,8 @@ def target_of(text: str, options: Mapping[str, Any] | None = None) -> Target:
     Parameters
     ----------
     text : a quantizer's name, ``package.module:Class``, ``path.py:Class``; or a network: ``path.onnx``, ``path.pt2``,
-        ``path.py:function`` (images -> logits) or ``path.py:module`` (a torch.nn.Module).
+        ``path.safetensors`` (saved by evalsuite), ``path.py:function`` (images -> logits) or ``path.py:module`` (a
+        torch.nn.Module).
     options : of the quantizer.
 
     Raises
@@ -101,11 +107,18 @@ def _onnx(path: str, options: dict[str, Any]) -> Target:
 
 
 def _exported(path: str, options: dict[str, Any]) -> Target:
-    content = content_of(path, "", EXPECTED)
+    content = content_of(path, "", EXPORTED)
     read_program(content, path)
     found = digest_of(content)
     setting = _setting(ExportedProgram, options, path, found)
     return Target(setting, Path(path).name, found, is_network=True, left_out=_HIDDEN)
+
+
+def _saved(path: str, options: dict[str, Any]) -> Target:
+    found = digest_of(content_of(path, "", SAVED))
+    bits = recipe_in(Path(path)).bits
+    setting, left_out = _setting(SavedNetwork, options, path, found), (_CALIBRATION, _SAVED_BITS.format(bits=bits))
+    return Target(setting, Path(path).name, found, is_network=True, bits=bits, left_out=left_out)
 
 
 def _setting(cls: type[Any], options: dict[str, Any], path: str, digest: str) -> registry.Setting:
@@ -113,4 +126,8 @@ def _setting(cls: type[Any], options: dict[str, Any], path: str, digest: str) ->
     return registry.configure("quantizers", name, {**options, "path": path, "digest": digest})
 
 
-_READERS: dict[str, Callable[[str, dict[str, Any]], Target]] = {".onnx": _onnx, ".pt2": _exported}
+_READERS: dict[str, Callable[[str, dict[str, Any]], Target]] = {
+    ".onnx": _onnx,
+    ".pt2": _exported,
+    ".safetensors": _saved,
+}

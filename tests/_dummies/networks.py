@@ -59,10 +59,10 @@ def row_of(run: store.Run, target: Target) -> Any:
     return rows.iloc[0]
 
 
-def check_it_is_measured(text: str, folder: Path, network: nn.Module) -> store.Run:
+def check_it_is_measured(text: str, folder: Path, network: nn.Module, bits: str = "W8A8") -> store.Run:
     """Assert that a study predicts of clean test images what a network predicts that is called directly."""
     target = target_of(text)
-    run = measured(target, folder)
+    run = measured(target, folder, bits)
     row = row_of(run, target)
     assert (row["status"], row["reason"]) == ("done", "")
     records = run.records_of(row["trial"]).to_pandas()
