@@ -56,6 +56,7 @@ def run(
     cache: str | Path | None = None,
     cache_gigabytes: float = CACHE_GIGABYTES,
     time_limit: float = TIME_LIMIT,
+    memory_limit: float | None = None,
     in_process: bool = False,
 ) -> Path:
     """Run a study and return the run's folder; a run that is there already is resumed.
@@ -77,6 +78,8 @@ def run(
     cache_gigabytes : beyond so many, the least recently used corrupted images there are removed, those of this run
         excepted.
     time_limit : seconds after which one trial, one quantization or one domain's images are given up.
+    memory_limit : gigabytes that a process and all that it starts may hold; one that holds more loses the item that it
+        is at. By default nearly all that is free.
     in_process : run trials in this process, for a debugger; then one that dies or hangs is the end of the run.
 
     Raises
@@ -94,6 +97,7 @@ def run(
         cache=cache,
         cache_gigabytes=cache_gigabytes,
         time_limit=time_limit,
+        memory_limit=memory_limit,
         in_process=in_process,
     ).folder
 
@@ -109,6 +113,7 @@ def execute(
     cache: str | Path | None = None,
     cache_gigabytes: float = CACHE_GIGABYTES,
     time_limit: float = TIME_LIMIT,
+    memory_limit: float | None = None,
     in_process: bool = False,
     command: str = "",
     console: Console | None = None,
@@ -117,7 +122,7 @@ def execute(
     if isinstance(study, Study) and overrides:
         raise RequestError("overrides change a study file: expected none with a study that is checked already")
     checked = study if isinstance(study, Study) else read(study, overrides)
-    options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process)
+    options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process, memory_limit)
     wait_briefly()
     folder = Path(out) if out is not None else Path("runs") / checked.name
     workspace = options.workspace(folder)

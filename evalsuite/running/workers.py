@@ -25,7 +25,7 @@ from evalsuite.environment import keep_freed_memory
 from evalsuite.errors import ReasonCode, RequestError, one_line_warnings
 from evalsuite.isolation import Failure, Forks, attempt, interrupts, nothing_left, printable
 from evalsuite.running.process_state import restored
-from evalsuite.running.system import limit_memory, out_of_memory_kills, processor_seconds
+from evalsuite.running.system import limit_memory, out_of_memory_kills, processor_seconds, resident_bytes
 from evalsuite.running.workspace import Workspace
 from evalsuite.shared_cache import sharing
 
@@ -91,10 +91,18 @@ class Here:
 
 @dataclass(frozen=True)
 class Limits:
-    """How long an item may take, seconds, and how long its process may use no processor time."""
+    """What an item may take.
+
+    Attributes
+    ----------
+    seconds : until it ends.
+    idle : seconds without processor time used.
+    memory : bytes that its process and all that this started may hold; None: nearly all that is free.
+    """
 
     seconds: float = TIME_LIMIT
     idle: float = IDLE_LIMIT
+    memory: float | None = None
 
 
 class Workers:
@@ -162,7 +170,7 @@ class Workers:
 
     def _fill(self, count: int) -> None:
         while len(self._workers) < count:
-            self._workers.append(_Worker(self._workspace.threads))
+            self._workers.append(_Worker(self._workspace.threads, self._limits.memory))
 
     def _stop(self) -> None:
         for worker in self._workers:
@@ -189,9 +197,9 @@ class _Ending:
 class _Worker:
     """A process, the line to it and the items that it is to do, the first of which it may be at."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, memory: float | None = None) -> None:
         self.connection, other = Pipe()
-        arguments = [json.dumps(sys.path), str(other.fileno()), str(os.getpid())]
+        arguments = [json.dumps(sys.path), str(other.fileno()), str(os.getpid()), json.dumps(memory)]
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, *arguments],
             env=dict.fromkeys(_THREADS, str(threads)) | os.environ,
@@ -262,6 +270,8 @@ class _Worker:
 
     def _late(self, limits: Limits) -> Failure | None:
         now = time.monotonic()
+        if limits.memory is not None and resident_bytes(self._process.pid) > limits.memory:
+            return Failure("failed", beyond(limits.memory), ReasonCode.MEMORY)
         if now - self._since > limits.seconds:
             reason = f"no result within the time limit of {limits.seconds:g} s (--time-limit)"
             return Failure("failed", reason, ReasonCode.TIME_LIMIT)
@@ -285,6 +295,11 @@ class _Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self.connection.close()
+
+
+def beyond(memory: float) -> str:
+    """Say that an item took more than so many bytes."""
+    return f"more than the memory limit of {memory / 1e9:g} GB (--memory-limit)"
 
 
 def _standard_error() -> int:
@@ -315,14 +330,14 @@ def _circumstances(how: str, starved: int, workspace: Workspace) -> str:
 
 def serve() -> None:
     """Do items for the process that started this one, until it closes the line."""
-    connection, parent = Connection(int(sys.argv[2])), int(sys.argv[3])
+    connection, parent, memory = Connection(int(sys.argv[2])), int(sys.argv[3]), json.loads(sys.argv[4])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user started
     _end_with(parent)
     one_line_warnings()
     import evalsuite.running.harness  # noqa: F401 - what an item will need
 
     kept: dict[str, Any] = {}
-    forks, limited = Forks(), False
+    forks, limited, chosen = Forks(), False, False
     connection.send(None)
     while True:
         try:
@@ -330,9 +345,11 @@ def serve() -> None:
         except (EOFError, OSError):
             return
         if not limited and workspace.device == "cpu":  # CUDA reserves more addresses than there is memory
-            limit_memory()
-            limited = True
-        connection.send(do(work, item, workspace, kept, forks, lambda: False))
+            limited, chosen = True, limit_memory(memory)
+        failure, left = do(work, item, workspace, kept, forks, lambda: False)
+        if failure is not None and failure.code == ReasonCode.MEMORY and chosen:
+            failure = failure._replace(reason=f"{beyond(memory)}: {failure.reason}")
+        connection.send((failure, left))
 
 
 def _end_with(parent: int) -> None:
