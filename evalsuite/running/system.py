@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 from contextlib import suppress
 from pathlib import Path
 
+_ROUNDS = 20  # of ending what goes on starting itself
 _MEMORY_SHARE = 0.9  # of the memory that is free when a process starts
 
 
@@ -43,6 +45,25 @@ def resident_bytes(session: int) -> int:
                 sizes = _kibibytes(str(folder / "status"))
                 held += sizes.get("RssAnon", 0) + sizes.get("RssShmem", 0) + sizes.get("VmSwap", 0)
     return held
+
+
+def end_marked(variable: str, value: str) -> None:
+    """End all processes that were started with a variable in their environment, and what they start meanwhile."""
+    mark = f"{variable}={value}".encode()
+    for _ in range(_ROUNDS):
+        found = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if mark in _environment(folder)]
+        if not found:
+            return
+        for process in found:
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+
+
+def _environment(folder: Path) -> list[bytes]:
+    try:
+        return (folder / "environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended, or is another user's
+        return []
 
 
 def limit_memory(most: float | None = None) -> bool:

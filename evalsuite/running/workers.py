@@ -9,10 +9,12 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +27,7 @@ from evalsuite.environment import keep_freed_memory
 from evalsuite.errors import ReasonCode, RequestError, one_line_warnings
 from evalsuite.isolation import Failure, Forks, attempt, interrupts, nothing_left, printable
 from evalsuite.running.process_state import restored
-from evalsuite.running.system import limit_memory, out_of_memory_kills, processor_seconds, resident_bytes
+from evalsuite.running.system import end_marked, limit_memory, out_of_memory_kills, processor_seconds, resident_bytes
 from evalsuite.running.workspace import Workspace
 from evalsuite.shared_cache import sharing
 
@@ -41,6 +43,8 @@ IDLE_LIMIT = 300.0
 _IDLE_SHARE = 0.002  # of one core, below which a process is idle: a thread that wakes now and then does no work
 _TICK = 0.5  # seconds between two looks at the processes
 _LOOK = 10.0  # seconds between two looks at their processor time
+TOKEN = "EVALSUITE_WORKER"
+"""Variable by which all that a process starts is known as its own."""
 _PDEATHSIG = 1  # of <sys/prctl.h>
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -80,6 +84,9 @@ class Here:
 
     def __exit__(self, *error: object) -> None:
         pass
+
+    def renew(self) -> None:
+        """Do nothing: there is this process only."""
 
     def run(self, work: Work[S], items: Sequence[Sequence[S]]) -> Iterator[tuple[S, Failure | None]]:
         """Do the items, which come in groups that share something, and yield each with how it failed, if it did."""
@@ -122,6 +129,10 @@ class Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._stop()
+
+    def renew(self) -> None:
+        """End all processes, with all that items left running; the next items get new ones."""
         self._stop()
 
     def run(self, work: Work[S], items: Sequence[Sequence[S]]) -> Iterator[tuple[S, Failure | None]]:
@@ -200,9 +211,11 @@ class _Worker:
     def __init__(self, threads: int, memory: float | None = None) -> None:
         self.connection, other = Pipe()
         arguments = [json.dumps(sys.path), str(other.fileno()), str(os.getpid()), json.dumps(memory)]
+        self._token, self._temporary = secrets.token_hex(16), tempfile.mkdtemp(prefix="evalsuite-worker-")
+        own = {TOKEN: self._token, "TMPDIR": self._temporary}  # so that what it starts and leaves is found
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, *arguments],
-            env=dict.fromkeys(_THREADS, str(threads)) | os.environ,
+            env=dict.fromkeys(_THREADS, str(threads)) | os.environ | own,
             stdin=subprocess.DEVNULL,
             stdout=_standard_error(),  # what a plugin prints is no output of the command
             pass_fds=[other.fileno()],
@@ -295,6 +308,8 @@ class _Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self.connection.close()
+        end_marked(TOKEN, self._token)  # programs that made a session of their own
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 def beyond(memory: float) -> str:
@@ -349,6 +364,7 @@ def serve() -> None:
         failure, left = do(work, item, workspace, kept, forks, lambda: False)
         if failure is not None and failure.code == ReasonCode.MEMORY and chosen:
             failure = failure._replace(reason=f"{beyond(memory)}: {failure.reason}")
+            left = True  # freed memory is kept, which would count against the next item
         connection.send((failure, left))
 
 
