@@ -38,7 +38,7 @@ _ONE_TENSOR = json.dumps(  # a call with one positional argument
         },
     ]
 )
-_NAME = re.compile(r"(?!__)\w*(\.(?!__)\w+)*", re.ASCII)
+_NAME = re.compile(r"(?!__)[\w-]*(\.(?!__)[\w-]+)*", re.ASCII)
 _TEXT = re.compile(r"[\w ,.>-]{0,100}", re.ASCII)  # an operation's argument, "bilinear" for example
 _SIZE = re.compile(  # sums and products of symbols, as sympy writes them for people or for itself
     r"(?:[a-z]++\d++|-?\d++|Symbol\('[a-z]+\d+'(?:, [a-z]+=(?:True|False))*\)|Integer|Add|Mul|FloorDiv|ModularIndexing"
@@ -57,7 +57,6 @@ _LIBRARIES = {
     "prims": "torch",
     "quantized_decomposed": "torch.ao.quantization.fx._decomposed",
     "onednn": "torch",
-    "torchvision": "torchvision",
     "torchao": "torchao",
 }
 _OBJECTS = frozenset({"as_custom_obj", "as_operator", "custom_obj"})

@@ -7,6 +7,7 @@ import os
 import pickle
 import warnings
 import zipfile
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -64,7 +65,12 @@ def test_it_is_measured_as_torch_runs_it(file, tmp_path):
     assert row_of(run, target_of(str(file)))["engine"] == "torch.export"
 
 
-@pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
+def dashed():
+    """Some of torchvision's networks have such names."""
+    return nn.Sequential(OrderedDict({"block-0": tiny_resnet()})).eval()
+
+
+@pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer, dashed])
 def test_what_networks_do_is_let_through(build, tmp_path):
     model, x = build(), random_images(2)
     program = read_program(saved(model, tmp_path / "model.pt2", example=x).read_bytes(), "model.pt2")
