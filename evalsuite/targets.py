@@ -6,6 +6,7 @@ file under the same name is another trial. Of a Python file the code is run; of 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from evalsuite import registry
 from evalsuite.bits import BitPolicy
+from evalsuite.errors import ReasonCode, RequestError
 from evalsuite.quantization.saving import recipe_in
 from evalsuite.quantizers._given import content_of, digest_of
 from evalsuite.quantizers._program_archive import EXPECTED as EXPORTED
@@ -22,6 +24,8 @@ from evalsuite.quantizers.onnx_model import ONNXModel, is_quantized, onnx_conten
 from evalsuite.quantizers.python_network import PythonNetwork, file_and_name, loaded, made_digest
 from evalsuite.quantizers.saved_network import EXPECTED as SAVED
 from evalsuite.quantizers.saved_network import SavedNetwork
+from evalsuite.running.workers import Limits, Workers
+from evalsuite.running.workspace import Workspace
 
 _CALIBRATION = (
     "Calibration was not measured, neither its draws nor its shift: the network comes quantized and sees no "
@@ -63,6 +67,27 @@ class Target:
 def runs_code(text: str) -> bool:
     """Whether :func:`target_of` would run a Python file."""
     return text.rpartition(":")[0].endswith(".py")
+
+
+def rehearse(text: str, limits: Limits | None = None) -> None:
+    """Run a user's Python file in a process of its own, before :func:`target_of` does so in this one.
+
+    Raises
+    ------
+    RequestError
+        If it ends its process, leaves something running, or takes more than ``limits``. What else is wrong with it
+        :func:`target_of` says.
+    """
+    if not runs_code(text):
+        return
+    with tempfile.TemporaryDirectory() as folder, Workers(1, Workspace(Path(folder)), limits) as pool:
+        ((_, failure),) = list(pool.run(_run_file, [[text]]))
+    if failure is not None and failure.code not in (ReasonCode.WRONG_REQUEST, ReasonCode.PLUGIN_ERROR):
+        raise RequestError(f"{text} cannot be imported: {failure.reason}")
+
+
+def _run_file(text: str, workspace: Workspace, kept: dict[str, Any]) -> None:
+    registry.load_path(text, "NAME")
 
 
 def target_of(text: str, options: Mapping[str, Any] | None = None) -> Target:

@@ -2,7 +2,7 @@ import pytest
 
 from evalsuite.errors import RequestError
 from evalsuite.registry import configure
-from evalsuite.targets import runs_code, target_of
+from evalsuite.targets import rehearse, runs_code, target_of
 
 MINE = """
 from evalsuite.quantizers.rtn import RoundToNearest
@@ -47,3 +47,11 @@ def test_wrong_targets_are_one_clear_line(tmp_path, monkeypatch, text, options, 
     (tmp_path / "mine.py").write_text("def f(images): return images\n")
     with pytest.raises(RequestError, match=f"^[^\n]*{message}[^\n]*$"):
         target_of(text, options)
+
+
+def test_a_file_that_ends_the_process_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("import os\nos._exit(3)\n")
+    with pytest.raises(RequestError, match=r"^mine\.py:f cannot be imported: its process ended with exit code 3"):
+        rehearse("mine.py:f")
+    rehearse("model.onnx")
