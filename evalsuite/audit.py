@@ -13,7 +13,7 @@ from evalsuite import registry
 from evalsuite.analysis.audit import Request, unmeasured, verdict_of
 from evalsuite.analysis.audit.gates import check_gates, gates_of
 from evalsuite.analysis.verdict import Conformance, Verdict
-from evalsuite.conformance import conformance, spoiling
+from evalsuite.conformance import Asked, conformance, spoiling
 from evalsuite.environment import hardware, versions
 from evalsuite.errors import RequestError
 from evalsuite.isolation import printable
@@ -22,10 +22,12 @@ from evalsuite.running.baselines import Recorded, packed_run, recorded_run
 from evalsuite.running.harness import Outcome, execute
 from evalsuite.running.options import RunOptions
 from evalsuite.running.plan import Plan, planned
-from evalsuite.running.workers import Limits
+from evalsuite.running.workspace import Workspace
 from evalsuite.store import load
 from evalsuite.study.audit import AuditRequest, audit_study
 from evalsuite.study.cost import cost_of
+from evalsuite.study.settings import Study
+from evalsuite.targets import Target
 from evalsuite.testing import Check
 
 
@@ -48,6 +50,7 @@ class Audited:
 
 def audit(
     request: AuditRequest,
+    target: Target,
     out: str | Path | None = None,
     options: RunOptions | None = None,
     *,
@@ -61,6 +64,7 @@ def audit(
     Parameters
     ----------
     request : what is asked.
+    target : whose ``setting`` is the request's.
     out : the run's folder, by default ``runs/`` and the name of the request. A run that is there is resumed.
     options : of the run; ``in_process`` is for the run alone, the contract is always checked in another process.
     baselines : folder of an earlier run whose records of the rivals are taken.
@@ -82,15 +86,17 @@ def audit(
     plan = planned(study, workspace, command)
     lender.check(plan)
     _say_cost(plan, request, known, console)
-    checks = conformance(request.target, Limits(options.time_limit))
+    checks = conformance(_asked(target, study, workspace), options.limits)
     _say_checks(request.title, checks, console)
     seen = Request(
         request.target,
         request.title,
         request.profile,
         command,
-        request.target.source,
+        target.label,
+        target.source_digest,
         tuple(Conformance(**asdict(check)) for check in checks),
+        target.left_out,
         versions=versions(),
         hardware=hardware(workspace.device, workspace.threads),
     )
@@ -104,6 +110,14 @@ def audit(
     verdict.write(folder)
     page: Path = registry.load("reports", "audit_page")(folder, verdict)
     return Audited(folder, verdict, page, outcome)
+
+
+def _asked(target: Target, study: Study, workspace: Workspace) -> Asked:
+    """Return what is to be checked: a method by itself, a network on the images that it takes."""
+    if not target.is_network:
+        return Asked(target.setting)
+    bits = next(each.bits for each in study.quantizers if each.method == target.setting and each.bits)
+    return Asked(target.setting, study.tasks[0], workspace.root, bits)
 
 
 def _check_target(request: AuditRequest) -> None:

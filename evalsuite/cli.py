@@ -31,6 +31,7 @@ from evalsuite.commands._options import (
     DataRoot,
     Device,
     InProcess,
+    MemoryLimit,
     Out,
     Overrides,
     TimeLimit,
@@ -127,6 +128,7 @@ def run(
     cache: Cache = None,
     cache_gigabytes: CacheGigabytes = 20.0,
     time_limit: TimeLimit = 86_400.0,
+    memory_limit: MemoryLimit = None,
     in_process: InProcess = False,
     as_json: AsJson = False,
 ) -> int:
@@ -143,6 +145,7 @@ def run(
         cache=cache,
         cache_gigabytes=cache_gigabytes,
         time_limit=time_limit,
+        memory_limit=memory_limit,
         in_process=in_process,
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),

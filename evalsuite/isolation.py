@@ -71,7 +71,10 @@ def _code_of(error: BaseException) -> ReasonCode:
         return code if isinstance(code, ReasonCode) else ReasonCode.NOT_APPLICABLE
     if isinstance(error, RequestError):
         return ReasonCode.WRONG_REQUEST
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # CUDA's, without importing torch
+    # Those of torch, without importing it; the CPU's has no type of its own.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return ReasonCode.MEMORY
+    if type(error) is RuntimeError and "DefaultCPUAllocator" in text_of(error):
         return ReasonCode.MEMORY
     return ReasonCode.PLUGIN_ERROR
 

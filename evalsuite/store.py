@@ -94,8 +94,13 @@ def write_trial(folder: Path, row: dict[str, Any], records: dict[str, Any] | Non
     filled |= {"trial": pa.array([row["trial"]] * length, schema.field("trial").type), **columns}
     table = pa.table({name: filled.get(name, []) for name in schema.names}, schema=schema)
     table = table.replace_schema_metadata({_ROW: json.dumps(row, allow_nan=False).encode(), **_SEAL})
-    with checksums.sealing(folder / "records" / f"{row['trial']}.parquet") as temporary:
+    with checksums.sealing(record_file(folder, row["trial"])) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def record_file(folder: Path, trial: str) -> Path:
+    """File of a trial's records."""
+    return folder / "records" / f"{trial}.parquet"
 
 
 def write_jitter(folder: Path, trial: str, predictions: NDArray[np.int32]) -> None:
@@ -241,7 +246,7 @@ class Run:
 
         ``batch``, ``reset`` and ``round`` are null in what was recorded before there were these columns.
         """
-        file = self.folder / "records" / f"{trial}.parquet"
+        file = record_file(self.folder, trial)
         with _expected(file, *_RECORD_FILE), pq.ParquetFile(checksums.verified(file)) as opened:
             present, asked = opened.schema_arrow.names, RECORD_SCHEMA.names if columns is None else columns
             later = [RECORD_SCHEMA.field(name) for name in _LATER_RECORDS if name in asked and name not in present]

@@ -41,6 +41,10 @@ TimeLimit = Annotated[
         "processor time for 300 s is given up in any case.",
     ),
 ]
+MemoryLimit = Annotated[
+    float | None,
+    typer.Option("--memory-limit", metavar="GB", help="What a worker process and all that it starts may take."),
+]
 InProcess = Annotated[
     bool, typer.Option("--in-process", help="Run trials in this process, for a debugger; one that dies ends the run.")
 ]

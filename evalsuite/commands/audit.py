@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +21,7 @@ from evalsuite.commands._options import (
     DataRoot,
     Device,
     InProcess,
+    MemoryLimit,
     Out,
     Overrides,
     TimeLimit,
@@ -30,9 +30,14 @@ from evalsuite.commands._options import (
 
 if TYPE_CHECKING:
     from evalsuite.audit import Audited
-    from evalsuite.study.audit import AuditRequest
 
-Target = Annotated[str, typer.Argument(help="package.module:Class, path.py:Class, or an installed quantizer's name.")]
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="package.module:Class, path.py:Class, an installed quantizer's name; or a network: path.onnx, path.pt2, "
+        "path.safetensors, path.py:function or path.py:module."
+    ),
+]
 Tasks = Annotated[
     list[str] | None,
     typer.Option("--task", metavar="NAME", help="A task in place of the profile's; several times for several."),
@@ -87,6 +92,7 @@ def audit(
     cache: Cache = None,
     cache_gigabytes: CacheGigabytes = 20.0,
     time_limit: TimeLimit = 86_400.0,
+    memory_limit: MemoryLimit = None,
     in_process: InProcess = False,
     as_json: AsJson = False,
 ) -> int:
@@ -97,48 +103,42 @@ def audit(
     """
     from evalsuite.audit import audit as run_audit
     from evalsuite.running.options import RunOptions
-
-    options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process)
-    request = request_of(target, task, against, profile, bits, option, task_option, overrides)
-    audited = run_audit(
-        request,
-        out,
-        options,
-        baselines=baselines,
-        fail_if=fail_if or [],
-        command=shlex.join(["evalsuite", *sys.argv[1:]]),
-        console=Console(stderr=True, quiet=as_json),
-    )
-    _say(audited, as_json)
-    return DONE if audited.passed else SOME_FAILED
-
-
-def request_of(
-    target: str,
-    task: Sequence[str] | None,
-    against: str | None,
-    profile: str,
-    bits: str | None,
-    option: Sequence[str] | None,
-    task_option: Sequence[str] | None,
-    overrides: Sequence[str] | None,
-) -> AuditRequest:
-    """Return what the command line asks. Raises RequestError where it does not make sense."""
     from evalsuite.study.audit import AuditRequest, options_of
     from evalsuite.study.file import key_and_value
+    from evalsuite.targets import rehearse, runs_code, target_of
 
+    options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process, memory_limit)
+    console = Console(stderr=True, quiet=as_json)
     own, rivals = options_of(option or [])
-    return AuditRequest(
-        registry.configure("quantizers", target, own),
+    if runs_code(target):
+        console.print(f"running the code of {target.rpartition(':')[0]}", markup=False, highlight=False)
+        rehearse(target, options.limits)
+    found = target_of(target, own)
+    usual = [str(found.bits or "W8A8")] if found.is_network else []
+    request = AuditRequest(
+        found.setting,
         target,
         profile,
         tuple(dict.fromkeys(task or [])),
         dict(key_and_value(text, "--task-option", "images=photos") for text in task_option or []),
         tuple(dict.fromkeys(names(against))),
-        tuple(dict.fromkeys(names(bits))),
+        tuple(dict.fromkeys(names(bits) or usual)),
         rivals,
         tuple(overrides or []),
+        found.is_network,
     )
+    audited = run_audit(
+        request,
+        found,
+        out,
+        options,
+        baselines=baselines,
+        fail_if=fail_if or [],
+        command=shlex.join(["evalsuite", *sys.argv[1:]]),
+        console=console,
+    )
+    _say(audited, as_json)
+    return DONE if audited.passed else SOME_FAILED
 
 
 def _say(audited: Audited, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,29 @@ def load(path: str | Path, model: nn.Module, example: Tensor, *, trust: bool = F
         If the file is missing, damaged, of another network, or names code without ``trust``.
     """
     file = Path(path)
+    made = recipe_in(file, trust=trust)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuantizationWarning)  # said when it was quantized
+        with outside_inference():
+            network = plain(model)
+            images = image_tensor(example, "the example", *floating_type(network))
+            quantized = narrowed(made.quantizer.insert(network, made.bits, images), model)
+            read_state(file, quantized)
+    mark(quantized, made.text)
+    return quantized.eval()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a saved network was quantized; ``text`` is what the file says of it."""
+
+    quantizer: Quantizer
+    bits: BitPolicy
+    text: str
+
+
+def recipe_in(file: Path, *, trust: bool = False) -> Recipe:
+    """Return what a file says of how its network was quantized; errors and ``trust`` as those of :func:`load`."""
     recipe = read_facts(file).get(_RECIPE)
     if recipe is None:
         raise DamagedFile(f"{file} says not how it was quantized: expected a file that evalsuite saved")
@@ -86,18 +110,9 @@ def load(path: str | Path, model: nn.Module, example: Tensor, *, trust: bool = F
                 "code: expected a registered one, or trust=True for a file of your own"
             )
         quantizer: Quantizer = configure("quantizers", made["name"], made["options"]).build()
-        bits = TypeAdapter(BitPolicy).validate_python(made["bits"])
+        return Recipe(quantizer, TypeAdapter(BitPolicy).validate_python(made["bits"]), recipe)
     except (ValidationError, KeyError, TypeError) as error:
         raise DamagedFile(f"{file} holds no recipe that can be read: expected a file that evalsuite saved") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", QuantizationWarning)  # said when it was quantized
-        with outside_inference():
-            network = plain(model)
-            images = image_tensor(example, "the example", *floating_type(network))
-            quantized = narrowed(quantizer.insert(network, bits, images), model)
-            read_state(file, quantized)
-    mark(quantized, recipe)
-    return quantized.eval()
 
 
 def recipe_of(method: str, options: Mapping[str, Any], bits: BitPolicy) -> str:

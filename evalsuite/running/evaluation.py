@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evalsuite import registry, store
+from evalsuite import store
 from evalsuite.adaptation.adapted_model import AdaptedModel
 from evalsuite.adaptation.collapse import CollapseWatch, first_collapse
 from evalsuite.corruptions import family
@@ -211,7 +211,7 @@ class Evaluator:
             **vars(costs),
             "quantize_seconds": self.quantized.seconds,
             "peak_bytes": peak_memory(),
-            "engine": engine_of(registry.load("quantizers", trial.quantizer.method.name)),
+            "engine": engine_of(trial.quantizer.method.build()),
             "stream_digest": stream.digest(),
             "warnings": canonical_json([*self.quantized.warnings, *caught]),
             "collapsed_at": first_collapse(predicted.prediction, labels.astype(np.int32)),

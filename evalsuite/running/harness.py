@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress
 
 from evalsuite import store
 from evalsuite.environment import wait_briefly
@@ -19,6 +20,7 @@ from evalsuite.running import gate, jitter
 from evalsuite.running.domain_images import DomainImages, trim
 from evalsuite.running.evaluation import run_trial, unit
 from evalsuite.running.examples import keep_examples
+from evalsuite.running.foreign import digests, forget, harmed, runs_a_file
 from evalsuite.running.options import CACHE_GIGABYTES, RunOptions
 from evalsuite.running.plan import Plan, checked_images, planned
 from evalsuite.running.process_state import restored
@@ -59,6 +61,7 @@ def run(
     cache: str | Path | None = None,
     cache_gigabytes: float = CACHE_GIGABYTES,
     time_limit: float = TIME_LIMIT,
+    memory_limit: float | None = None,
     in_process: bool = False,
 ) -> Path:
     """Run a study and return the run's folder; a run that is there already is resumed.
@@ -80,6 +83,8 @@ def run(
     cache_gigabytes : beyond so many, the least recently used corrupted images there are removed, those of this run
         excepted.
     time_limit : seconds after which one trial, one quantization or one domain's images are given up.
+    memory_limit : gigabytes that a process and all that it starts may hold; one that holds more loses the item that it
+        is at. By default nearly all that is free.
     in_process : run trials in this process, for a debugger; then one that dies or hangs is the end of the run.
 
     Raises
@@ -97,6 +102,7 @@ def run(
         cache=cache,
         cache_gigabytes=cache_gigabytes,
         time_limit=time_limit,
+        memory_limit=memory_limit,
         in_process=in_process,
     ).folder
 
@@ -112,6 +118,7 @@ def execute(
     cache: str | Path | None = None,
     cache_gigabytes: float = CACHE_GIGABYTES,
     time_limit: float = TIME_LIMIT,
+    memory_limit: float | None = None,
     in_process: bool = False,
     command: str = "",
     console: Console | None = None,
@@ -121,7 +128,7 @@ def execute(
     if isinstance(study, Study) and overrides:
         raise RequestError("overrides change a study file: expected none with a study that is checked already")
     checked = study if isinstance(study, Study) else read(study, overrides)
-    options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process)
+    options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process, memory_limit)
     wait_briefly()
     folder = Path(out) if out is not None else Path("runs") / checked.name
     workspace = options.workspace(folder)
@@ -130,7 +137,11 @@ def execute(
         remove_left(workspace.folder)
         remove_left(workspace.folder / ".work")
         plan = planned(checked, workspace, command)
-        outcome = _execute(plan, workspace, pool, options.cache_bytes, console or Console(stderr=True), lend)
+        try:
+            outcome = _execute(plan, workspace, pool, options.cache_bytes, console or Console(stderr=True), lend)
+        finally:
+            remove_left(workspace.folder)  # what processes were writing that were ended
+            remove_left(workspace.folder / ".work")
     return replace(outcome, folder=folder)
 
 
@@ -147,9 +158,10 @@ def _execute(
         if plan.missing:
             _make_room(list(shown.values()), workspace, cache_bytes)
         try:
-            failures = _run_missing(plan.missing, shown, workspace, pool, console) if plan.missing else {}
+            failures = _run_missing(plan, shown, workspace, pool, console) if plan.missing else {}
         finally:
             rows = gather(plan.trials, plan.study, workspace.folder, failures)
+        _begin({**plan.facts, "gate": gated}, workspace)  # again, for what runs may write where it likes
     status = [row["status"] for row in rows]
     ended = {row["trial"] for row in rows if row["status"] == "done"}
     done = [trial for trial in plan.trials if trial.identity in ended]
@@ -217,35 +229,61 @@ def _make_room(shown: Sequence[DomainImages], workspace: Workspace, limit: float
 
 
 def _run_missing(
-    missing: Sequence[Trial],
-    shown: Mapping[str, DomainImages],
-    workspace: Workspace,
-    pool: Here | Workers,
-    console: Console,
+    plan: Plan, shown: Mapping[str, DomainImages], workspace: Workspace, pool: Here | Workers, console: Console
 ) -> dict[str, Failure]:
-    """Do the shared work, then the trials; return how trials failed."""
-    models = {trial.quantization: trial for trial in missing if not workspace.model_file(trial.quantization).is_file()}
+    """Do what is missing, trials that run a user's file after all others; return how trials failed."""
+    own = [trial for trial in plan.missing if not runs_a_file(trial)]
+    foreign = [trial for trial in plan.missing if runs_a_file(trial)]
+    with progress_of(console) as progress:
+        _make_images(shown, workspace, pool, progress)
+        failures = _do(own, workspace, pool, progress)
+        if not foreign:
+            return failures
+        guarded = [trial for trial in plan.trials if not runs_a_file(trial)]
+        before = digests(workspace.folder, guarded)
+        try:
+            failures |= _do(foreign, workspace, pool, progress)
+        finally:
+            pool.renew()
+            again = harmed(workspace.folder, guarded, before)
+            if again:
+                forget(workspace.folder, again)  # also where this run ends here: the next one does them
+        if again:
+            line = f"{len(again)} records of other trials were changed while a file's code ran: these are run again"
+            console.print(line, markup=False, soft_wrap=True)
+            _make_images(checked_images(again, workspace), workspace, pool, progress)
+            failures |= _do(again, workspace, pool, progress)
+    return failures
+
+
+def _make_images(
+    shown: Mapping[str, DomainImages], workspace: Workspace, pool: Here | Workers, progress: Progress
+) -> None:
+    images = [[one] for one in shown.values() if not workspace.images_file(one.key).is_file()]
+    for _ in stage("corrupting images", _corrupt, images, pool, progress):
+        pass  # a failure shows again, with its reason, in the trials that need these images
+
+
+def _do(trials: Sequence[Trial], workspace: Workspace, pool: Here | Workers, progress: Progress) -> dict[str, Failure]:
+    """Make the networks that trials need, then run the trials; return how they failed."""
+    models = {trial.quantization: trial for trial in trials if not workspace.model_file(trial.quantization).is_file()}
     units: dict[tuple[str, str], list[Trial]] = {}
-    for trial in missing:
+    for trial in trials:
         units.setdefault(unit(trial), []).append(trial)
     failures: dict[str, Failure] = {}
-    with progress_of(console) as progress:
-        images = [[one] for one in shown.values() if not workspace.images_file(one.key).is_file()]
-        for _ in stage("corrupting images", _corrupt, images, pool, progress):
-            pass  # a failure shows again, with its reason, in the trials that need these images
-        unquantized = {}
-        for trial, failure in stage("quantizing", _quantize, [[trial] for trial in models.values()], pool, progress):
-            if failure is not None:
-                unquantized[trial.quantization] = failure
-        for trial in missing:
-            if trial.quantization in unquantized:
-                failures[trial.identity] = unquantized[trial.quantization]
-                _write_failure(workspace.folder, trial, failures[trial.identity])
-        ready = [trials for (model, _), trials in units.items() if model not in unquantized]
-        for trial, failure in stage("evaluating", run_trial, ready, pool, progress):
-            if failure is not None:
-                failures[trial.identity] = failure
-                _write_failure(workspace.folder, trial, failure)
+    unquantized = {}
+    for trial, failure in stage("quantizing", _quantize, [[trial] for trial in models.values()], pool, progress):
+        if failure is not None:
+            unquantized[trial.quantization] = failure
+    for trial in trials:
+        if trial.quantization in unquantized:
+            failures[trial.identity] = unquantized[trial.quantization]
+            _write_failure(workspace.folder, trial, failures[trial.identity])
+    ready = [group for (model, _), group in units.items() if model not in unquantized]
+    for trial, failure in stage("evaluating", run_trial, ready, pool, progress):
+        if failure is not None:
+            failures[trial.identity] = failure
+            _write_failure(workspace.folder, trial, failure)
     return failures
 
 

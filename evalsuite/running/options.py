@@ -33,6 +33,7 @@ class RunOptions:
     cache_gigabytes: float = CACHE_GIGABYTES
     time_limit: float = TIME_LIMIT
     in_process: bool = False
+    memory_limit: float | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -41,6 +42,10 @@ class RunOptions:
             raise RequestError(f"cache of {self.cache_gigabytes} gigabytes: expected at least 0")
         if not self.time_limit > 0:
             raise RequestError(f"a time limit of {self.time_limit:g} s: expected more than 0")
+        if self.memory_limit is not None and not self.memory_limit > 0:
+            raise RequestError(f"a memory limit of {self.memory_limit:g} GB: expected more than 0")
+        if self.in_process and self.memory_limit is not None:
+            raise RequestError("a memory limit in this process: expected worker processes, which alone can be ended")
         if self.in_process and self._count > 1:
             raise RequestError(f"{self._count} workers in this process: expected 1")
 
@@ -67,4 +72,9 @@ class RunOptions:
 
     def pool(self, workspace: Workspace) -> Here | Workers:
         """Return what does the items, not entered yet."""
-        return Here(workspace) if self.in_process else Workers(self._count, workspace, Limits(self.time_limit))
+        return Here(workspace) if self.in_process else Workers(self._count, workspace, self.limits)
+
+    @property
+    def limits(self) -> Limits:
+        """What a trial may take."""
+        return Limits(self.time_limit, memory=None if self.memory_limit is None else 1e9 * self.memory_limit)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 from contextlib import suppress
 from pathlib import Path
 
+_ROUNDS = 20  # of ending what goes on starting itself
 _MEMORY_SHARE = 0.9  # of the memory that is free when a process starts
 
 
@@ -30,16 +32,64 @@ def processor_seconds(session: int) -> float | None:
     return ticks / os.sysconf("SC_CLK_TCK") if known else None
 
 
-def limit_memory() -> None:
-    """Let an item that takes all memory fail before the machine does, where the system says what is free (Linux)."""
+def resident_bytes(session: int) -> int:
+    """Return the memory that all processes of a session hold for themselves; 0 where the system does not say.
+
+    What they only map of files, as images are, does not count.
+    """
+    held = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError, IndexError):
+            fields = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                sizes = _kibibytes(str(folder / "status"))
+                held += sizes.get("RssAnon", 0) + sizes.get("RssShmem", 0) + sizes.get("VmSwap", 0)
+    return held
+
+
+def end_marked(variable: str, value: str) -> None:
+    """End all processes that were started with a variable in their environment, and what they start meanwhile."""
+    mark = f"{variable}={value}".encode()
+    for _ in range(_ROUNDS):
+        found = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if mark in _environment(folder)]
+        if not found:
+            return
+        for process in found:
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+
+
+def _environment(folder: Path) -> list[bytes]:
+    try:
+        return (folder / "environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended, or is another user's
+        return []
+
+
+def limit_memory(most: float | None = None) -> bool:
+    """Let an item that takes all memory fail before the machine does, where the system says what is free (Linux).
+
+    Parameters
+    ----------
+    most : bytes that this process may take beside what it has, where this is less than what is free.
+
+    Returns
+    -------
+    bool
+        Whether ``most`` is what limits it.
+    """
     with suppress(OSError):  # where it must want for memory, let it want first
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     free = free_memory()
-    if free is not None:
-        limit = _kibibytes("/proc/self/status").get("VmData", 0) + max(2**31, int(_MEMORY_SHARE * free))
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        lowest = min(value for value in (limit, soft, hard) if value != resource.RLIM_INFINITY)
-        resource.setrlimit(resource.RLIMIT_DATA, (lowest, hard))
+    if free is None:
+        return False
+    room = max(2**31, int(_MEMORY_SHARE * free))
+    chosen = most is not None and most < room
+    limit = _kibibytes("/proc/self/status").get("VmData", 0) + (int(most) if most is not None and chosen else room)
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    lowest = min(value for value in (limit, soft, hard) if value != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (lowest, hard))
+    return chosen and lowest == limit
 
 
 def free_memory() -> int | None:

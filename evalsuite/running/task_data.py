@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from evalsuite import registry
 from evalsuite.errors import RequestError
 from evalsuite.hashing import digest, digest_arrays, digest_tensors
+from evalsuite.network_check import check_network
 from evalsuite.networks import plain
 from evalsuite.optional_members import architecture_of
 from evalsuite.plugins import Task, TaskData, UInt8Array
 from evalsuite.randomness import numpy_generator
 from evalsuite.registry import Setting
-from evalsuite.running.network_check import check_network
 from evalsuite.store import RECORD_SCHEMA
 from evalsuite.structure import describe
 from evalsuite.task_arrays import WrongTaskData

@@ -9,10 +9,12 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +27,7 @@ from evalsuite.environment import keep_freed_memory
 from evalsuite.errors import ReasonCode, RequestError, one_line_warnings
 from evalsuite.isolation import Failure, Forks, attempt, interrupts, nothing_left, printable
 from evalsuite.running.process_state import restored
-from evalsuite.running.system import limit_memory, out_of_memory_kills, processor_seconds
+from evalsuite.running.system import end_marked, limit_memory, out_of_memory_kills, processor_seconds, resident_bytes
 from evalsuite.running.workspace import Workspace
 from evalsuite.shared_cache import sharing
 
@@ -41,6 +43,8 @@ IDLE_LIMIT = 300.0
 _IDLE_SHARE = 0.002  # of one core, below which a process is idle: a thread that wakes now and then does no work
 _TICK = 0.5  # seconds between two looks at the processes
 _LOOK = 10.0  # seconds between two looks at their processor time
+TOKEN = "EVALSUITE_WORKER"
+"""Variable by which all that a process starts is known as its own."""
 _PDEATHSIG = 1  # of <sys/prctl.h>
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -81,6 +85,9 @@ class Here:
     def __exit__(self, *error: object) -> None:
         pass
 
+    def renew(self) -> None:
+        """Do nothing: there is this process only."""
+
     def run(self, work: Work[S], items: Sequence[Sequence[S]]) -> Iterator[tuple[S, Failure | None]]:
         """Do the items, which come in groups that share something, and yield each with how it failed, if it did."""
         kept: dict[str, Any] = {}
@@ -91,10 +98,18 @@ class Here:
 
 @dataclass(frozen=True)
 class Limits:
-    """How long an item may take, seconds, and how long its process may use no processor time."""
+    """What an item may take.
+
+    Attributes
+    ----------
+    seconds : until it ends.
+    idle : seconds without processor time used.
+    memory : bytes that its process and all that this started may hold; None: nearly all that is free.
+    """
 
     seconds: float = TIME_LIMIT
     idle: float = IDLE_LIMIT
+    memory: float | None = None
 
 
 class Workers:
@@ -114,6 +129,10 @@ class Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._stop()
+
+    def renew(self) -> None:
+        """End all processes, with all that items left running; the next items get new ones."""
         self._stop()
 
     def run(self, work: Work[S], items: Sequence[Sequence[S]]) -> Iterator[tuple[S, Failure | None]]:
@@ -162,7 +181,7 @@ class Workers:
 
     def _fill(self, count: int) -> None:
         while len(self._workers) < count:
-            self._workers.append(_Worker(self._workspace.threads))
+            self._workers.append(_Worker(self._workspace.threads, self._limits.memory))
 
     def _stop(self) -> None:
         for worker in self._workers:
@@ -189,12 +208,14 @@ class _Ending:
 class _Worker:
     """A process, the line to it and the items that it is to do, the first of which it may be at."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, memory: float | None = None) -> None:
         self.connection, other = Pipe()
-        arguments = [json.dumps(sys.path), str(other.fileno()), str(os.getpid())]
+        arguments = [json.dumps(sys.path), str(other.fileno()), str(os.getpid()), json.dumps(memory)]
+        self._token, self._temporary = secrets.token_hex(16), tempfile.mkdtemp(prefix="evalsuite-worker-")
+        own = {TOKEN: self._token, "TMPDIR": self._temporary}  # so that what it starts and leaves is found
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, *arguments],
-            env=dict.fromkeys(_THREADS, str(threads)) | os.environ,
+            env=dict.fromkeys(_THREADS, str(threads)) | os.environ | own,
             stdin=subprocess.DEVNULL,
             stdout=_standard_error(),  # what a plugin prints is no output of the command
             pass_fds=[other.fileno()],
@@ -262,6 +283,8 @@ class _Worker:
 
     def _late(self, limits: Limits) -> Failure | None:
         now = time.monotonic()
+        if limits.memory is not None and resident_bytes(self._process.pid) > limits.memory:
+            return Failure("failed", beyond(limits.memory), ReasonCode.MEMORY)
         if now - self._since > limits.seconds:
             reason = f"no result within the time limit of {limits.seconds:g} s (--time-limit)"
             return Failure("failed", reason, ReasonCode.TIME_LIMIT)
@@ -285,6 +308,13 @@ class _Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self.connection.close()
+        end_marked(TOKEN, self._token)  # programs that made a session of their own
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def beyond(memory: float) -> str:
+    """Say that an item took more than so many bytes."""
+    return f"more than the memory limit of {memory / 1e9:g} GB (--memory-limit)"
 
 
 def _standard_error() -> int:
@@ -315,14 +345,14 @@ def _circumstances(how: str, starved: int, workspace: Workspace) -> str:
 
 def serve() -> None:
     """Do items for the process that started this one, until it closes the line."""
-    connection, parent = Connection(int(sys.argv[2])), int(sys.argv[3])
+    connection, parent, memory = Connection(int(sys.argv[2])), int(sys.argv[3]), json.loads(sys.argv[4])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user started
     _end_with(parent)
     one_line_warnings()
     import evalsuite.running.harness  # noqa: F401 - what an item will need
 
     kept: dict[str, Any] = {}
-    forks, limited = Forks(), False
+    forks, limited, chosen = Forks(), False, False
     connection.send(None)
     while True:
         try:
@@ -330,9 +360,12 @@ def serve() -> None:
         except (EOFError, OSError):
             return
         if not limited and workspace.device == "cpu":  # CUDA reserves more addresses than there is memory
-            limit_memory()
-            limited = True
-        connection.send(do(work, item, workspace, kept, forks, lambda: False))
+            limited, chosen = True, limit_memory(memory)
+        failure, left = do(work, item, workspace, kept, forks, lambda: False)
+        if failure is not None and failure.code == ReasonCode.MEMORY and chosen:
+            failure = failure._replace(reason=f"{beyond(memory)}: {failure.reason}")
+            left = True  # freed memory is kept, which would count against the next item
+        connection.send((failure, left))
 
 
 def _end_with(parent: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from evalsuite.optional_members import is_calibrated
 from evalsuite.registry import Setting, configure, option_names
 from evalsuite.study.file import find, key_and_value, parse, read_raw
 from evalsuite.study.settings import Study
+from evalsuite.study.trials import CALIBRATION_ORDER
 
 PROFILES = ("quick", "standard", "full")
 AFFORDABLE = {"iterations": 500, "learning_rate": 0.01}
@@ -37,6 +38,7 @@ class AuditRequest:
     bits : in place of the profile's.
     rival_options : by name of a rival.
     overrides : ``KEY=VALUE`` of the profile, as for :func:`evalsuite.study.file.read`.
+    is_network : whether the target is a network that comes quantized, which calibration sets do not change.
     """
 
     target: Setting
@@ -48,6 +50,7 @@ class AuditRequest:
     bits: tuple[str, ...] = ()
     rival_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    is_network: bool = False
 
     @property
     def name(self) -> str:
@@ -94,7 +97,11 @@ def audit_study(request: AuditRequest) -> Study:
     raw["quantizer"] = [*(table for table in tables if not _is_rival(table)), target, *rivals]
     raw["exclude"] = [table for table in raw.get("exclude", []) if _applies(table, bits)]
     raw |= {"name": request.name, "title": f"Audit of {request.title}", "description": _description(request, rivals)}
-    return parse(raw, f"the audit's study ({path})")
+    if not request.is_network:
+        return parse(raw, f"the audit's study ({path})")
+    raw["exclude"] = [table for table in raw["exclude"] if CALIBRATION_ORDER not in table]
+    study = parse(raw, f"the audit's study ({path})")
+    return replace(study, calibrations=study.calibrations[:1])
 
 
 def options_of(texts: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -7,6 +7,7 @@ returns them as values. The same of adapters, calibration steps, streams, tasks 
 from evalsuite.testing._check import Check
 from evalsuite.testing.adapters import adapter_checks, check_adapter
 from evalsuite.testing.figures import check_figure, figure_checks
+from evalsuite.testing.networks import network_checks
 from evalsuite.testing.protocols import check_step, check_stream, step_checks, stream_checks
 from evalsuite.testing.quantizers import check_quantizer, quantizer_checks
 from evalsuite.testing.tasks import check_task, task_checks
@@ -21,6 +22,7 @@ __all__ = [
     "check_stream",
     "check_task",
     "figure_checks",
+    "network_checks",
     "quantizer_checks",
     "step_checks",
     "stream_checks",

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from evalsuite.network_check import check_network
 from evalsuite.optional_members import architecture_of, availability_of
 from evalsuite.plugins import TaskData
-from evalsuite.running.network_check import check_network
 from evalsuite.running.task_data import normalise
 from evalsuite.testing._check import (
     Check,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -30,3 +32,15 @@ def work(item: str, workspace: Workspace, kept: dict) -> None:
             pass
     if action == "hoard":
         bytearray(2**50)
+    if action == "pages":
+        pages = []
+        while True:
+            pages.append(bytearray(b"x") * 2**24)
+    if action == "tensor":
+        import torch
+
+        torch.ones(2**30)
+    if action == "children":  # none of which takes too much
+        script = "import time; page = bytearray(b'x') * 250_000_000; time.sleep(100)"
+        children = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(3)]
+        children[0].wait()

@@ -29,6 +29,7 @@ class Request:
     ----------
     target : the method, with its options.
     title : how the command names it.
+    label : what it is called.
     digest : of what the target's file holds; empty for an installed plugin.
     checks : of its contract.
     left_out : what is not measured of this target, and why.
@@ -38,6 +39,7 @@ class Request:
     title: str
     profile: str
     command: str = ""
+    label: str = ""
     digest: str = ""
     checks: tuple[Conformance, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -109,7 +111,7 @@ def verdict_of(run: Run, request: Request) -> Verdict:
 def _common(request: Request) -> dict[str, Any]:
     return {
         "target": request.title,
-        "target_label": request.target.name.rpartition(":")[2],
+        "target_label": request.label or request.target.name.rpartition(":")[2],
         "options": request.target.values(),
         "source_digest": request.digest,
         "profile": request.profile,

@@ -69,7 +69,14 @@ def test_what_is_learnt_outside_of_the_state_is_not_saved_in_silence(where, name
         assert not file.exists()
 
 
-@pytest.mark.parametrize("name", [name for name in registry.names("quantizers") if name not in ("none", "onnxruntime")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in registry.names("quantizers")
+        if name not in ("none", "onnxruntime") and not registry.required_options("quantizers", name)
+    ],
+)
 def test_no_method_of_ours_keeps_anything_outside_of_the_state(name, tmp_path):
     options = registry.option_names("quantizers", name)
     few = {"iterations": 1, "correction_steps": 1, "rows": 16, "candidates": 4}

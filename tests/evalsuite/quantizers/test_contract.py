@@ -16,7 +16,11 @@ from evalsuite.errors import QuantizationWarning, Refused, own_warnings
 from evalsuite.quantization.grids.layers import quantized_layers
 from evalsuite.randomness import torch_generator
 
-NAMES = [name for name in registry.names("quantizers") if not hasattr(registry.load("quantizers", name), "engine")]
+NAMES = [
+    name
+    for name in registry.names("quantizers")
+    if not hasattr(registry.load("quantizers", name), "engine") and not registry.required_options("quantizers", name)
+]
 X = random_images(12)
 HASTE = {"iterations": 10, "learning_rate": 0.2, "candidates": 5, "rows": 16, "range_images": 8, "batch_size": 6}
 BITS = BitPolicy(3, 4)

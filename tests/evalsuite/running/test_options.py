@@ -32,6 +32,10 @@ def test_unwritable_folder_is_named(tmp_path):
 def test_impossible_ways_to_run_are_refused(limit, tmp_path):
     with pytest.raises(RequestError, match=r"a time limit of .* s: expected more than 0"):
         execute(tiny(), tmp_path / "run", time_limit=limit)
+    with pytest.raises(RequestError, match=r"a memory limit of .* GB: expected more than 0"):
+        execute(tiny(), tmp_path / "run", workers=2, memory_limit=limit)
+    with pytest.raises(RequestError, match="a memory limit in this process: expected worker processes"):
+        execute(tiny(), tmp_path / "run", memory_limit=1)
     with pytest.raises(RequestError, match="2 workers in this process: expected 1"):
         execute(tiny(), tmp_path / "run", workers=2, in_process=True)
     assert not (tmp_path / "run").exists()

@@ -44,6 +44,18 @@ def test_item_beyond_its_time_is_given_up(tmp_path):
     assert failures["a-spin"] == (*("failed", "no result within the time limit of 1 s (--time-limit)", "time_limit"),)
 
 
+def test_item_beyond_its_memory_is_given_up(tmp_path):
+    if free_memory() is None:
+        pytest.skip("the system does not say what memory is used")
+    items = ["a-hoard", "b-tensor", "c-pages", "d-children", "e"]
+    failures, log = done(tmp_path, [items], 1, memory=0.5e9)
+    for item in items[:-1]:
+        assert failures[item].reason.startswith("more than the memory limit of 0.5 GB (--memory-limit)"), item
+        assert failures[item].code == "memory"
+    assert failures["e"] is None
+    assert [name for name, _, _ in log] == items, "none is tried again"
+
+
 def test_processes_that_cannot_start_are_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(RequestError, match="a worker process ended with exit code 1 before it could begin"):

@@ -22,7 +22,9 @@ def quick(kind, name):
     ).build()
 
 
-@pytest.mark.parametrize("name", registry.names("quantizers"))
+@pytest.mark.parametrize(
+    "name", [name for name in registry.names("quantizers") if not registry.required_options("quantizers", name)]
+)
 def test_quantizers(name):
     quantizer = quick("quantizers", name)
     checks = testing.quantizer_checks(quantizer, model=small_cnn(), images=examples.images(6))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.errors import RequestError
-from evalsuite.running.network_check import check_network
+from evalsuite.network_check import check_network
 
 IMAGES = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
