@@ -88,7 +88,24 @@ def audit(
     _say_cost(plan, request, known, console)
     checks = conformance(_asked(target, study, workspace), options.limits)
     _say_checks(request.title, checks, console)
-    seen = Request(
+    seen = _seen(request, target, workspace, command, checks)
+    outcome = None
+    if spoiling(checks):
+        verdict = unmeasured(seen)
+    else:
+        outcome = execute(study, folder, **vars(options), command=command, console=console, lend=lender)
+        verdict = verdict_of(load(folder), seen)
+    verdict = verdict.model_copy(update={"gates": gates_of(verdict, fail_if)})
+    verdict.write(folder)
+    page: Path = registry.load("reports", "audit_page")(folder, verdict)
+    return Audited(folder, verdict, page, outcome)
+
+
+def _seen(
+    request: AuditRequest, target: Target, workspace: Workspace, command: str, checks: Sequence[Check]
+) -> Request:
+    """Return what the verdict repeats of the request and of the checks."""
+    return Request(
         request.target,
         request.title,
         request.profile,
@@ -100,16 +117,6 @@ def audit(
         versions=versions(),
         hardware=hardware(workspace.device, workspace.threads),
     )
-    outcome = None
-    if spoiling(checks):
-        verdict = unmeasured(seen)
-    else:
-        outcome = execute(study, folder, **vars(options), command=command, console=console, lend=lender)
-        verdict = verdict_of(load(folder), seen)
-    verdict = verdict.model_copy(update={"gates": gates_of(verdict, fail_if)})
-    verdict.write(folder)
-    page: Path = registry.load("reports", "audit_page")(folder, verdict)
-    return Audited(folder, verdict, page, outcome)
 
 
 def _asked(target: Target, study: Study, workspace: Workspace) -> Asked:

@@ -29,7 +29,9 @@ from evalsuite.commands._options import (
 )
 
 if TYPE_CHECKING:
+    from evalsuite import targets
     from evalsuite.audit import Audited
+    from evalsuite.running.options import RunOptions
 
 Target = Annotated[
     str,
@@ -105,15 +107,11 @@ def audit(
     from evalsuite.running.options import RunOptions
     from evalsuite.study.audit import AuditRequest, options_of
     from evalsuite.study.file import key_and_value
-    from evalsuite.targets import rehearse, runs_code, target_of
 
     options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process, memory_limit)
     console = Console(stderr=True, quiet=as_json)
     own, rivals = options_of(option or [])
-    if runs_code(target):
-        console.print(f"running the code of {target.rpartition(':')[0]}", markup=False, highlight=False)
-        rehearse(target, options.limits)
-    found = target_of(target, own)
+    found = _target(target, own, options, console)
     usual = [str(found.bits or "W8A8")] if found.is_network else []
     request = AuditRequest(
         found.setting,
@@ -127,18 +125,22 @@ def audit(
         tuple(overrides or []),
         found.is_network,
     )
+    said = shlex.join(["evalsuite", *sys.argv[1:]])
     audited = run_audit(
-        request,
-        found,
-        out,
-        options,
-        baselines=baselines,
-        fail_if=fail_if or [],
-        command=shlex.join(["evalsuite", *sys.argv[1:]]),
-        console=console,
+        request, found, out, options, baselines=baselines, fail_if=fail_if or [], command=said, console=console
     )
     _say(audited, as_json)
     return DONE if audited.passed else SOME_FAILED
+
+
+def _target(text: str, own: dict[str, Any], options: RunOptions, console: Console) -> targets.Target:
+    """Return what is to be audited; the code of a user's file is announced, and run elsewhere before it is run here."""
+    from evalsuite.targets import rehearse, runs_code, target_of
+
+    if runs_code(text):
+        console.print(f"running the code of {text.rpartition(':')[0]}", markup=False, highlight=False, soft_wrap=True)
+        rehearse(text, options.limits)
+    return target_of(text, own)
 
 
 def _say(audited: Audited, as_json: bool) -> None:
