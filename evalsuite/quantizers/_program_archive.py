@@ -62,8 +62,8 @@ _LIBRARIES = {
 _OBJECTS = frozenset({"as_custom_obj", "as_operator", "custom_obj"})
 
 
-def read_program(content: bytes, what: str) -> Any:
-    """Return the ``torch.export.ExportedProgram`` of an archive; ``what`` it is, for errors.
+def read_program(content: bytes, what: str) -> tuple[Any, Any]:
+    """Return the ``torch.export.ExportedProgram`` of an archive, and its module; ``what`` it is, for errors.
 
     Raises
     ------
@@ -82,12 +82,18 @@ def read_program(content: bytes, what: str) -> Any:
     try:
         program = torch.export.load(io.BytesIO(plain))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"{what} cannot be loaded by torch {torch.__version__}: {reason}") from error
+        raise RequestError(f"{what} cannot be loaded by torch {torch.__version__}: {_first_line(error)}") from error
     for node in _calls(program.graph_module):
         if not _harmless(node.target):
             raise RequestError(f"{what} calls {node.target}: expected operations of torch's own alone")
-    return program
+    try:
+        return program, program.module()
+    except Exception as error:  # of names that Python keeps for itself, for example
+        raise RequestError(f"{what} cannot be run by torch {torch.__version__}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _files(content: bytes) -> dict[str, bytes]:

@@ -44,8 +44,8 @@ class ExportedProgram:
             If it cannot be read, has another digest, holds what would run code, or does not give finite logits of the
             task's images.
         """
-        program = read_program(content_of(self.path, self.digest, EXPECTED), str(self))
-        network = GivenNetwork(program.module(), self.engine, batch=_batch(program))
+        program, module = read_program(content_of(self.path, self.digest, EXPECTED), str(self))
+        network = GivenNetwork(module, self.engine, batch=_batch(program))
         return checked_given(str(self), network, model, example)
 
     def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:

@@ -73,9 +73,9 @@ def dashed():
 @pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer, dashed])
 def test_what_networks_do_is_let_through(build, tmp_path):
     model, x = build(), random_images(2)
-    program = read_program(saved(model, tmp_path / "model.pt2", example=x).read_bytes(), "model.pt2")
+    _, module = read_program(saved(model, tmp_path / "model.pt2", example=x).read_bytes(), "model.pt2")
     with torch.no_grad():
-        torch.testing.assert_close(program.module()(x), model(x), rtol=0, atol=0)
+        torch.testing.assert_close(module(x), model(x), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("batch", [1, 5])
