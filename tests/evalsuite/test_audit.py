@@ -76,7 +76,7 @@ def audited(tmp_path_factory):
 
 def test_a_copy_has_a_verdict_of_nothing_told_apart(audited):
     folder, status = audited
-    (run,) = (folder / "runs").iterdir()
+    (run,) = (folder / "runs").glob("audit-copy*")
     verdict = read_verdict(run)
     assert status == 0
     assert verdict.reached
@@ -93,7 +93,7 @@ def test_a_copy_has_a_verdict_of_nothing_told_apart(audited):
 
 def test_records_of_an_earlier_run_are_taken_where_they_fit(audited, tmp_path, monkeypatch, capsys):
     folder, _ = audited
-    (run,) = (folder / "runs").iterdir()
+    (run,) = (folder / "runs").glob("audit-copy*")
     monkeypatch.chdir(folder)
     command = ["audit", "copy.py:Copy", "--profile", "small.toml", "--device", "cpu", "--baselines", str(run)]
     gates = ["--fail-if", "worse > 0", "--fail-if", "error > 0.1"]
@@ -111,3 +111,28 @@ def test_records_of_an_earlier_run_are_taken_where_they_fit(audited, tmp_path, m
     store.write_trials(changed, store.load(run).trials.to_dict("records"))
     assert cli.call([*command[:-1], str(changed)]) == 2
     assert "torch 1.0, here" in capsys.readouterr().err
+
+
+def test_a_network_that_comes_quantized_is_audited_at_the_bits_it_is_said_to_have(
+    audited, tmp_path, monkeypatch, capsys
+):
+    folder, _ = audited
+    (run,) = (folder / "runs").glob("audit-copy*")
+    monkeypatch.chdir(folder)
+    (folder / "net.py").write_text(
+        "from evalsuite.running.task_data import task_model\nmodule = task_model('digits/resnet', None).eval()\n"
+    )
+    command = ["audit", "net.py:module", "--profile", "small.toml", "--device", "cpu", "--baselines", str(run)]
+    assert cli.call([*command, "--bits", "W4A4", "--workers", "1", "--out", str(tmp_path / "net")]) == 0
+    assert "running the code of net.py" in capsys.readouterr().err
+    verdict = read_verdict(tmp_path / "net")
+    assert verdict.left_out
+    assert verdict.target_label == "net.py:module"
+    assert {(claim.rival, claim.condition.bits) for claim in verdict.claims} == {("rtn", "W4A4")}
+    assert not [claim for claim in verdict.claims if claim.question == "calibration"]
+    assert {claim.standing for claim in verdict.claims if claim.question == "mean"} <= {"better", "not told apart"}
+    (worst,) = [claim for claim in verdict.claims if claim.question == "worst class"]
+    errors = store.load(tmp_path / "net").trials.query("quantizer == 'full_precision' and adapter == 'none'")["error"]
+    (mean,) = [claim for claim in verdict.claims if claim.question == "mean"]
+    assert mean.target_value == pytest.approx(errors.mean())  # it is the full-precision network, whatever its label
+    assert worst.target_value >= mean.target_value
