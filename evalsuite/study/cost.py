@@ -13,7 +13,7 @@ from evalsuite.study.settings import Study
 from evalsuite.study.trials import Trial, adapts, expand
 
 # Image passes per image of an adapting method: a forward and a backward, or two forwards. A rough figure, ours.
-_ADAPTING_PASSES = 3
+ADAPTING_PASSES = 3
 
 
 def cost_of(study: Study, trials: Sequence[Trial] | None = None) -> dict[str, int]:
@@ -38,7 +38,7 @@ def cost_of(study: Study, trials: Sequence[Trial] | None = None) -> dict[str, in
     )
     shows = 1 + study.analysis.jitter  # of which those of full precision are not repeated: a few too many
     met = Counter((trial.stream, adapts(trial.adapter)) for trial in trials)
-    adapting = _ADAPTING_PASSES * sum(lengths[stream] * n for (stream, moves), n in met.items() if moves)
+    adapting = ADAPTING_PASSES * sum(lengths[stream] * n for (stream, moves), n in met.items() if moves)
     repeated = sum(sum(i for _, i in shown[stream]) * n for (stream, moves), n in met.items() if not moves)
     return {
         "trials": len(trials),
