@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from evalsuite import store
 from evalsuite.environment import hardware, versions
@@ -26,6 +26,8 @@ from evalsuite.running.workspace import Workspace
 from evalsuite.study.labels import task_labels
 from evalsuite.study.settings import Study
 from evalsuite.study.trials import Trial, expand, plan_stream
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +116,11 @@ class Needed(NamedTuple):
 def checked_images(missing: Sequence[Trial], workspace: Workspace) -> Needed:
     """Refuse what a task cannot serve before anything is written; return what trials show."""
     shown = _shared_images(missing, workspace)
-    for task, calibration, seed in dict.fromkeys((t.task, t.calibration, t.seed) for t in missing):
-        with plugin_faults_later():
-            check_calibration(calibration, calibration_pool(task, workspace, seed))
+    for (task, calibration), own in _seeds(missing, lambda t: (t.task, t.calibration)).items():
+        with restored():  # once for all seeds of a plugin: it takes longer than most checks
+            for seed in own:
+                with _faults_later():
+                    check_calibration(calibration, calibration_pool(task, workspace, seed))
     for task, bits in dict.fromkeys((t.task, t.quantizer.bits) for t in missing):
         if bits is not None and bits.overrides:
             with plugin_faults_later():
@@ -127,27 +131,40 @@ def checked_images(missing: Sequence[Trial], workspace: Workspace) -> Needed:
 def _shared_images(trials: Sequence[Trial], workspace: Workspace) -> Needed:
     images: dict[str, DomainImages] = {}
     shows: dict[tuple[Setting, Setting, int], Shown] = {}
-    first: dict[tuple[Setting, Setting, int], Trial] = {}
-    for trial in trials:
-        first.setdefault((trial.task, trial.stream, trial.seed), trial)
-    for place, trial in first.items():
-        test_labels = task_data(trial.task, workspace.root).test_labels
-        with plugin_faults_later():
-            stream = plan_stream(trial, test_labels)
-            parts = domain_images(trial, stream, workspace.root)
-            shows[place] = Shown(len(stream), {part.key: len(part.indices) for part in parts})
-            for part in parts:
-                if part.file(workspace) is not None:
-                    images.setdefault(part.key, part)
+    for (task, _), own in _seeds(trials, lambda t: (t.task, t.stream)).items():
+        test_labels = task_data(task, workspace.root).test_labels
+        with restored():
+            for trial in own.values():
+                with _faults_later():
+                    stream = plan_stream(trial, test_labels)
+                    parts = domain_images(trial, stream, workspace.root)
+                    shown = Shown(len(stream), {part.key: len(part.indices) for part in parts})
+                    shows[trial.task, trial.stream, trial.seed] = shown
+                    for part in parts:
+                        if part.file(workspace) is not None:
+                            images.setdefault(part.key, part)
     return Needed(images, shows)
+
+
+def _seeds(trials: Iterable[Trial], kind: Callable[[Trial], T]) -> dict[T, dict[int, Trial]]:
+    """Return, by kind of trial, the first trial of each seed."""
+    found: dict[T, dict[int, Trial]] = {}
+    for trial in trials:
+        found.setdefault(kind(trial), {}).setdefault(trial.seed, trial)
+    return found
 
 
 @contextmanager
 def plugin_faults_later() -> Iterator[None]:
     """Let a wrong request through, and any other fault of a plugin wait for the trials that it will fail."""
+    with restored(), _faults_later():
+        yield
+
+
+@contextmanager
+def _faults_later() -> Iterator[None]:
     try:
-        with restored():
-            yield
+        yield
     except (RequestError, KeyboardInterrupt):
         raise
     except BaseException:  # shows again, with its reason, in the trials' rows
