@@ -21,12 +21,12 @@ def cost_of(study: Study, trials: Sequence[Trial] | None = None) -> dict[str, in
 
     ``image_passes`` counts one forward as 1 and an adaptation step as 3 for every image of every stream, leaving
     out quantizing; streams are taken at the size that their ``images`` option asks for. ``forwards`` is the same
-    number, ``forwards_unshared`` what a loop would need that runs every trial by itself
-    (and would quantize as often as there are trials).
+    number, ``forwards_unshared`` what a loop would need that runs every trial by itself (and would
+    quantize as often as there are trials).
     """
     trials = expand(study, dict.fromkeys(study.tasks, "")) if trials is None else trials
-    shown = {setting: _shown(setting) for setting in study.streams}
-    lengths = {setting: _length(setting, parts) for setting, parts in shown.items()}
+    shown = {setting: domains_of(setting) for setting in study.streams}
+    lengths = {setting: length_in_images(setting) for setting, parts in shown.items()}
     fixed: dict[str, set[Setting]] = {}
     for trial in trials:
         if not adapts(trial.adapter):
@@ -50,15 +50,17 @@ def cost_of(study: Study, trials: Sequence[Trial] | None = None) -> dict[str, in
     }
 
 
-def _shown(setting: Setting) -> list[tuple[Domain, int]]:
-    with requested(f"stream {setting.name!r} cannot say what it shows"):
-        protocol = setting.build()
+def domains_of(stream: Setting) -> list[tuple[Domain, int]]:
+    """Return the domains that a stream shows and how many images of each. Raises RequestError if it cannot say."""
+    with requested(f"stream {stream.name!r} cannot say what it shows"):
+        protocol = stream.build()
         domains = protocol.domains()
-        images = setting.values().get("images", (length_of(protocol) or 0) // max(len(domains), 1))
+        images = stream.values().get("images", (length_of(protocol) or 0) // max(len(domains), 1))
         return [(domain, int(images)) for domain in domains]
 
 
-def _length(setting: Setting, shown: list[tuple[Domain, int]]) -> int:
-    with requested(f"stream {setting.name!r} cannot say how long it is"):
-        length = length_of(setting.build())
-        return sum(images for _, images in shown) if length is None else length
+def length_in_images(stream: Setting) -> int:
+    """Return how many images a stream shows. Raises RequestError if it cannot say."""
+    with requested(f"stream {stream.name!r} cannot say how long it is"):
+        length = length_of(stream.build())
+        return sum(images for _, images in domains_of(stream)) if length is None else length
