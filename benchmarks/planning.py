@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from report import Figure, main, note
+from rich.console import Console
 
-from evalsuite.running.harness import gather
+from evalsuite.running.estimates import Estimates
+from evalsuite.running.harness import execute, gather
 from evalsuite.running.plan import checked_images, planned
 from evalsuite.running.units import Schedule
 from evalsuite.running.workspace import Workspace
 from evalsuite.study.cost import cost_of
 from evalsuite.study.file import parse
 from evalsuite.study.labels import labels
+from evalsuite.study.settings import Study
+from evalsuite.study.trials import expand
 
 TRIALS = 105_000
 STUDY: dict[str, Any] = {
@@ -69,7 +73,44 @@ def measure(data_root: str | None) -> list[Figure]:
             call()
             figures.append(Figure(f"  {name} of {count:,} trials", time.perf_counter() - start, "s"))
         figures.append(Figure("  memory then", _gigabytes(), "GB"))
-    return [*figures, _validate()]
+    return [*figures, _largest_group(), _overhead(), _validate()]
+
+
+def _one_model(adapter: str, seeds: int) -> Study:
+    """Return a study whose trials are nearly all of one network and one adapter, and show one image each."""
+    stream = {"protocol": "continual", "images": 1, "batch_size": 1, "corruptions": ["brightness"]}
+    return parse(
+        STUDY
+        | {
+            "seeds": list(range(seeds)),
+            "calibration": [{"protocol": "calibration", "size": 8}],
+            "quantizer": [{"method": "full_precision"}],
+            "adapter": [{"method": adapter}],
+            "stream": [stream],
+            "exclude": [],
+            "gate": {"points": 0},
+        }
+    )
+
+
+def _largest_group() -> Figure:
+    """Return the largest part of a process's work that cannot be given to another, of 2,000 trials of one unit."""
+    study, workers = _one_model("tent", 2000), 4
+    trials = [trial for trial in expand(study, dict.fromkeys(study.tasks, "")) if not trial.is_reference]
+    groups = Schedule(workers, Estimates(), {}).groups(trials)
+    share = max(len(group) for group in groups) * workers / len(trials)
+    return Figure(f"largest of {len(groups)} groups of {len(trials):,} trials, of a process's work", share, "", 0.15)
+
+
+def _overhead() -> Figure:
+    """Return milliseconds that a further trial of one image takes, its pass through the network included."""
+    seconds = []
+    for seeds in (20, 220):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            execute(_one_model("none", seeds), folder, in_process=True, device="cpu", console=Console(quiet=True))
+            seconds.append(time.perf_counter() - start)
+    return Figure("a further trial of one image, its pass included", (seconds[1] - seconds[0]) / 0.2, "ms", 20.0)
 
 
 def _gigabytes() -> float:
@@ -82,7 +123,11 @@ def _validate() -> Figure:
     times = []
     for _ in range(VALIDATES):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "evalsuite", "validate", "reliability", "--json"], check=True, stdout=-3)
+        subprocess.run(
+            [sys.executable, "-m", "evalsuite", "validate", "reliability", "--json"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         times.append(time.perf_counter() - start)
     return Figure("evalsuite validate reliability", sorted(times)[VALIDATES // 2], "s", 2.0)
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evalsuite import checksums
-from evalsuite.environment import peak_memory
 from evalsuite.errors import RequestError
 from evalsuite.isolation import reason_of
 from evalsuite.optional_members import adapts as ever_adapts
@@ -30,6 +29,8 @@ MOMENT = 0.05
 BATCH = 16
 SIMULATED_PASSES = 2.0
 """What a pass of a network costs whose quantization is simulated, in passes of the network itself; ours."""
+PROCESS_BYTES = 650_000_000
+"""What a process holds that evaluates, beside networks and their activations; ours, of ``quick``'s."""
 RECORD_BYTES, FILE_BYTES = 22, 9_000
 """Of a row of records and of a file of them, as zstd leaves them; ours."""
 _COLUMNS = ("task", "quantizer", "bits", "adapter", "status", "images", "adapt_seconds", "quantize_seconds")
@@ -90,7 +91,7 @@ def forecast(study: Study, trials: Sequence[Trial], root: str | None, run: Path)
 
     hours = _seconds(trials, image_seconds, lambda trial: None) / 3600
     # The network as deployed, as adapted and as it was before, and gradients.
-    peak = peak_memory() + max(4 * 4 * network.parameters for network in networks.values())
+    peak = PROCESS_BYTES + max(4 * 4 * network.parameters for network in networks.values())
     return Forecast(hours, False, disk, peak, "from timing each network for a moment, quantizing left out")
 
 
