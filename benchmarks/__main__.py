@@ -37,6 +37,7 @@ GROUPS = {
         ("power", "--points", "5", "10", "--layouts", "0", "1"),
         ("audit_level",),
     ),
+    "scale": (("planning",),),
 }
 
 

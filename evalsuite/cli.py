@@ -20,6 +20,7 @@ from evalsuite import __version__, registry
 from evalsuite.commands import audit as audit_command
 from evalsuite.commands import new as new_command
 from evalsuite.commands import schema as schema_command
+from evalsuite.commands import validate as validate_command
 from evalsuite.commands._options import (
     DONE,
     INTERRUPTED,
@@ -212,6 +213,7 @@ def compare(
 app.command()(audit_command.audit)
 app.command()(new_command.new)
 app.command()(schema_command.schema)
+app.command()(validate_command.validate)
 
 
 @app.command("list")
@@ -238,27 +240,6 @@ def list_plugins(
         for entry, line in entries.items():
             table.add_row(entry, line)
         Console().print(table, "", sep="\n")
-    return DONE
-
-
-@app.command()
-def validate(
-    study: Annotated[str, typer.Argument(help="A registered study or a TOML file.")],
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> int:
-    """Check a study and print the number of trials and an estimate of their cost; runs nothing."""
-    from evalsuite.study.cost import cost_of
-    from evalsuite.study.file import read
-
-    cost = cost_of(read(study, overrides or []))
-    if as_json:
-        print(json.dumps(cost))
-        return DONE
-    print(
-        f"{study} is sound: {cost['trials']} trials, {cost['quantizations']} quantizations, "
-        f"{cost['corrupted_domains']} corrupted domains, about {cost['image_passes']:,} image passes"
-    )
     return DONE
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 
 from evalsuite.errors import RequestError
 
@@ -145,6 +144,8 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def _holds_text(column: pd.Series[Any]) -> bool:
+    from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype  # slow, and most commands write no table
+
     return not (is_numeric_dtype(column.dtype) or is_datetime64_any_dtype(column.dtype))
 
 

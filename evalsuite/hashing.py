@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,17 @@ def _plain(value: Any) -> Any:
 
 def digest(value: Any) -> str:
     """Hash of a plain value or dataclass, 16 hex digits."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:_LENGTH]
+    return digest_text(canonical_json(value))
+
+
+def digest_list(canonical: Iterable[str]) -> str:
+    """Hash of a list whose items are given as canonical JSON: what :func:`digest` makes of the list itself."""
+    return digest_text(f"[{','.join(canonical)}]")
+
+
+def digest_text(text: str) -> str:
+    """Hash of a text, 16 hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
 
 
 def digest_arrays(*arrays: NDArray[Any]) -> str:

@@ -177,6 +177,11 @@ class Setting:
         value = {"name": self.name, "options": self.values()}
         return value | ({"source": self.source} if self.source else {})
 
+    @functools.cached_property
+    def canonical(self) -> str:
+        """Canonical JSON of :meth:`as_dict`; thousands of trials share a setting and need it."""
+        return canonical_json(self.as_dict())
+
 
 def configure(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Setting:
     """Check a plugin's options and fill in its defaults.

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from evalsuite.errors import RequestError
 from evalsuite.plugins import IntArray, Pool
@@ -68,6 +67,8 @@ class Sampling:
 
 def entropy(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Entropy of the softmax of (N, classes) logits, in nats: (N,)."""
+    from scipy.special import log_softmax  # slow to import, and studies name this protocol to plan as well
+
     log_p = log_softmax(logits.astype(np.float64), axis=1)
     found: NDArray[np.float64] = -(np.exp(log_p) * log_p).sum(axis=1)
     return found

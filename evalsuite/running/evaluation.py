@@ -19,13 +19,14 @@ from evalsuite.adaptation.collapse import CollapseWatch, first_collapse
 from evalsuite.corruptions import family
 from evalsuite.environment import peak_memory
 from evalsuite.errors import AdaptationWarning, RequestError, own_warnings
-from evalsuite.hashing import canonical_json, digest
+from evalsuite.hashing import canonical_json
 from evalsuite.optional_members import engine_of
 from evalsuite.plugins import IntArray, TaskData
 from evalsuite.randomness import torch_generator
 from evalsuite.running.domain_images import OpenImages, StreamImages
 from evalsuite.running.quantized_models import load_quantized
 from evalsuite.running.task_data import normalise, source_images, task_data
+from evalsuite.running.units import unit
 from evalsuite.running.workspace import Workspace
 from evalsuite.streams import Stream
 from evalsuite.study.trials import Trial, adapts, plan_stream
@@ -219,15 +220,11 @@ class Evaluator:
         return columns, records(stream, predicted, resets, self.data)
 
 
-def unit(trial: Trial) -> tuple[str, str]:
-    """Return what trials have in common that share a quantized model and an adapter."""
-    return trial.quantization, digest(trial.adapter.as_dict())
-
-
 def run_trial(trial: Trial, workspace: Workspace, kept: dict[str, Any]) -> None:
     """Run a trial and write its record. Raises whatever its plugins raise.
 
-    ``kept``: what a process keeps; a trial of the same :func:`unit` as the last one finds its evaluator there.
+    ``kept``: what a process keeps; a trial of the same :func:`evalsuite.running.units.unit` as the last one finds its
+    evaluator there.
     """
     if kept.get("unit") != unit(trial):
         kept.clear()

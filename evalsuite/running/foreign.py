@@ -9,21 +9,25 @@ and its own trials' numbers.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from evalsuite import store
+from evalsuite.registry import Setting
 from evalsuite.study.trials import Trial
 
 
 def runs_a_file(trial: Trial) -> bool:
     """Whether a trial's quantizer or adapter is code of a file, or is given one."""
-    return any(
-        setting.source or any(isinstance(value, str) and ".py:" in value for value in setting.values().values())
-        for setting in (trial.quantizer.method, trial.adapter)
-    )
+    return _is_a_file(trial.quantizer.method) or _is_a_file(trial.adapter)
+
+
+@functools.cache
+def _is_a_file(setting: Setting) -> bool:
+    return bool(setting.source) or any(isinstance(v, str) and ".py:" in v for v in setting.values().values())
 
 
 def digests(folder: Path, trials: Iterable[Trial]) -> dict[str, str]:

@@ -18,21 +18,22 @@ from evalsuite.files import Unwritable, remove_left
 from evalsuite.isolation import Failure, reason_of
 from evalsuite.running import gate, jitter
 from evalsuite.running.domain_images import DomainImages, trim
-from evalsuite.running.evaluation import run_trial, unit
+from evalsuite.running.evaluation import run_trial
 from evalsuite.running.examples import keep_examples
 from evalsuite.running.foreign import digests, forget, harmed, runs_a_file
 from evalsuite.running.options import CACHE_GIGABYTES, RunOptions
-from evalsuite.running.plan import Plan, checked_images, planned
+from evalsuite.running.plan import Needed, Plan, checked_images, planned
 from evalsuite.running.process_state import restored
 from evalsuite.running.quantized_models import quantize_model
 from evalsuite.running.stages import progress_of, stage
+from evalsuite.running.units import Schedule
 from evalsuite.running.workers import TIME_LIMIT, Here, Workers
 from evalsuite.running.workspace import Workspace
 from evalsuite.shared_cache import sharing
 from evalsuite.study.file import read
 from evalsuite.study.labels import labels
 from evalsuite.study.settings import Study
-from evalsuite.study.trials import Trial, reference
+from evalsuite.study.trials import Trial, references
 
 Lend = Callable[[Plan, Path], Plan]
 """Writes results of a plan that are known already into a folder, and returns what is then left to do."""
@@ -151,14 +152,14 @@ def _execute(
     """Do what is missing, write the table of trials, and what is measured on those that are done."""
     failures: dict[str, Failure] | None = None
     with pool if plan.missing else nullcontext():
-        shown = checked_images(plan.missing, workspace)  # while the processes start
+        needed = checked_images(plan.missing, workspace)  # while the processes start
         gated = gate.check(plan.quantized_tasks, plan.digests, workspace, plan.study.gate, console)
         plan = lend(plan, workspace.folder) if lend is not None else plan
         _begin({**plan.facts, "gate": gated}, workspace)
         if plan.missing:
-            _make_room(list(shown.values()), workspace, cache_bytes)
+            _make_room(list(needed.images.values()), workspace, cache_bytes)
         try:
-            failures = _run_missing(plan, shown, workspace, pool, console) if plan.missing else {}
+            failures = _run_missing(plan, needed, workspace, pool, console) if plan.missing else {}
         finally:
             rows = gather(plan.trials, plan.study, workspace.folder, failures)
         _begin({**plan.facts, "gate": gated}, workspace)  # again, for what runs may write where it likes
@@ -208,13 +209,12 @@ def gather(
         lost = Failure("failed", gone, ReasonCode.RECORD_MISSING)
         for trial in trials:
             ended.setdefault(trial.identity, _failed_row(trial.identity, lost))
-    named = labels(trials)
+    named, own = labels(trials), references(study)
     rows = []
     for trial in trials:
         row = ended.get(trial.identity)
         if row is not None:
-            own = reference(trial, study).identity
-            rows.append({**trial.settings(), **named[trial.identity], "reference": own, **row})
+            rows.append({**trial.settings(), **named[trial.identity], "reference": own(trial).identity, **row})
     if rows:
         store.write_trials(folder, rows)
     return rows
@@ -229,20 +229,21 @@ def _make_room(shown: Sequence[DomainImages], workspace: Workspace, limit: float
 
 
 def _run_missing(
-    plan: Plan, shown: Mapping[str, DomainImages], workspace: Workspace, pool: Here | Workers, console: Console
+    plan: Plan, needed: Needed, workspace: Workspace, pool: Here | Workers, console: Console
 ) -> dict[str, Failure]:
     """Do what is missing, trials that run a user's file after all others; return how trials failed."""
     own = [trial for trial in plan.missing if not runs_a_file(trial)]
     foreign = [trial for trial in plan.missing if runs_a_file(trial)]
+    schedule = Schedule(pool.count, plan.estimates, needed.shows)
     with progress_of(console) as progress:
-        _make_images(shown, workspace, pool, progress)
-        failures = _do(own, workspace, pool, progress)
+        _make_images(needed.images, workspace, pool, progress)
+        failures = _do(own, schedule, workspace, pool, progress)
         if not foreign:
             return failures
         guarded = [trial for trial in plan.trials if not runs_a_file(trial)]
         before = digests(workspace.folder, guarded)
         try:
-            failures |= _do(foreign, workspace, pool, progress)
+            failures |= _do(foreign, schedule, workspace, pool, progress)
         finally:
             pool.renew()
             again = harmed(workspace.folder, guarded, before)
@@ -251,8 +252,9 @@ def _run_missing(
         if again:
             line = f"{len(again)} records of other trials were changed while a file's code ran: these are run again"
             console.print(line, markup=False, soft_wrap=True)
-            _make_images(checked_images(again, workspace), workspace, pool, progress)
-            failures |= _do(again, workspace, pool, progress)
+            needed = checked_images(again, workspace)
+            _make_images(needed.images, workspace, pool, progress)
+            failures |= _do(again, replace(schedule, shows=needed.shows), workspace, pool, progress)
     return failures
 
 
@@ -264,22 +266,23 @@ def _make_images(
         pass  # a failure shows again, with its reason, in the trials that need these images
 
 
-def _do(trials: Sequence[Trial], workspace: Workspace, pool: Here | Workers, progress: Progress) -> dict[str, Failure]:
+def _do(
+    trials: Sequence[Trial], schedule: Schedule, workspace: Workspace, pool: Here | Workers, progress: Progress
+) -> dict[str, Failure]:
     """Make the networks that trials need, then run the trials; return how they failed."""
-    models = {trial.quantization: trial for trial in trials if not workspace.model_file(trial.quantization).is_file()}
-    units: dict[tuple[str, str], list[Trial]] = {}
-    for trial in trials:
-        units.setdefault(unit(trial), []).append(trial)
+    models = {trial.quantization: trial for trial in trials}
+    unmade = [trial for model, trial in models.items() if not workspace.model_file(model).is_file()]
     failures: dict[str, Failure] = {}
     unquantized = {}
-    for trial, failure in stage("quantizing", _quantize, [[trial] for trial in models.values()], pool, progress):
+    items = [[trial] for trial in schedule.quantizing_order(unmade)]
+    for trial, failure in stage("quantizing", _quantize, items, pool, progress):
         if failure is not None:
             unquantized[trial.quantization] = failure
     for trial in trials:
         if trial.quantization in unquantized:
             failures[trial.identity] = unquantized[trial.quantization]
             _write_failure(workspace.folder, trial, failures[trial.identity])
-    ready = [group for (model, _), group in units.items() if model not in unquantized]
+    ready = schedule.groups([trial for trial in trials if trial.quantization not in unquantized])
     for trial, failure in stage("evaluating", run_trial, ready, pool, progress):
         if failure is not None:
             failures[trial.identity] = failure

@@ -23,8 +23,10 @@ from evalsuite.errors import AdaptationWarning, Refused, own_warnings
 from evalsuite.isolation import Failure
 from evalsuite.randomness import torch_generator
 from evalsuite.running.domain_images import StreamImages
-from evalsuite.running.evaluation import Evaluator, FixedModel, run_adapting, unit
+from evalsuite.running.estimates import Estimates
+from evalsuite.running.evaluation import Evaluator, FixedModel, run_adapting
 from evalsuite.running.stages import progress_of, stage
+from evalsuite.running.units import Schedule, unit
 from evalsuite.running.workers import Here, Workers
 from evalsuite.running.workspace import Workspace
 from evalsuite.structure import NORM_LAYERS
@@ -57,7 +59,7 @@ def jittered(model: nn.Module, generator: torch.Generator) -> nn.Module:
 def repeat(trial: Trial, workspace: Workspace, kept: dict[str, Any], *, repetitions: int) -> None:
     """Show a trial's stream to jittered copies of its network and write what they predicted.
 
-    ``kept``: what a process keeps; a trial of the same :func:`evalsuite.running.evaluation.unit` finds its network
+    ``kept``: what a process keeps; a trial of the same :func:`evalsuite.running.units.unit` finds its network
     there.
 
     Raises
@@ -89,13 +91,11 @@ def measure(
 ) -> list[tuple[Trial, Failure]]:
     """Measure the jitter of the quantized trials that have none of so many repetitions; return those that cannot be."""
     known = store.jitter_repetitions(workspace.folder)
-    units: dict[tuple[str, str], list[Trial]] = {}
-    for trial in done:
-        if trial.quantizer.bits is not None and known.get(trial.identity) != repetitions:
-            units.setdefault(unit(trial), []).append(trial)
-    if not units:
+    left = [trial for trial in done if trial.quantizer.bits is not None and known.get(trial.identity) != repetitions]
+    if not left:
         return []
+    groups = Schedule(pool.count, Estimates(), {}).groups(left)
     work = partial(repeat, repetitions=repetitions)
     with pool, progress_of(console) as progress:
-        ended = list(stage("measuring jitter", work, list(units.values()), pool, progress))
+        ended = list(stage("measuring jitter", work, groups, pool, progress))
     return [(trial, failure) for trial, failure in ended if failure is not None]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from evalsuite import store
 from evalsuite.environment import hardware, versions
@@ -17,13 +17,17 @@ from evalsuite.quantization.insert import check_overrides
 from evalsuite.registry import Setting
 from evalsuite.running.calibration_sets import calibration_pool, check_calibration
 from evalsuite.running.domain_images import DomainImages, domain_images
+from evalsuite.running.estimates import Estimates, learnt
 from evalsuite.running.notes import notes
 from evalsuite.running.process_state import restored
 from evalsuite.running.task_data import describe_task, example, task_data, task_model
+from evalsuite.running.units import Shown, Shows
 from evalsuite.running.workspace import Workspace
 from evalsuite.study.labels import task_labels
 from evalsuite.study.settings import Study
 from evalsuite.study.trials import Trial, expand, plan_stream
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +41,7 @@ class Plan:
     missing : those that no earlier call has finished.
     digests : of each task's source, images and weights.
     names : each task's label.
+    estimates : what trials take, learnt from those that have ended.
     facts : what ``study.json`` will say, but for the gate.
     """
 
@@ -45,6 +50,7 @@ class Plan:
     missing: tuple[Trial, ...]
     digests: Mapping[Setting, str]
     names: Mapping[Setting, str]
+    estimates: Estimates
     facts: Mapping[str, Any]
 
     @property
@@ -66,11 +72,12 @@ def planned(study: Study, workspace: Workspace, command: str) -> Plan:
     digests = {task: digest([facts[name] for name in parts]) for task, facts in tasks.items()}
     trials = expand(study, digests)
     names = task_labels(trial.task for trial in trials)
-    finished = {trial for trial, row in store.read_rows(workspace.folder).items() if row["status"] != "failed"}
+    rows = store.read_rows(workspace.folder)
+    finished = {trial for trial, row in rows.items() if row["status"] != "failed"}
     missing = tuple(trial for trial in trials if trial.identity not in finished)
     described = {label: tasks[task] for task, label in names.items()}
     facts = _facts(study, command, trials, described, workspace)
-    return Plan(study, tuple(trials), missing, digests, names, facts)
+    return Plan(study, tuple(trials), missing, digests, names, learnt(trials, rows), facts)
 
 
 def _described(task: Setting, root: str | None) -> dict[str, Any]:
@@ -99,12 +106,21 @@ def _facts(
     }
 
 
-def checked_images(missing: Sequence[Trial], workspace: Workspace) -> dict[str, DomainImages]:
-    """Refuse what a task cannot serve before anything is written; return the corrupted images that trials need."""
+class Needed(NamedTuple):
+    """What trials show: the corrupted images that they need, by key, and how many images each stream has."""
+
+    images: dict[str, DomainImages]
+    shows: Shows
+
+
+def checked_images(missing: Sequence[Trial], workspace: Workspace) -> Needed:
+    """Refuse what a task cannot serve before anything is written; return what trials show."""
     shown = _shared_images(missing, workspace)
-    for task, calibration, seed in dict.fromkeys((t.task, t.calibration, t.seed) for t in missing):
-        with plugin_faults_later():
-            check_calibration(calibration, calibration_pool(task, workspace, seed))
+    for (task, calibration), own in _seeds(missing, lambda t: (t.task, t.calibration)).items():
+        with restored():  # once for all seeds of a plugin: it takes longer than most checks
+            for seed in own:
+                with _faults_later():
+                    check_calibration(calibration, calibration_pool(task, workspace, seed))
     for task, bits in dict.fromkeys((t.task, t.quantizer.bits) for t in missing):
         if bits is not None and bits.overrides:
             with plugin_faults_later():
@@ -112,29 +128,43 @@ def checked_images(missing: Sequence[Trial], workspace: Workspace) -> dict[str, 
     return shown
 
 
-def _shared_images(trials: Sequence[Trial], workspace: Workspace) -> dict[str, DomainImages]:
-    """Return, by key, every set of corrupted images the trials need."""
-    needed: dict[str, DomainImages] = {}
-    planned = set()
+def _shared_images(trials: Sequence[Trial], workspace: Workspace) -> Needed:
+    images: dict[str, DomainImages] = {}
+    shows: dict[tuple[Setting, Setting, int], Shown] = {}
+    for (task, _), own in _seeds(trials, lambda t: (t.task, t.stream)).items():
+        test_labels = task_data(task, workspace.root).test_labels
+        with restored():
+            for trial in own.values():
+                with _faults_later():
+                    stream = plan_stream(trial, test_labels)
+                    parts = domain_images(trial, stream, workspace.root)
+                    shown = Shown(len(stream), {part.key: len(part.indices) for part in parts})
+                    shows[trial.task, trial.stream, trial.seed] = shown
+                    for part in parts:
+                        if part.file(workspace) is not None:
+                            images.setdefault(part.key, part)
+    return Needed(images, shows)
+
+
+def _seeds(trials: Iterable[Trial], kind: Callable[[Trial], T]) -> dict[T, dict[int, Trial]]:
+    """Return, by kind of trial, the first trial of each seed."""
+    found: dict[T, dict[int, Trial]] = {}
     for trial in trials:
-        plan = (trial.task, trial.stream, trial.seed)
-        if plan not in planned:
-            planned.add(plan)
-            test_labels = task_data(trial.task, workspace.root).test_labels
-            with plugin_faults_later():
-                stream = plan_stream(trial, test_labels)
-                for shown in domain_images(trial, stream, workspace.root):
-                    if shown.file(workspace) is not None:
-                        needed.setdefault(shown.key, shown)
-    return needed
+        found.setdefault(kind(trial), {}).setdefault(trial.seed, trial)
+    return found
 
 
 @contextmanager
 def plugin_faults_later() -> Iterator[None]:
     """Let a wrong request through, and any other fault of a plugin wait for the trials that it will fail."""
+    with restored(), _faults_later():
+        yield
+
+
+@contextmanager
+def _faults_later() -> Iterator[None]:
     try:
-        with restored():
-            yield
+        yield
     except (RequestError, KeyboardInterrupt):
         raise
     except BaseException:  # shows again, with its reason, in the trials' rows

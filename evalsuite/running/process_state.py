@@ -9,6 +9,7 @@ state of libraries.
 from __future__ import annotations
 
 import gc
+import operator
 import os
 import random
 import signal
@@ -183,13 +184,15 @@ def _folder() -> Restore:
 
 
 def _patches() -> Restore:
-    saved = [(owner, _code_of(owner)) for owner in _owners()]
+    saved = [(owner, vars(owner).copy()) for owner in _owners()]
 
     def restore() -> None:
         for owner, before in saved:
-            names = vars(owner)
+            now = vars(owner).copy()
+            if now.keys() == before.keys() and all(map(operator.is_, now.values(), before.values())):
+                continue  # as nearly always, which is told without a look at what the names stand for
             for name, value in before.items():
-                if names.get(name) is not value:
+                if now.get(name) is not value and (callable(value) or isinstance(value, _DESCRIPTORS)):
                     with suppress(AttributeError, TypeError):
                         setattr(owner, name, value)
 
@@ -212,7 +215,3 @@ def _owners() -> list[Any]:
 
 
 _HEAP = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by Python code, whose methods can be replaced
-
-
-def _code_of(owner: Any) -> dict[str, Any]:
-    return {n: value for n, value in list(vars(owner).items()) if callable(value) or isinstance(value, _DESCRIPTORS)}

@@ -76,6 +76,8 @@ def do(
 class Here:
     """Does items in this process, where a debugger sees them; one that dies or hangs is the run's end."""
 
+    count = 1
+
     def __init__(self, workspace: Workspace) -> None:
         self._workspace, self._forks = workspace, Forks()
 
@@ -121,11 +123,11 @@ class Workers:
     """
 
     def __init__(self, count: int, workspace: Workspace, limits: Limits | None = None) -> None:
-        self._count, self._workspace, self._limits = count, workspace, limits or Limits()
+        self.count, self._workspace, self._limits = count, workspace, limits or Limits()
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Workers:
-        self._fill(self._count)  # what they import takes seconds, in which the caller has other things to do
+        self._fill(self.count)  # what they import takes seconds, in which the caller has other things to do
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -146,7 +148,7 @@ class Workers:
             If processes cannot be started.
         """
         suspects: list[S] = []
-        yield from self._do(work, items, self._count, suspects.append)
+        yield from self._do(work, items, self.count, suspects.append)
         if suspects:
             self._stop()
         for suspect in suspects:

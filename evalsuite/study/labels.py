@@ -77,25 +77,43 @@ def _distinct(
     """
     unique = list(dict.fromkeys(settings))
     names = {setting: name(setting) if exact else name(setting).replace("_", " ") for setting in unique}
-    for alike in set(names.values()):
-        own = [setting for setting in unique if names[setting] == alike]
+    for alike, own in _by_name(names).items():
         if len({plugin(setting) for setting in own}) > 1:
             names |= {setting: f"{alike} ({plugin(setting)})" for setting in own}
     found = {}
-    for setting in unique:
-        kin = [options(other) for other in unique if names[other] == names[setting]]
-        chosen, usual = options(setting), defaults(setting)
-        differing = [key for key in chosen if len({canonical_json(other.get(key)) for other in kin}) > 1]
-        plain = {key for key in differing if canonical_json(chosen[key]) == canonical_json(usual.get(key))}
-        if len(differing) == 1:
-            plain = {key for key in plain if isinstance(chosen[key], bool | None)}
-        words = [
-            chosen[key] if exact and isinstance(chosen[key], str) else _worded(key, chosen[key])
-            for key in differing
-            if key not in plain
-        ]
-        found[setting] = " ".join([names[setting], *filter(None, words)])
-    return found
+    for alike, own in _by_name(names).items():
+        chosen = {setting: options(setting) for setting in own}
+        differing = _differing(list(chosen.values()))
+        for setting, values in chosen.items():
+            usual = defaults(setting)
+            telling = [key for key in values if key in differing]
+            plain = {key for key in telling if canonical_json(values[key]) == canonical_json(usual.get(key))}
+            if len(telling) == 1:
+                plain = {key for key in plain if isinstance(values[key], bool | None)}
+            words = [
+                values[key] if exact and isinstance(values[key], str) else _worded(key, values[key])
+                for key in telling
+                if key not in plain
+            ]
+            found[setting] = " ".join([alike, *filter(None, words)])
+    return {setting: found[setting] for setting in unique}
+
+
+def _by_name(names: Mapping[T, str]) -> dict[str, list[T]]:
+    kin: dict[str, list[T]] = {}
+    for setting, name in names.items():
+        kin.setdefault(name, []).append(setting)
+    return kin
+
+
+def _differing(kin: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the options in which settings differ; one that a setting does not have counts as null there."""
+    seen: dict[str, set[str]] = {}
+    for options in kin:
+        for key, value in options.items():
+            seen.setdefault(key, set()).add(canonical_json(value))
+    lacking = {key for key in seen if any(key not in options for options in kin)}
+    return {key for key, values in seen.items() if len(values | ({"null"} if key in lacking else set())) > 1}
 
 
 def _worded(key: str, value: Any) -> str:

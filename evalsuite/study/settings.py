@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from evalsuite.bits import BitPolicy
+from evalsuite.hashing import canonical_json
 from evalsuite.isolation import requested
 from evalsuite.registry import SINGULAR, Setting
 from evalsuite.study.tables import Analysis, Corruption, Gate
@@ -26,6 +28,11 @@ class Quantized:
         """Return the form that enters a trial's identity."""
         return {"method": self.method.as_dict(), "bits": self.bits.as_dict() if self.bits else None}
 
+    @functools.cached_property
+    def canonical(self) -> str:
+        """Canonical JSON of :meth:`as_dict`."""
+        return canonical_json(self.as_dict())
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -39,6 +46,11 @@ class Calibration:
     def as_dict(self) -> list[dict[str, Any]]:
         """Return the form that enters a trial's identity."""
         return [step.as_dict() for step in self.steps]
+
+    @functools.cached_property
+    def canonical(self) -> str:
+        """Canonical JSON of :meth:`as_dict`."""
+        return canonical_json(self.as_dict())
 
 
 @dataclass(frozen=True)

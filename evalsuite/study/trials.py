@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from evalsuite import optional_members, registry
+from evalsuite.bits import BitPolicy
 from evalsuite.corruptions import check as check_corruption
 from evalsuite.errors import RequestError
-from evalsuite.hashing import canonical_json, digest
+from evalsuite.hashing import canonical_json, digest_list
 from evalsuite.plugins import IntArray
 from evalsuite.randomness import numpy_generator
 from evalsuite.registry import Setting, configure
 from evalsuite.streams import CLEAN, Stream
+from evalsuite.study.filters import Filters
 from evalsuite.study.settings import Calibration, Quantized, Study
 from evalsuite.study.tables import Corruption
 
@@ -66,18 +68,18 @@ class Trial:
     @functools.cached_property
     def quantization(self) -> str:
         """Hash of what the quantized model depends on."""
-        draw = self.seed if self.quantizer.bits is not None else None
-        task = self.task.as_dict()
-        return digest([SCHEMA, task, self.digests, self.calibration.as_dict(), self.quantizer.as_dict(), draw])
+        draw = str(self.seed) if self.quantizer.bits is not None else "null"
+        parts = (self.task.canonical, json.dumps(self.digests), self.calibration.canonical, self.quantizer.canonical)
+        return digest_list([str(SCHEMA), *parts, draw])
 
     @functools.cached_property
     def identity(self) -> str:
         """Hash of the resolved settings, 16 hex digits."""
         # An adapter that never changes the model reads no source images, so their number is not its identity.
         source = self.source_images if adapts(self.adapter) else 0
-        corrupted = self.corruption.as_dict() if shows_corruption(self.stream) else None
-        stream = self.stream.as_dict()
-        return digest([self.quantization, self.adapter.as_dict(), stream, self.seed, source, corrupted])
+        corrupted = _corruption_json(self.corruption) if shows_corruption(self.stream) else "null"
+        shown = (self.stream.canonical, str(self.seed), str(source), corrupted)
+        return digest_list([f'"{self.quantization}"', self.adapter.canonical, *shown])
 
     @property
     def is_reference(self) -> bool:
@@ -90,7 +92,7 @@ class Trial:
         columns: dict[str, Any] = {
             "trial": self.identity,
             "task": self.task.name,
-            "calibration": canonical_json(self.calibration.as_dict()),
+            "calibration": self.calibration.canonical,
             "quantizer": self.quantizer.method.name,
             "bits": str(bits) if bits else "FP32",
             "adapter": self.adapter.name,
@@ -98,7 +100,7 @@ class Trial:
             "seed": self.seed,
             "source_images": self.source_images,
             "corrupted_images": self.corrupted_images,
-            **(bits.as_dict() | {"overrides": canonical_json(dict(bits.overrides))} if bits else {}),
+            **(_bit_columns(bits) if bits else {}),
         }
         for table, setting in (
             ("task", self.task),
@@ -106,11 +108,8 @@ class Trial:
             ("adapter", self.adapter),
             ("stream", self.stream),
         ):
-            for option, value in setting.values().items():
-                columns[f"{table}.{option}"] = value
-        return {
-            key: canonical_json(value) if isinstance(value, list | dict) else value for key, value in columns.items()
-        }
+            columns |= _option_columns(table, setting)
+        return columns
 
     @property
     def corrupted_images(self) -> str:
@@ -131,9 +130,35 @@ def shows_corruption(stream: Setting) -> bool:
         return True
 
 
+@functools.cache
 def adapts(adapter: Setting) -> bool:
     """Whether an adapter ever changes the model."""
     return optional_members.adapts(registry.load("adapters", adapter.name))
+
+
+@functools.cache
+def _corruption_json(corruption: Corruption) -> str:
+    return canonical_json(corruption.as_dict())
+
+
+@functools.cache
+def _bit_columns(bits: BitPolicy) -> dict[str, Any]:
+    return _plain_columns(bits.as_dict())
+
+
+@functools.cache
+def _option_columns(table: str, setting: Setting) -> dict[str, Any]:
+    return _plain_columns({f"{table}.{option}": value for option, value in setting.values().items()})
+
+
+def _quantizer_columns(quantizer: Quantized) -> dict[str, Any]:
+    bits, method = quantizer.bits, quantizer.method
+    own = {"quantizer": method.name, "bits": str(bits) if bits else "FP32", **(_bit_columns(bits) if bits else {})}
+    return own | _option_columns("quantizer", method)
+
+
+def _plain_columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: canonical_json(value) if isinstance(value, list | dict) else value for key, value in values.items()}
 
 
 def expand(study: Study, digests: Mapping[Setting, str]) -> list[Trial]:
@@ -145,40 +170,64 @@ def expand(study: Study, digests: Mapping[Setting, str]) -> list[Trial]:
     Raises RequestError for a filter that matches nothing, or filters that leave nothing.
     """
     trials: dict[str, Trial] = {}
-    unused = set(study.exclude)
-    for task, (order, calibration), quantizer, adapter, stream, seed in itertools.product(
-        study.tasks, enumerate(study.calibrations), study.quantizers, study.adapters, study.streams, study.seeds
-    ):
-        seen = calibration if quantizer.bits is not None else _UNCALIBRATED
+    uncalibrated = [quantizer.bits is None for quantizer in study.quantizers]
+    calibrations = [(order, seen) for order, own in enumerate(study.calibrations) for seen in (own, _UNCALIBRATED)]
+    left_out = Filters(study.exclude, _axes(study, calibrations))
+    counts = (len(study.tasks), len(study.calibrations), len(study.quantizers), len(study.adapters))
+    for place in itertools.product(*map(range, (*counts, len(study.streams), len(study.seeds)))):
+        task, order, quantizer, adapter, stream, seed = place
+        calibration = 2 * order + uncalibrated[quantizer]
+        if left_out.match((task, calibration, quantizer, adapter, stream, seed)):
+            continue
         trial = Trial(
-            task, digests[task], seen, quantizer, adapter, stream, seed, study.source_images, study.corruption
+            study.tasks[task],
+            digests[study.tasks[task]],
+            calibrations[calibration][1],
+            study.quantizers[quantizer],
+            study.adapters[adapter],
+            study.streams[stream],
+            study.seeds[seed],
+            study.source_images,
+            study.corruption,
         )
-        columns = trial.settings() | {CALIBRATION_ORDER: order}
-        matching = [text for text in study.exclude if _matches(columns, json.loads(text))]
-        unused.difference_update(matching)
-        if not matching:
-            trials.setdefault(trial.identity, trial)
-    if unused:
-        raise RequestError(f"[[exclude]] {min(unused)} matches no trial of the study: expected one that does")
+        trials.setdefault(trial.identity, trial)
+    left_out.check_used()
     if not trials:
         raise RequestError("[[exclude]] leaves no trial of the study: expected at least one")
-    for trial in list(trials.values()):
-        own = reference(trial, study)
+    for own in list(map(references(study), trials.values())):
         trials.setdefault(own.identity, own)
     return list(trials.values())
 
 
-def reference(trial: Trial, study: Study) -> Trial:
-    """Return the trial of the full-precision, unadapted network on the same task, stream and seed."""
+def _axes(study: Study, calibrations: Sequence[tuple[int, Calibration]]) -> list[list[dict[str, Any]]]:
+    """Return, for each axis of a study, what its values put into the columns that filters know."""
+    return [
+        [{"task": task.name, **_option_columns("task", task)} for task in study.tasks],
+        [{"calibration": seen.canonical, CALIBRATION_ORDER: order} for order, seen in calibrations],
+        [_quantizer_columns(quantizer) for quantizer in study.quantizers],
+        [{"adapter": adapter.name, **_option_columns("adapter", adapter)} for adapter in study.adapters],
+        [{"stream": stream.name, **_option_columns("stream", stream)} for stream in study.streams],
+        [{"seed": seed} for seed in study.seeds],
+    ]
+
+
+def references(study: Study) -> Callable[[Trial], Trial]:
+    """Return a function that gives the trial of the full-precision, unadapted network on a trial's task and stream."""
     unadapted = [setting for setting in study.adapters if not adapts(setting)]
     full = [quantizer for quantizer in study.quantizers if quantizer.bits is None]
-    return replace(
-        trial,
-        calibration=_UNCALIBRATED,
-        quantizer=full[0] if full else Quantized(configure("quantizers", "full_precision"), None),
-        adapter=unadapted[0] if unadapted else configure("adapters", "none"),
-    )
+    quantizer = full[0] if full else Quantized(configure("quantizers", "full_precision"), None)
+    adapter = unadapted[0] if unadapted else configure("adapters", "none")
+    known: dict[tuple[Setting, Setting, int], Trial] = {}
+
+    def reference_of(trial: Trial) -> Trial:
+        key = (trial.task, trial.stream, trial.seed)
+        if key not in known:
+            known[key] = replace(trial, calibration=_UNCALIBRATED, quantizer=quantizer, adapter=adapter)
+        return known[key]
+
+    return reference_of
 
 
-def _matches(columns: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return all(columns.get(key) in (value if isinstance(value, list) else [value]) for key, value in wanted.items())
+def reference(trial: Trial, study: Study) -> Trial:
+    """Return the trial of the full-precision, unadapted network on the same task, stream and seed."""
+    return references(study)(trial)

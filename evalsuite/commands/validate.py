@@ -1,0 +1,74 @@
+"""``evalsuite validate``: what a study would do and cost; runs none of it."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evalsuite.commands._options import DONE, AsJson, DataRoot, Overrides
+
+if TYPE_CHECKING:
+    from evalsuite.running.forecast import Forecast
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep Python from searching what imports and trials make, none of which is garbage, again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def validate(
+    study: Annotated[str, typer.Argument(help="A registered study or a TOML file.")],
+    overrides: Overrides = None,
+    data_root: DataRoot = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="An earlier run to learn times from [default: runs/NAME, if it is there]."),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check a study, print its trials and estimate cost, hours, disk and memory; runs nothing of it."""
+    with _no_garbage_collection():
+        from evalsuite.running.forecast import forecast
+        from evalsuite.study.cost import cost_of
+        from evalsuite.study.file import read
+        from evalsuite.study.trials import expand
+
+        checked = read(study, overrides or [])
+        trials = expand(checked, dict.fromkeys(checked.tasks, ""))
+        cost = cost_of(checked, trials)
+        root = data_root or os.environ.get("EVALSUITE_DATA")
+        expected = forecast(checked, trials, root, run if run is not None else Path("runs") / checked.name)
+    if as_json:
+        print(json.dumps(cost | asdict(expected)))
+        return DONE
+    print(
+        f"{study} is sound: {cost['trials']} trials, {cost['quantizations']} quantizations, "
+        f"{cost['corrupted_domains']} corrupted domains, about {cost['image_passes']:,} image passes "
+        f"({cost['forwards_unshared']:,} if trials shared nothing)"
+    )
+    print(_said(expected))
+    return DONE
+
+
+def _said(expected: Forecast) -> str:
+    if expected.hours is None or expected.disk_bytes is None or expected.peak_bytes is None:
+        return f"hours, disk and memory are unknown: {expected.basis}"
+    return (
+        f"about {expected.hours:.2g} hours of one process, at most {expected.disk_bytes / 1e9:.2g} GB on disk, "
+        f"{expected.peak_bytes / 1e9:.2g} GB of memory a process: a rough estimate of ours, {expected.basis}"
+    )

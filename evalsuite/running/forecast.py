@@ -1,0 +1,191 @@
+"""How long a study takes on this machine, how much room it needs and how much memory: a rough estimate, ours.
+
+Two sources, never mixed. Rows of an earlier run, where there are some: what its trials took. Else each task's network
+is shown random images for a moment; then quantizing, of which that says nothing, is left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evalsuite import checksums
+from evalsuite.errors import RequestError
+from evalsuite.isolation import reason_of
+from evalsuite.optional_members import adapts as ever_adapts
+from evalsuite.optional_members import availability_of
+from evalsuite.registry import Setting, load
+from evalsuite.running.estimates import Estimates, Measured, passes_of
+from evalsuite.study.cost import ADAPTING_PASSES, domains_of, length_in_images
+from evalsuite.study.settings import Study
+from evalsuite.study.trials import Trial, adapts
+
+MOMENT = 0.05
+"""Seconds for which a network is timed; ours."""
+BATCH = 16
+SIMULATED_PASSES = 2.0
+"""What a pass of a network costs whose quantization is simulated, in passes of the network itself; ours."""
+PROCESS_BYTES = 650_000_000
+"""What a process holds that evaluates, beside networks and their activations; ours, of ``quick``'s."""
+RECORD_BYTES, FILE_BYTES = 22, 9_000
+"""Of a row of records and of a file of them, as zstd leaves them; ours."""
+_COLUMNS = ("task", "quantizer", "bits", "adapter", "status", "images", "adapt_seconds", "quantize_seconds")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a study takes on this machine.
+
+    Attributes
+    ----------
+    hours : of one process, without what an earlier call has done; None: unknown, and ``basis`` says why.
+    quantizing : whether they include quantizing.
+    disk_bytes : of the run's folder, at most.
+    peak_bytes : memory of one process.
+    basis : where the numbers come from, in words.
+    """
+
+    hours: float | None
+    quantizing: bool
+    disk_bytes: int | None
+    peak_bytes: int | None
+    basis: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a moment with a task's network has shown."""
+
+    pass_seconds: float
+    parameters: int
+    image_bytes: int
+
+
+def forecast(study: Study, trials: Sequence[Trial], root: str | None, run: Path) -> Forecast:
+    """Estimate what a study takes from the rows of ``run``, if it is there and has some, else by a timing."""
+    networks: dict[Setting, Network] = {}
+    for task in study.tasks:
+        try:
+            networks[task] = timed(task, root)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # no data, no weights, or a plugin's fault, which the run will name
+            reason = f"the network of task {task.name!r} cannot be had: {reason_of(error)}"
+            return Forecast(None, False, None, None, reason)
+    disk = _disk(study, trials, networks)
+    known = rows_of(run)
+    if known:
+        estimates = Estimates(known)
+        hours = _seconds(trials, estimates.image_seconds, estimates.quantize_seconds) / 3600
+        quantizing = all(estimates.quantize_seconds(trial) is not None for trial in _models(trials))
+        basis = f"from {len(known):,} trials of {run}"
+        return Forecast(hours, quantizing, disk, max(each.peak_bytes for each in known), basis)
+
+    def image_seconds(trial: Trial) -> float:
+        simulated = 1.0 if trial.quantizer.bits is None else SIMULATED_PASSES
+        return passes_of(trial) * simulated * networks[trial.task].pass_seconds
+
+    hours = _seconds(trials, image_seconds, lambda trial: None) / 3600
+    # The network as deployed, as adapted and as it was before, and gradients.
+    peak = PROCESS_BYTES + max(4 * 4 * network.parameters for network in networks.values())
+    return Forecast(hours, False, disk, peak, "from timing each network for a moment, quantizing left out")
+
+
+def timed(task: Setting, root: str | None) -> Network:
+    """Build a task's network and show it random images for a moment; nothing is downloaded for it."""
+    import torch
+
+    from evalsuite.networks import plain
+    from evalsuite.running.process_state import restored
+
+    with restored(0), torch.no_grad():
+        plugin = task.build()
+        found = availability_of(plugin)
+        if found is not None:
+            found(root)
+        model, size = plain(plugin.model(root)).eval(), int(plugin.image_size)
+        images = torch.zeros(1, 3, size, size).uniform_(-1, 1)
+        model(images)  # the first call is slower
+        start = time.perf_counter()
+        model(images)
+        count = max(1, min(BATCH, int(MOMENT / max(time.perf_counter() - start, 1e-6))))
+        images, done, start = images.expand(count, -1, -1, -1).contiguous(), 0, time.perf_counter()
+        while not done or time.perf_counter() - start < MOMENT:
+            model(images)
+            done += count
+        seconds = (time.perf_counter() - start) / done
+    return Network(seconds, sum(p.numel() for p in model.parameters()), 3 * size * size)
+
+
+def rows_of(run: Path) -> list[Measured]:
+    """Return what the trials of a run have cost that are done; none where there is no whole table of them."""
+    file = run / "trials.parquet"
+    if not file.is_file():
+        return []
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(checksums.verified(file), columns=[*_COLUMNS, "peak_bytes"])
+    except (OSError, ValueError, LookupError, pa.ArrowException, RuntimeError):
+        return []
+    return [
+        Measured.of((row["task"], row["quantizer"], row["bits"], row["adapter"]), _passes(row["adapter"]), row)
+        for row in table.to_pylist()
+        if row["status"] == "done" and row["images"]
+    ]
+
+
+@functools.cache
+def _passes(adapter: str) -> int:
+    try:
+        return ADAPTING_PASSES if ever_adapts(load("adapters", adapter)) else 1
+    except RequestError:  # of a plugin that is not here
+        return ADAPTING_PASSES
+
+
+def _models(trials: Sequence[Trial]) -> list[Trial]:
+    return list({trial.quantization: trial for trial in trials}.values())
+
+
+def _seconds(
+    trials: Sequence[Trial], image_seconds: Callable[[Trial], float], quantize_seconds: Callable[[Trial], float | None]
+) -> float:
+    """Return seconds of one process: networks, streams that are adapted to, domains that fixed networks see once."""
+    total = sum(quantize_seconds(trial) or 0.0 for trial in _models(trials))
+    kinds: dict[tuple[Setting, object, Setting], float] = {}
+    lengths: dict[Setting, int] = {}
+    parts = {stream: domains_of(stream) for stream in {trial.stream for trial in trials}}
+    fixed: dict[str, tuple[float, set[Setting]]] = {}
+    for trial in trials:
+        kind = (trial.task, trial.quantizer, trial.adapter)
+        if kind not in kinds:
+            kinds[kind] = image_seconds(trial)
+        if adapts(trial.adapter):
+            if trial.stream not in lengths:
+                lengths[trial.stream] = length_in_images(trial.stream)
+            total += kinds[kind] * lengths[trial.stream]
+        else:
+            fixed.setdefault(trial.quantization, (kinds[kind], set()))[1].add(trial.stream)
+    once = Counter((rate, frozenset(streams)) for rate, streams in fixed.values())
+    images = {streams: sum(n for _, n in {p for s in streams for p in parts[s]}) for _, streams in once}
+    return total + sum(count * rate * images[streams] for (rate, streams), count in once.items())
+
+
+def _disk(study: Study, trials: Sequence[Trial], networks: Mapping[Setting, Network]) -> int:
+    """Return bytes of records, networks and corrupted images, as if every seed showed images of its own."""
+    parts = {stream: domains_of(stream) for stream in {trial.stream for trial in trials}}
+    lengths = {stream: length_in_images(stream) for stream in parts}
+    records = sum(FILE_BYTES + RECORD_BYTES * lengths[trial.stream] for trial in trials)
+    models = sum(4 * networks[trial.task].parameters for trial in _models(trials) if trial.quantizer.bits is not None)
+    pixels = {
+        (trial.task, trial.seed, domain): count * networks[trial.task].image_bytes
+        for trial in {(t.task, t.stream, t.seed): t for t in trials}.values()
+        for domain, count in parts[trial.stream]
+        if domain.severity
+    }
+    return records + models + sum(pixels.values())
