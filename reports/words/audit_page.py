@@ -125,24 +125,26 @@ def need_lines(verdict: Verdict) -> list[str]:
         if claim.need:
             fields = varying([each for each in verdict.claims if each.question == claim.question])
             named = (TITLES[claim.question], against(claim, several), condition_of(claim, fields))
-            lines.append(
-                f"{', '.join(filter(None, named))}: to tell {points(claim.need.size)} would take {needed(claim.need)}."
-            )
+            lines.append(f"{', '.join(filter(None, named))}: {needed(claim.need)}.")
     return lines
 
 
 def needed(need: Need) -> str:
-    """Say how many images or draws would tell a difference."""
-    ways = []
-    if need.images is not None:
-        ways.append(f"{need.images:,} test images a domain")
-    elif need.most_images is not None:
-        ways.append(f"more than {need.most_images:,} test images a domain")
-    if need.draws is not None:
-        ways.append(f"{need.draws:,} calibration draws")
-    elif need.most_draws is not None:
-        ways.append(f"more than {need.most_draws:,} calibration draws")
-    return listed(ways, "or") if ways else need.note or NOTHING
+    """Say how many images or draws would tell a difference, or that no number that was looked at would."""
+    size = points(need.size)
+    units = {
+        "test images a domain": (need.images, need.most_images),
+        "calibration draws": (need.draws, need.most_draws),
+    }
+    enough = [f"{number:,} {unit}" for unit, (number, _) in units.items() if number is not None]
+    if enough:
+        return f"to tell {size} would take {listed(enough, 'or')}"
+    short = [f"{most:,} {unit}" for unit, (_, most) in units.items() if most is not None]
+    if len(short) == 1:
+        return f"to tell {size}, {short[0]} would not do"
+    if short:
+        return f"to tell {size}, neither {' nor '.join(short)} would do"
+    return f"what would tell {size} is not known: {need.note}" if need.note else NOTHING
 
 
 def untold(verdict: Verdict) -> list[Claim]:

@@ -157,8 +157,8 @@ def need_of(outcomes: Outcomes, contest: Contest, settings: Settings, family: in
             size=size,
             repetitions=_REPETITIONS,
         )
-    except RequestError as error:  # no weights of these images reach the size: the two differ on too few
-        return Need(size=size, power=POWER, note=str(error))
+    except RequestError:  # no weights of these images reach the size
+        return Need(size=size, power=POWER, note="the two differ on too few images")
     return Need(
         size=size,
         power=POWER,
