@@ -35,6 +35,7 @@ from evalsuite.commands._options import (
     MemoryLimit,
     Out,
     Overrides,
+    ShardOf,
     TimeLimit,
     Workers,
     names,
@@ -131,11 +132,14 @@ def run(
     time_limit: TimeLimit = 86_400.0,
     memory_limit: MemoryLimit = None,
     in_process: InProcess = False,
+    shard: ShardOf = None,
     as_json: AsJson = False,
 ) -> int:
     """Run a study, resuming a run that exists, then report."""
     from evalsuite.running.harness import execute
+    from evalsuite.study.shards import Shard
 
+    part = None if shard is None else Shard.parse(shard)
     outcome = execute(
         study,
         out,
@@ -148,6 +152,7 @@ def run(
         time_limit=time_limit,
         memory_limit=memory_limit,
         in_process=in_process,
+        shard=None if part is None else (part.number, part.of),
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),
     )
