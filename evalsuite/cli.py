@@ -18,6 +18,7 @@ from rich.table import Table
 
 from evalsuite import __version__, registry
 from evalsuite.commands import audit as audit_command
+from evalsuite.commands import merge as merge_command
 from evalsuite.commands import new as new_command
 from evalsuite.commands import schema as schema_command
 from evalsuite.commands import validate as validate_command
@@ -217,6 +218,7 @@ def compare(
 
 app.command()(audit_command.audit)
 app.command()(new_command.new)
+app.command()(merge_command.merge)
 app.command()(schema_command.schema)
 app.command()(validate_command.validate)
 

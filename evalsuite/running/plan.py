@@ -84,7 +84,9 @@ def planned(study: Study, workspace: Workspace, command: str, shard: Shard | Non
     described = {label: tasks[task] for task, label in names.items()}
     facts = _facts(study, command, of_study, described, workspace) | {"trials": len(trials)}
     if shard is not None:
-        facts["shard"] = {"number": shard.number, "of": shard.of}
+        place = {trial.identity: index for index, trial in enumerate(of_study)}
+        places = [place[trial.identity] for trial in trials]
+        facts["shard"] = {"number": shard.number, "of": shard.of, "of_study": len(of_study), "places": places}
     return Plan(study, tuple(trials), missing, digests, names, learnt(trials, rows), facts, tuple(of_study))
 
 
