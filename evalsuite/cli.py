@@ -21,6 +21,7 @@ from evalsuite.commands import audit as audit_command
 from evalsuite.commands import merge as merge_command
 from evalsuite.commands import new as new_command
 from evalsuite.commands import schema as schema_command
+from evalsuite.commands import slurm as slurm_command
 from evalsuite.commands import validate as validate_command
 from evalsuite.commands._options import (
     DONE,
@@ -220,6 +221,7 @@ app.command()(audit_command.audit)
 app.command()(new_command.new)
 app.command()(merge_command.merge)
 app.command()(schema_command.schema)
+app.command()(slurm_command.slurm)
 app.command()(validate_command.validate)
 
 

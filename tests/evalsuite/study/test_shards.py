@@ -1,6 +1,6 @@
 import pytest
 from _dummies.studies import tiny
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalsuite.errors import RequestError
@@ -13,6 +13,7 @@ TRIALS = expand(STUDY, {STUDY.tasks[0]: "d"})
 MODELS = len({trial.quantization for trial in TRIALS})
 
 
+@settings(max_examples=15)
 @given(st.integers(1, MODELS), st.permutations(range(len(TRIALS))))
 def test_every_trial_is_in_one_part_whatever_their_order(parts, order):
     dealt = split(TRIALS, STUDY, parts)
