@@ -18,8 +18,10 @@ from rich.table import Table
 
 from evalsuite import __version__, registry
 from evalsuite.commands import audit as audit_command
+from evalsuite.commands import merge as merge_command
 from evalsuite.commands import new as new_command
 from evalsuite.commands import schema as schema_command
+from evalsuite.commands import slurm as slurm_command
 from evalsuite.commands import validate as validate_command
 from evalsuite.commands._options import (
     DONE,
@@ -35,6 +37,7 @@ from evalsuite.commands._options import (
     MemoryLimit,
     Out,
     Overrides,
+    ShardOf,
     TimeLimit,
     Workers,
     names,
@@ -131,11 +134,14 @@ def run(
     time_limit: TimeLimit = 86_400.0,
     memory_limit: MemoryLimit = None,
     in_process: InProcess = False,
+    shard: ShardOf = None,
     as_json: AsJson = False,
 ) -> int:
     """Run a study, resuming a run that exists, then report."""
     from evalsuite.running.harness import execute
+    from evalsuite.study.shards import Shard
 
+    part = None if shard is None else Shard.parse(shard)
     outcome = execute(
         study,
         out,
@@ -148,6 +154,7 @@ def run(
         time_limit=time_limit,
         memory_limit=memory_limit,
         in_process=in_process,
+        shard=None if part is None else (part.number, part.of),
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),
     )
@@ -212,7 +219,9 @@ def compare(
 
 app.command()(audit_command.audit)
 app.command()(new_command.new)
+app.command()(merge_command.merge)
 app.command()(schema_command.schema)
+app.command()(slurm_command.slurm)
 app.command()(validate_command.validate)
 
 

@@ -48,6 +48,10 @@ MemoryLimit = Annotated[
 InProcess = Annotated[
     bool, typer.Option("--in-process", help="Run trials in this process, for a debugger; one that dies ends the run.")
 ]
+ShardOf = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="K/N", help="Only the K-th of N parts of the study; evalsuite merge joins them."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 
 

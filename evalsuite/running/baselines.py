@@ -52,7 +52,7 @@ class Recorded:
         found = [
             f"{name} {theirs[name]}, here {ours[name]}"
             for name in MATTERING
-            if name in ours and name in theirs and _release(ours[name]) != _release(theirs[name])
+            if name in ours and name in theirs and release(ours[name]) != release(theirs[name])
         ]
         for task, facts in plan.facts["tasks"].items():
             known = self.facts["tasks"].get(task, {})
@@ -173,5 +173,6 @@ def packed_run(folder: Path) -> Recorded:
     return known
 
 
-def _release(version: str) -> Sequence[str]:
+def release(version: str) -> Sequence[str]:
+    """Return the numbers of a version that are compared; a build for another device is the same release."""
     return version.partition("+")[0].split(".")[:_RELEASE]

@@ -33,6 +33,7 @@ from evalsuite.shared_cache import sharing
 from evalsuite.study.file import read
 from evalsuite.study.labels import labels
 from evalsuite.study.settings import Study
+from evalsuite.study.shards import Shard, folder_name
 from evalsuite.study.trials import Trial, references
 
 Lend = Callable[[Plan, Path], Plan]
@@ -64,6 +65,7 @@ def run(
     time_limit: float = TIME_LIMIT,
     memory_limit: float | None = None,
     in_process: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> Path:
     """Run a study and return the run's folder; a run that is there already is resumed.
 
@@ -74,7 +76,7 @@ def run(
     Parameters
     ----------
     study : a registered study's name, a TOML file or a checked study.
-    out : the run's folder, by default ``runs/NAME``.
+    out : the run's folder, by default ``runs/NAME``, or ``runs/NAME-K-of-N`` of a shard.
     workers : processes; each gets an equal share of the cores that are free, or ``OMP_NUM_THREADS`` threads.
     data_root : folder with images and weights, by default ``EVALSUITE_DATA``.
     device : ``auto``, ``cpu`` or ``cuda``.
@@ -87,6 +89,7 @@ def run(
     memory_limit : gigabytes that a process and all that it starts may hold; one that holds more loses the item that it
         is at. By default nearly all that is free.
     in_process : run trials in this process, for a debugger; then one that dies or hangs is the end of the run.
+    shard : ``(K, N)``: the K-th of N parts of the study, from 1 (:mod:`evalsuite.study.shards`).
 
     Raises
     ------
@@ -105,6 +108,7 @@ def run(
         time_limit=time_limit,
         memory_limit=memory_limit,
         in_process=in_process,
+        shard=shard,
     ).folder
 
 
@@ -121,6 +125,7 @@ def execute(
     time_limit: float = TIME_LIMIT,
     memory_limit: float | None = None,
     in_process: bool = False,
+    shard: tuple[int, int] | None = None,
     command: str = "",
     console: Console | None = None,
     lend: Lend | None = None,
@@ -128,16 +133,17 @@ def execute(
     """Run a study like :func:`run` and say how it ended; ``lend`` gives results that are known already."""
     if isinstance(study, Study) and overrides:
         raise RequestError("overrides change a study file: expected none with a study that is checked already")
+    part = None if shard is None else Shard(*shard)
     checked = study if isinstance(study, Study) else read(study, overrides)
     options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process, memory_limit)
     wait_briefly()
-    folder = Path(out) if out is not None else Path("runs") / checked.name
+    folder = Path(out) if out is not None else Path("runs") / folder_name(checked, part)
     workspace = options.workspace(folder)
     pool = options.pool(workspace)
     with sharing(workspace.cache):
         remove_left(workspace.folder)
         remove_left(workspace.folder / ".work")
-        plan = planned(checked, workspace, command)
+        plan = planned(checked, workspace, command, part)
         try:
             outcome = _execute(plan, workspace, pool, options.cache_bytes, console or Console(stderr=True), lend)
         finally:
@@ -161,7 +167,7 @@ def _execute(
         try:
             failures = _run_missing(plan, needed, workspace, pool, console) if plan.missing else {}
         finally:
-            rows = gather(plan.trials, plan.study, workspace.folder, failures)
+            rows = gather(plan.trials, plan.study, workspace.folder, failures, plan.of_study)
         _begin({**plan.facts, "gate": gated}, workspace)  # again, for what runs may write where it likes
     status = [row["status"] for row in rows]
     ended = {row["trial"] for row in rows if row["status"] == "done"}
@@ -195,12 +201,17 @@ def _begin(facts: dict[str, Any], workspace: Workspace) -> None:
 
 
 def gather(
-    trials: Sequence[Trial], study: Study, folder: Path, failures: Mapping[str, Failure] | None = None
+    trials: Sequence[Trial],
+    study: Study,
+    folder: Path,
+    failures: Mapping[str, Failure] | None = None,
+    of_study: Sequence[Trial] | None = None,
 ) -> list[dict[str, Any]]:
     """Write ``trials.parquet`` from the rows of the trials that have ended, and return them in the study's order.
 
     ``failures``, by trial: of a run that has come to its end; then a trial without a row has failed as well. Without
-    them, trials that have no row have not been run yet.
+    them, trials that have no row have not been run yet. ``of_study``: all that labels must tell apart, by default
+    these trials.
     """
     ended = store.read_rows(folder)
     if failures is not None:
@@ -209,7 +220,7 @@ def gather(
         lost = Failure("failed", gone, ReasonCode.RECORD_MISSING)
         for trial in trials:
             ended.setdefault(trial.identity, _failed_row(trial.identity, lost))
-    named, own = labels(trials), references(study)
+    named, own = labels(trials if of_study is None else of_study), references(study)
     rows = []
     for trial in trials:
         row = ended.get(trial.identity)

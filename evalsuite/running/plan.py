@@ -25,6 +25,7 @@ from evalsuite.running.units import Shown, Shows
 from evalsuite.running.workspace import Workspace
 from evalsuite.study.labels import task_labels
 from evalsuite.study.settings import Study
+from evalsuite.study.shards import Shard, part_of
 from evalsuite.study.trials import Trial, expand, plan_stream
 
 T = TypeVar("T")
@@ -37,12 +38,13 @@ class Plan:
     Attributes
     ----------
     study : as it was asked for.
-    trials : all of them, in the study's order, references added.
+    trials : all that are to be done, in the study's order, references added: a part of the study's in a shard.
     missing : those that no earlier call has finished.
     digests : of each task's source, images and weights.
     names : each task's label.
     estimates : what trials take, learnt from those that have ended.
     facts : what ``study.json`` will say, but for the gate.
+    of_study : all trials of the study: what labels must tell apart.
     """
 
     study: Study
@@ -52,6 +54,7 @@ class Plan:
     names: Mapping[Setting, str]
     estimates: Estimates
     facts: Mapping[str, Any]
+    of_study: tuple[Trial, ...]
 
     @property
     def reused(self) -> int:
@@ -64,20 +67,32 @@ class Plan:
         return {self.names[trial.task]: trial.task for trial in self.trials if trial.quantizer.bits is not None}
 
 
-def planned(study: Study, workspace: Workspace, command: str) -> Plan:
-    """Lay a run out; loads the tasks' images and networks and runs none. Raises RequestError if one cannot be."""
+def planned(study: Study, workspace: Workspace, command: str, shard: Shard | None = None) -> Plan:
+    """Lay a run out, of a shard if one is given; loads the tasks' images and networks and runs none.
+
+    Raises RequestError if one cannot be.
+    """
     tasks = {task: _described(task, workspace.root) for task in study.tasks}
     chosen_groups(study.analysis.groups, [facts["groups"] for facts in tasks.values()])
-    parts = ("source_digest", "data_digest", "weights_digest")
-    digests = {task: digest([facts[name] for name in parts]) for task, facts in tasks.items()}
-    trials = expand(study, digests)
-    names = task_labels(trial.task for trial in trials)
+    digests = {task: task_digest(facts) for task, facts in tasks.items()}
+    of_study = expand(study, digests)
+    trials = of_study if shard is None else part_of(of_study, study, shard)
+    names = task_labels(trial.task for trial in of_study)
     rows = store.read_rows(workspace.folder)
     finished = {trial for trial, row in rows.items() if row["status"] != "failed"}
     missing = tuple(trial for trial in trials if trial.identity not in finished)
     described = {label: tasks[task] for task, label in names.items()}
-    facts = _facts(study, command, trials, described, workspace)
-    return Plan(study, tuple(trials), missing, digests, names, learnt(trials, rows), facts)
+    facts = _facts(study, command, of_study, described, workspace) | {"trials": len(trials)}
+    if shard is not None:
+        place = {trial.identity: index for index, trial in enumerate(of_study)}
+        places = [place[trial.identity] for trial in trials]
+        facts["shard"] = {"number": shard.number, "of": shard.of, "of_study": len(of_study), "places": places}
+    return Plan(study, tuple(trials), missing, digests, names, learnt(trials, rows), facts, tuple(of_study))
+
+
+def task_digest(facts: Mapping[str, Any]) -> str:
+    """Return what enters the identities of a task's trials, from what ``study.json`` says of it."""
+    return digest([facts[name] for name in ("source_digest", "data_digest", "weights_digest")])
 
 
 def _described(task: Setting, root: str | None) -> dict[str, Any]:

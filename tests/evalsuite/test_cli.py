@@ -48,7 +48,8 @@ def said(capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "report", "audit", "compare", "list", "new", "schema", "validate", "doctor"]
+    "command",
+    ["", "run", "report", "audit", "compare", "list", "merge", "new", "schema", "slurm", "validate", "doctor"],
 )
 def test_every_command_answers_help(command, capsys):
     assert cli.call([*command.split(), "--help"]) == 0

@@ -1,0 +1,51 @@
+"""``evalsuite slurm``: a job array that runs a study in parts."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evalsuite.commands._options import DONE, AsJson
+
+
+def slurm(
+    study: Annotated[str, typer.Argument(help="A registered study or a TOML file.")],
+    shards: Annotated[int, typer.Option("--shards", min=1, help="Jobs of the array.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")] = Path("array.sbatch"),
+    runs: Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder for the parts.")] = Path("runs"),
+    time: Annotated[str, typer.Option("--time", help="Limit of a job.")] = "04:00:00",
+    cpus: Annotated[int, typer.Option("--cpus-per-task", min=1, help="Cores of a job.")] = 4,
+    gres: Annotated[str | None, typer.Option("--gres", help="For example gpu:1.")] = None,
+    partition: Annotated[str | None, typer.Option("--partition")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Write the file of a Slurm job array, a part of the study a job, and print how to submit it; submits nothing."""
+    from evalsuite.errors import RequestError
+    from evalsuite.files import write_text
+    from evalsuite.study.file import find, read
+
+    name = read(study).name
+    path = str(find(study).resolve()) if study.endswith(".toml") else study
+    directives = {"array": f"1-{shards}", "time": time, "cpus-per-task": cpus, "gres": gres, "partition": partition}
+    for key, value in directives.items():
+        if value is not None and (not str(value).isprintable() or " " in str(value)):
+            raise RequestError(f"--{key} {value!r}: expected a word")
+    lines = [f"#SBATCH --{key}={value}" for key, value in directives.items() if value is not None]
+    folder = runs.absolute()
+    body = (
+        f'evalsuite run {shlex.quote(path)} --shard "$SLURM_ARRAY_TASK_ID/{shards}" --workers 0 '
+        f'--out {shlex.quote(str(folder / name))}-"$SLURM_ARRAY_TASK_ID"-of-{shards}'
+    )
+    write_text(out, "\n".join(["#!/bin/bash", *lines, "set -e", body, ""]))
+    parts = [str(folder / f"{name}-{number}-of-{shards}") for number in range(1, shards + 1)]
+    merge = shlex.join(["evalsuite", "merge", str(folder / name), *parts])
+    commands = [f"sbatch {shlex.quote(str(out))}", merge]
+    if as_json:
+        print(json.dumps({"file": str(out), "submit": commands[0], "merge": commands[1]}))
+        return DONE
+    print(f"wrote {out}; submit it, and when all jobs have ended put the parts together:", *commands, sep="\n  ")
+    return DONE

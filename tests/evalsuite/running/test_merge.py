@@ -1,0 +1,114 @@
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from _dummies.studies import QUIET, tiny
+
+from evalsuite import cli, store
+from evalsuite.analysis import summarise
+from evalsuite.errors import RequestError
+from evalsuite.running.harness import execute
+from evalsuite.running.merge import merge
+
+STUDY = tiny(seeds=[0, 1])
+MEASURED = ["adapt_seconds", "forward_seconds", "quantize_seconds", "peak_bytes"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One run of a study, and the same in three parts."""
+    folder = tmp_path_factory.mktemp("parts")
+    execute(STUDY, folder / "whole", in_process=True, console=QUIET)
+    for number in (1, 2, 3):
+        execute(STUDY, folder / f"part{number}", in_process=True, console=QUIET, shard=(number, 3))
+    return folder
+
+
+def parts(runs):
+    return [runs / f"part{number}" for number in (1, 2, 3)]
+
+
+def test_parts_put_together_are_the_whole(runs, tmp_path):
+    merged = merge(tmp_path / "merged", parts(runs))
+    whole, together = store.load(runs / "whole"), store.load(tmp_path / "merged")
+    assert (merged.trials, merged.missing) == (len(whole.trials), 0)
+    pd.testing.assert_frame_equal(
+        together.trials.drop(columns=MEASURED), whole.trials.drop(columns=MEASURED), check_dtype=False
+    )
+    for trial in whole.trials["trial"]:
+        assert together.records_of(trial).equals(whole.records_of(trial))
+    costs = ["seconds_per_image"]
+    pd.testing.assert_frame_equal(summarise(together).drop(columns=costs), summarise(whole).drop(columns=costs))
+    assert together.study["settings"] == whole.study["settings"]
+    again = execute(STUDY, tmp_path / "merged", in_process=True, console=QUIET)
+    assert again.reused == len(whole.trials)
+
+
+def test_what_is_missing_is_said_and_can_be_run(runs, tmp_path, capsys):
+    out = tmp_path / "merged"
+    assert cli.call(["merge", str(out), *map(str, parts(runs)[:2]), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    whole = store.load(runs / "whole")
+    assert answer["missing"] == len(whole.trials) - answer["trials"] > 0
+    outcome = execute(STUDY, out, in_process=True, console=QUIET)
+    assert outcome.reused == answer["trials"]
+    assert set(store.load(out).trials["trial"]) == set(whole.trials["trial"])
+
+
+def changed_study(run, **changes):
+    store.write_study(run, store.read_study(run) | changes)
+
+
+def other_weights(run):
+    tasks = store.read_study(run)["tasks"]
+    changed_study(run, tasks={name: facts | {"weights_digest": "x"} for name, facts in tasks.items()})
+
+
+def other_torch(run):
+    changed_study(run, versions=store.read_study(run)["versions"] | {"torch": "1.0"})
+
+
+def flipped(run):
+    file = next((run / "records").glob("*.parquet"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda run: changed_study(run, seeds=[7]), "of another study than .*: seeds differ"),
+        (other_weights, "weights_digest of .* differs"),
+        (other_torch, "has torch 1.0"),
+        (flipped, "is damaged"),
+        (lambda run: (run / "trials.parquet").unlink(), "is not a run's folder"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_is_left(runs, tmp_path, change, message):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "part2", other)
+    change(other)
+    with pytest.raises(RequestError, match=message):
+        merge(tmp_path / "merged", [runs / "part1", other])
+    assert [file.name for file in tmp_path.iterdir()] == ["other"]
+
+
+def test_other_records_of_one_trial_are_refused(runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "whole", other)
+    trial = store.load(other).trials["trial"][0]
+    table = store.load(other).records_of(trial).combine_chunks()
+    columns = {name: table[name].combine_chunks() for name in table.column_names if name != "trial"}
+    columns["prediction"] = (columns["label"].to_numpy() + 1) % 3
+    store.write_trial(other, store.read_rows(other)[trial], columns)
+    with pytest.raises(RequestError, match=f"trial {trial} differs between"):
+        merge(tmp_path / "merged", [runs / "whole", other])
+
+
+def test_a_folder_that_holds_something_is_not_written_to(runs, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(RequestError, match="is there already"):
+        merge(tmp_path, parts(runs))
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
