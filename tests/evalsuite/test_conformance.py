@@ -12,7 +12,6 @@ from evalsuite.quantizers.rtn import RoundToNearest
 class Mine(RoundToNearest):
     "Mine."
 """
-RAISES = "    def calibrate(self, model, images, generator):\n        raise ValueError('no such layer')\n"
 ENDS = "    def calibrate(self, model, images, generator):\n        import os; os._exit(3)\n"
 HANGS = "    def calibrate(self, model, images, generator):\n        import time; time.sleep(60)\n"
 IGNORES_ITS_BITS = """    def insert(self, model, bits, example):
@@ -45,7 +44,7 @@ def test_a_good_method_fails_nothing_and_its_checks_are_kept_as_they_are(target,
     ("method", "limits", "reason"),
     [
         (ENDS, None, "3"),
-        (HANGS, Limits(seconds=8), "8 s"),
+        (HANGS, Limits(seconds=5), "5 s"),
     ],
 )
 def test_a_process_that_ends_or_hangs_is_one_failed_check(target, method, limits, reason):
@@ -54,9 +53,7 @@ def test_a_process_that_ends_or_hangs_is_one_failed_check(target, method, limits
     assert reason in check.message
 
 
-@pytest.mark.parametrize(
-    ("method", "name"), [(RAISES, "ValueError: no such layer"), (IGNORES_ITS_BITS, "weights keep their bits")]
-)
+@pytest.mark.parametrize(("method", "name"), [(IGNORES_ITS_BITS, "weights keep their bits")])
 def test_an_audit_measures_nothing_with_a_method_whose_numbers_would_be_wrong(target, method, name, tmp_path, capsys):
     target(method)
     assert cli.call(["audit", "mine.py:Mine", "--against", "rtn", "--device", "cpu"]) == 1
