@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from evalsuite.isolation import requested
 from evalsuite.optional_members import length_of
@@ -26,28 +26,49 @@ def cost_of(study: Study, trials: Sequence[Trial] | None = None) -> dict[str, in
     """
     trials = expand(study, dict.fromkeys(study.tasks, "")) if trials is None else trials
     shown = {setting: domains_of(setting) for setting in study.streams}
-    lengths = {setting: length_in_images(setting) for setting, parts in shown.items()}
-    fixed: dict[str, set[Setting]] = {}
-    for trial in trials:
-        if not adapts(trial.adapter):
-            fixed.setdefault(trial.quantization, set()).add(trial.stream)
-    # A model that does not adapt sees each domain once, whatever the orders.
-    alone = sum(
-        count * sum(images for _, images in {part for stream in streams for part in shown[stream]})
-        for streams, count in Counter(map(frozenset, fixed.values())).items()
-    )
-    shows = 1 + study.analysis.jitter  # of which those of full precision are not repeated: a few too many
+    models = passes_by_model(trials)
+    shows = repetitions(study)
     met = Counter((trial.stream, adapts(trial.adapter)) for trial in trials)
+    lengths = {stream: length_in_images(stream) for stream, moves in met if moves}
     adapting = ADAPTING_PASSES * sum(lengths[stream] * n for (stream, moves), n in met.items() if moves)
     repeated = sum(sum(i for _, i in shown[stream]) * n for (stream, moves), n in met.items() if not moves)
     return {
         "trials": len(trials),
-        "quantizations": len({trial.quantization for trial in trials}),
+        "quantizations": len(models),
         "corrupted_domains": len({domain for parts in shown.values() for domain, _ in parts if domain.severity}),
-        "image_passes": shows * (alone + adapting),
-        "forwards": shows * (alone + adapting),
+        "image_passes": shows * sum(models.values()),
+        "forwards": shows * sum(models.values()),
         "forwards_unshared": shows * (repeated + adapting),
     }
+
+
+def repetitions(study: Study) -> int:
+    """Return how often each trial is shown: those of full precision are not jittered, which counts a few too many."""
+    return 1 + study.analysis.jitter
+
+
+def passes_by_model(trials: Iterable[Trial]) -> dict[str, int]:
+    """Return image passes, each trial shown once, by quantized model; see :func:`cost_of`."""
+    fixed: dict[str, set[Setting]] = {}
+    found: dict[str, int] = {}
+    lengths: dict[Setting, int] = {}
+    for trial in trials:
+        found.setdefault(trial.quantization, 0)
+        if not adapts(trial.adapter):
+            fixed.setdefault(trial.quantization, set()).add(trial.stream)
+            continue
+        if trial.stream not in lengths:
+            lengths[trial.stream] = length_in_images(trial.stream)
+        found[trial.quantization] += ADAPTING_PASSES * lengths[trial.stream]
+    # A model that does not adapt sees each domain once, whatever the orders.
+    shown = {stream: domains_of(stream) for stream in {stream for streams in fixed.values() for stream in streams}}
+    known: dict[frozenset[Setting], int] = {}
+    for model, streams in fixed.items():
+        key = frozenset(streams)
+        if key not in known:
+            known[key] = sum(images for _, images in {part for stream in key for part in shown[stream]})
+        found[model] += known[key]
+    return found
 
 
 def domains_of(stream: Setting) -> list[tuple[Domain, int]]:

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evalsuite.errors import RequestError
-from evalsuite.hashing import canonical_json
-from evalsuite.study.cost import cost_of
+from evalsuite.study.cost import passes_by_model, repetitions
 from evalsuite.study.settings import Study
-from evalsuite.study.trials import Trial, reference
+from evalsuite.study.trials import Trial, references
 
 _WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
@@ -71,7 +70,7 @@ def part_of(trials: Sequence[Trial], study: Study, shard: Shard) -> list[Trial]:
         If there are more shards than models.
     """
     own = split(trials, study, shard.of)[shard.number - 1]
-    chosen = {trial.identity for trial in own} | {reference(trial, study).identity for trial in own}
+    chosen = {trial.identity for trial in own} | {each.identity for each in map(references(study), own)}
     return [trial for trial in trials if trial.identity in chosen]
 
 
@@ -95,10 +94,9 @@ def split(trials: Sequence[Trial], study: Study, parts: int) -> list[list[Trial]
         models.setdefault(trial.quantization, []).append(trial)
     if parts > len(models):
         raise RequestError(f"{parts} shards of {len(models)} models: expected at most one a model, quantized or not")
-    costs = {model: cost_of(study, own)["image_passes"] + len(own) for model, own in models.items()}
-    kinds = {
-        model: canonical_json([own[0].task.as_dict(), own[0].quantizer.as_dict()]) for model, own in models.items()
-    }
+    passes, shows = passes_by_model(trials), repetitions(study)
+    costs = {model: shows * passes[model] + len(own) for model, own in models.items()}
+    kinds = {model: f"[{own[0].task.canonical},{own[0].quantizer.canonical}]" for model, own in models.items()}
     loads = [(0, number) for number in range(parts)]  # a heap
     place = {}
     for model in sorted(models, key=lambda model: (-costs[model], kinds[model], model)):
