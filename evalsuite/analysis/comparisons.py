@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
@@ -120,6 +120,11 @@ def comparisons_of(outcomes: Outcomes, baselines: dict[str, tuple[str, str]], se
     ):
         frame[column] = frame.groupby(members)[p].transform(lambda values: holm(values.astype(float)))
     return frame.assign(shown=shown(frame["p_holm"], frame["low"], frame["high"]), level=LEVEL)
+
+
+def corrected(tested: Sequence[Values]) -> FloatArray:
+    """Return Holm's p over what :func:`tested_pairs` or :func:`gap_tests` say; NaN where there was no test."""
+    return holm(np.array([values.get("p", np.nan) for values in tested], np.float64))
 
 
 def tested_pairs(outcomes: Outcomes, pairs: list[Pair], settings: Settings) -> list[Values]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import pandas as pd
 
-from evalsuite.analysis._settings import Settings, baselines, differences
+from evalsuite.analysis._settings import Settings, baselines
 from evalsuite.analysis.claims import significant
-from evalsuite.analysis.harm import harm, holm_factors
-from evalsuite.analysis.outcomes import COMBINATION, Combination, Outcomes, Rows
+from evalsuite.analysis.harm import harms, holm_factors
+from evalsuite.analysis.outcomes import COMBINATION, Combination, Outcomes
 from evalsuite.store import Run
 
 GROUP_DROP_COLUMNS = (
@@ -36,30 +35,25 @@ def group_drops_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd.DataF
     members = _members(run, outcomes)
     families = [(each.task, each.calibration, each.stream) for each in members]
     sizes = Counter(families)
-    pairs = [outcomes.paired_with_reference(each) for each in members]
     parts = []
-    for rows, batch in outcomes.batches(
-        (each.task, [trial for trial, _ in both]) for each, both in zip(members, pairs, strict=True)
-    ):
-        drops = differences([pairs[member] for member in batch])
-        for group in _several(rows, settings.groups_of(outcomes)):
-            result = harm(rows, drops, group, settings)
-            for column, member in enumerate(batch):
-                trial = members[member]
-                frame = pd.DataFrame(
-                    {
-                        "group": group,
-                        "name": result.names,
-                        "name_order": range(len(result.names)),
-                        "images": result.images,
-                        "drop": result.drop[:, column],
-                        "p": result.p[:, column],
-                    }
-                )
-                # Which factor it will be is known when all members are; it is a whole number up to their number.
-                edges = [result.edge(column, factor) for factor in range(1, sizes[families[member]] + 1)]
-                worst = result.p[int(result.drop[:, column].argmax()), column]
-                parts.append((frame.assign(question="networks_without_adaptation", **trial.labels), worst, edges))
+    for found in harms(outcomes, members, settings, _MOST_GROUPS):
+        result = found.harm
+        for column, member in enumerate(found.members):
+            trial = members[member]
+            frame = pd.DataFrame(
+                {
+                    "group": found.group,
+                    "name": result.names,
+                    "name_order": range(len(result.names)),
+                    "images": result.images,
+                    "drop": result.drop[:, column],
+                    "p": result.p[:, column],
+                }
+            )
+            # Which factor it will be is known when all members are; it is a whole number up to their number.
+            edges = [result.edge(column, factor) for factor in range(1, sizes[families[member]] + 1)]
+            worst = result.p[int(result.drop[:, column].argmax()), column]
+            parts.append((frame.assign(question="networks_without_adaptation", **trial.labels), worst, edges))
     return _corrected(parts) if parts else pd.DataFrame(columns=list(GROUP_DROP_COLUMNS))
 
 
@@ -92,9 +86,3 @@ def _members(run: Run, outcomes: Outcomes) -> list[Combination]:
         first.setdefault((each.task, each.calibration, each.quantizer), each.stream)
     streams = {(task, stream) for (task, _, _), stream in first.items()}
     return [each for each in members if (each.task, each.stream) in streams]
-
-
-def _several(rows: Rows, groups: Sequence[str]) -> list[str]:
-    """Return the groupings that these rows have, of several groups."""
-    sizes = {group: len(rows.group(group)[1]) for group in groups if rows.has(group)}
-    return [group for group, size in sizes.items() if size > 1 and (group == "class" or size <= _MOST_GROUPS)]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalsuite.analysis._settings import Settings
+from evalsuite.analysis._settings import Settings, differences
 from evalsuite.analysis.claims import significant
-from evalsuite.analysis.outcomes import Int8Array, Rows
+from evalsuite.analysis.outcomes import Combination, Int8Array, Outcomes, Rows
 from evalsuite.analysis.summary import null_of
 from evalsuite.metrics import FloatArray, group_means
 
@@ -50,6 +51,35 @@ def harm(rows: Rows, drops: Int8Array, group: str, settings: Settings) -> Harm:
     shown = np.unique(np.column_stack([codes, rows.image]), axis=0)[:, 0]
     p = (1 + np.stack(reached, axis=1)) / (1 + len(maxima))
     return Harm(names, np.bincount(shown, minlength=len(names)), means, p, maxima)
+
+
+@dataclass(frozen=True, eq=False)
+class Harms:
+    """A grouping of combinations that have their rows in common."""
+
+    rows: Rows
+    members: list[int]
+    """Which combinations these are."""
+    group: str
+    drops: Int8Array
+    """(N, M) wrong minus the reference's wrong."""
+    harm: Harm
+
+
+def harms(outcomes: Outcomes, members: Sequence[Combination], settings: Settings, most: int) -> Iterator[Harms]:
+    """Hold combinations against their references, in each grouping of several groups that their rows have.
+
+    ``most``: groups that a grouping other than the class may have.
+    """
+    pairs = [outcomes.paired_with_reference(each) for each in members]
+    for rows, batch in outcomes.batches(
+        (each.task, [own for own, _ in both]) for each, both in zip(members, pairs, strict=True)
+    ):
+        drops = differences([pairs[member] for member in batch])
+        for group in settings.groups_of(outcomes):
+            size = len(rows.group(group)[1]) if rows.has(group) else 0
+            if size > 1 and (group == "class" or size <= most):
+                yield Harms(rows, batch, group, drops, harm(rows, drops, group, settings))
 
 
 def _reached(maxima: FloatArray, means: FloatArray) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ Trials are read one after the other, and of the records only the predictions, an
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -98,6 +99,15 @@ class Combination:
         return dict(
             zip(COMBINATION, (self.task, self.calibration, self.quantizer, self.adapter, self.stream), strict=True)
         )
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The rows of each seed."""
+        return tuple(outcome.layout for outcome in self.outcomes.values())
+
+    def shows_what(self, other: Combination) -> bool:
+        """Whether both have the same rows, seed for seed in order."""
+        return len(self.layouts) == len(other.layouts) and all(map(operator.is_, self.layouts, other.layouts))
 
     @property
     def is_reference(self) -> bool:
@@ -222,6 +232,15 @@ class Outcomes:
             pairs.append((own, reference))
         return pairs
 
+    def rows(self, task: str, layouts: Iterable[Layout]) -> Rows:
+        """Return the rows of some layouts of a task."""
+        return Rows(task, tuple(layouts), self.classes[task])
+
+    def together(self, alike: Sequence[Combination]) -> tuple[Rows, Int8Array]:
+        """Return the rows of combinations that all show the same, and what each got wrong (N, M)."""
+        wrong = np.column_stack([pooled(each.outcomes.values()) for each in alike])
+        return self.rows(alike[0].task, alike[0].layouts), wrong
+
     def batches(self, items: Iterable[tuple[str, Sequence[Outcome]]]) -> Iterator[tuple[Rows, list[int]]]:
         """Group items (task, outcomes) that have all their rows in common; yields those rows and the items' indices."""
         groups: dict[tuple[str, tuple[Layout, ...]], list[int]] = {}
@@ -229,7 +248,7 @@ class Outcomes:
             if outcomes:
                 groups.setdefault((task, tuple(outcome.layout for outcome in outcomes)), []).append(index)
         for (task, layouts), members in groups.items():
-            rows = Rows(task, layouts, self.classes[task])
+            rows = self.rows(task, layouts)
             step = int(np.clip(_MOST_ELEMENTS // len(rows.image), 1, _MOST_COLUMNS))
             for start in range(0, len(members), step):
                 yield rows, members[start : start + step]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from evalsuite.analysis._settings import Values
 from evalsuite.analysis.claims import significant
 from evalsuite.analysis.families import IN_COMMON, context_in_words
-from evalsuite.analysis.outcomes import Combination, Outcomes, Rows, pooled
+from evalsuite.analysis.outcomes import Combination, Outcomes
 from evalsuite.metrics import group_means
 from evalsuite.statistics import Ranking, exchange_test, friedman_nemenyi
 
@@ -36,7 +35,7 @@ def rankings_of(outcomes: Outcomes) -> pd.DataFrame:
         families.setdefault((task, "adapter", quantizer, calibration, stream), []).append(combination)
     ranked: list[Values] = []
     for (_, factor, *_), members in families.items():
-        alike = [member for member in members if _layouts(member) == _layouts(members[0])]
+        alike = [member for member in members if member.shows_what(members[0])]
         if len(alike) > 1:
             varied = f"{factor}_label"
             names = alike[0].labels | {varied: None, "factor": factor}
@@ -45,14 +44,8 @@ def rankings_of(outcomes: Outcomes) -> pd.DataFrame:
     return pd.DataFrame(ranked, columns=list(RANKING_COLUMNS))
 
 
-def _layouts(each: Combination) -> list[int]:
-    return [id(outcome.layout) for outcome in each.outcomes.values()]
-
-
 def _ranked(names: Values, methods: Sequence[str], outcomes: Outcomes, alike: list[Combination]) -> list[Values]:
-    layouts = tuple(outcome.layout for outcome in alike[0].outcomes.values())
-    rows = Rows(alike[0].task, layouts, outcomes.classes[alike[0].task])
-    wrong = np.column_stack([pooled(each.outcomes.values()) for each in alike])
+    rows, wrong = outcomes.together(alike)
     by_domain, _ = group_means(wrong, rows.domain, len(rows.domains))
     # All domains show the same images and so go together: p is held to what the images allow as well.
     ranking = friedman_nemenyi(by_domain)

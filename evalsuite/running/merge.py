@@ -56,7 +56,7 @@ def merge(out: Path, runs: Sequence[Path]) -> Merged:
         whole = Path(folder) / out.name
         (whole / "records").mkdir(parents=True)
         for trial, source in sources.items():
-            shutil.copyfile(_file(source.folder, trial), _file(whole, trial))
+            shutil.copyfile(store.record_file(source.folder, trial), store.record_file(whole, trial))
         for run in loaded:
             if (run.folder / "jitter").is_dir():
                 shutil.copytree(run.folder / "jitter", whole / "jitter", dirs_exist_ok=True)
@@ -71,10 +71,6 @@ def merge(out: Path, runs: Sequence[Path]) -> Merged:
             out.rmdir()
         whole.rename(out)
     return Merged(out, len(rows), total - len(rows))
-
-
-def _file(folder: Path, trial: str) -> Path:
-    return folder / "records" / f"{trial}.parquet"
 
 
 def _check_alike(first: Run, other: Run) -> None:
@@ -109,9 +105,9 @@ def _trials(runs: Sequence[Run]) -> tuple[dict[str, dict[str, Any]], dict[str, R
         for index, row in enumerate(table):
             trial = str(row["trial"])
             places.setdefault(trial, order[index] if known else len(order) + index)
-            there = _file(run.folder, trial).is_file()
+            there = store.record_file(run.folder, trial).is_file()
             if there:
-                _intact(_file(run.folder, trial))
+                _intact(store.record_file(run.folder, trial))
             if trial in rows and rows[trial]["status"] == row["status"] == "done":
                 _check_equal(trial, sources[trial], run)
             elif trial not in rows or (rows[trial]["status"] == "failed" and row["status"] != "failed"):

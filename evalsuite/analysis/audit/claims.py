@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from evalsuite.analysis import claims as rule
 from evalsuite.analysis._settings import Settings, Values
 from evalsuite.analysis.audit.contests import Contest, method_name
-from evalsuite.analysis.comparisons import gap_tests, worst_groups
+from evalsuite.analysis.comparisons import corrected, gap_tests, worst_groups
 from evalsuite.analysis.outcomes import Outcome, Outcomes, Rows, pooled
 from evalsuite.analysis.verdict import Claim, Need, Question, Standing
 from evalsuite.errors import RequestError
 from evalsuite.metrics import group_means
-from evalsuite.statistics import LEVEL, draws_needed, holm, images_needed
+from evalsuite.statistics import LEVEL, draws_needed, images_needed
 
 SIZE_OF_INTEREST = 0.01
 """The difference of mean errors for which it is said how much data would tell it: one percentage point. *Ours.* Not the
@@ -44,8 +44,7 @@ def claims_of(outcomes: Outcomes, contests: Sequence[Contest], settings: Setting
             tested = _tested(rows, question, [seen[index] for index in chosen], settings)
             for index, values in zip(chosen, tested, strict=True):
                 found[index] |= values
-        corrected = holm(np.array([found[index].get("p", np.nan) for index in asked], np.float64))
-        for index, p in zip(asked, corrected, strict=True):
+        for index, p in zip(asked, corrected([found[index] for index in asked]), strict=True):
             found[index]["p_holm"] = float(p)
             found[index]["standing"] = _standing(found[index])
             if found[index]["standing"] == "not told apart" and question == "mean":
@@ -130,40 +129,22 @@ def _worst(rows: Rows, group: str, seen: list[list[tuple[Outcome, ...]]], settin
 def need_of(outcomes: Outcomes, contest: Contest, settings: Settings, family: int) -> Need:
     """Return how many images, or else calibration draws, would tell the two means apart; ``family``: tests in it."""
     seeds = contest.outcomes()
-    rows = Rows(contest.target.task, tuple(each[0].layout for each in seeds), outcomes.classes[contest.target.task])
-    gaps = _side(seeds, 0) - _side(seeds, 1)
-    recorded = (gaps, rows.image, rows.domain, rows.replicate)
-    generator = settings.generator("need", contest.target.task, contest.target.quantizer, contest.rival.quantizer)
-    level = LEVEL / family  # Holm's first factor
-    size = SIZE_OF_INTEREST
+    rows = outcomes.rows(contest.target.task, (each[0].layout for each in seeds))
+    recorded = (_side(seeds, 0) - _side(seeds, 1), rows.image, rows.domain, rows.replicate)
+    asked: Values = {
+        "generator": settings.generator("need", rows.task, contest.target.quantizer, contest.rival.quantizer),
+        "level": LEVEL / family,  # Holm's first factor
+        "power": POWER,
+        "size": SIZE_OF_INTEREST,
+        "repetitions": _REPETITIONS,
+    }
+    known: Values = {"size": SIZE_OF_INTEREST, "power": POWER}
     try:
-        images = images_needed(
-            *recorded,
-            generator=generator,
-            level=level,
-            power=POWER,
-            most=MOST_IMAGES,
-            size=size,
-            repetitions=_REPETITIONS,
-        )
+        images = images_needed(*recorded, most=MOST_IMAGES, **asked)
         if images.number is not None or len(seeds) < 2:
-            return Need(size=size, power=POWER, images=images.number, most_images=images.most, note=images.note)
-        draws = draws_needed(
-            *recorded,
-            generator=generator,
-            level=level,
-            power=POWER,
-            most=MOST_DRAWS,
-            size=size,
-            repetitions=_REPETITIONS,
-        )
+            return Need(images=images.number, most_images=images.most, note=images.note, **known)
+        draws = draws_needed(*recorded, most=MOST_DRAWS, **asked)
     except RequestError:  # no weights of these images reach the size
-        return Need(size=size, power=POWER, note="the two differ on too few images")
-    return Need(
-        size=size,
-        power=POWER,
-        most_images=images.most,
-        draws=draws.number,
-        most_draws=draws.most,
-        note=draws.note or images.note,
-    )
+        return Need(note="the two differ on too few images", **known)
+    note = draws.note or images.note
+    return Need(most_images=images.most, draws=draws.number, most_draws=draws.most, note=note, **known)

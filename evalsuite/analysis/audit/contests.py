@@ -8,13 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from evalsuite.analysis._settings import baselines
 from evalsuite.analysis.outcomes import Combination, Outcome, Outcomes
 from evalsuite.analysis.verdict import Condition, Question
 from evalsuite.hashing import canonical_json
 from evalsuite.registry import Setting
 from evalsuite.store import Run
-
-Four = tuple[Outcome, Outcome, Outcome, Outcome]
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,11 @@ class Plain:
     calibration: str
     adapter: str
     stream: str
+
+    @classmethod
+    def of(cls, each: Combination) -> Plain:
+        """Return those of a combination."""
+        return cls(each.calibration, each.adapter, each.stream)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +55,11 @@ class Contest:
         return [each for each in found if len({id(outcome.layout) for outcome in each}) == 1]
 
 
-def condition_of(each: Combination, bits: str | None = None) -> Condition:
+def condition_of(each: Combination) -> Condition:
     """Return the labels of what a combination was measured under."""
     return Condition(
         task=each.task,
-        bits=str(each.facts["bits"]) if bits is None else bits,
+        bits=str(each.facts["bits"]),
         calibration=each.calibration,
         adapter=each.adapter,
         stream=each.stream,
@@ -84,16 +88,23 @@ def _hashable(value: Any) -> Any:
 
 def plain_settings(run: Run) -> dict[str, Plain]:
     """Return, by task, the settings to which the others are held."""
-    trials = run.trials
-    references = trials[trials["trial"] == trials["reference"]]
-    adapters = dict(zip(references["task"], references["adapter_label"], strict=True))
-    quantized = trials[trials["weight_bits"].notna()].drop_duplicates("task")
+    unadapted = {task: adapter for task, (_, adapter) in baselines(run).items()}
+    quantized = run.trials[run.trials["weight_bits"].notna()].drop_duplicates("task")
     columns = (quantized[name] for name in ("task", "calibration_label", "stream_label"))
     return {
-        task: Plain(calibration, adapters[task], stream)
+        task: Plain(calibration, unadapted[task], stream)
         for task, calibration, stream in zip(*columns, strict=True)
-        if task in adapters
+        if task in unadapted
     }
+
+
+def panels_of(outcomes: Outcomes, plain: dict[str, Plain]) -> Iterator[list[Combination]]:
+    """Yield the quantized networks of each task and bit width in the plain settings."""
+    found: dict[tuple[str, str], list[Combination]] = {}
+    for each in outcomes.combinations:
+        if Plain.of(each) == plain.get(each.task) and not each.is_reference:
+            found.setdefault((each.task, str(each.facts["bits"])), []).append(each)
+    yield from found.values()
 
 
 def contests_of(outcomes: Outcomes, target: Collection[str], plain: dict[str, Plain]) -> Iterator[Contest]:

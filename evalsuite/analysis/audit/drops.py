@@ -7,13 +7,13 @@ from collections.abc import Collection
 import numpy as np
 
 from evalsuite.analysis import claims as rule
-from evalsuite.analysis._settings import Settings, differences
-from evalsuite.analysis.audit.contests import Plain, condition_of
-from evalsuite.analysis.comparisons import Pair, tested_pairs
-from evalsuite.analysis.harm import harm, holm_factors
+from evalsuite.analysis._settings import Settings
+from evalsuite.analysis.audit.contests import Plain, condition_of, panels_of
+from evalsuite.analysis.comparisons import Pair, corrected, tested_pairs
+from evalsuite.analysis.harm import harms, holm_factors
 from evalsuite.analysis.outcomes import Combination, Outcomes
 from evalsuite.analysis.verdict import GroupDrop, GroupKind
-from evalsuite.statistics import LEVEL, group_bounds, holm
+from evalsuite.statistics import LEVEL, group_bounds
 
 _KINDS: dict[str, GroupKind] = {"class": "class", "domain": "domain"}
 _MOST_GROUPS = 100  # of a grouping other than the class, that a verdict lists
@@ -32,50 +32,35 @@ def drops_of(
 
 
 def _in_plain(outcomes: Outcomes, target: Collection[str], plain: dict[str, Plain]) -> list[Combination]:
-    return [
-        each
-        for each in outcomes.combinations
-        if each.quantizer in target
-        and each.task in plain
-        and Plain(each.calibration, each.adapter, each.stream) == plain[each.task]
-    ]
+    return [each for members in panels_of(outcomes, plain) for each in members if each.quantizer in target]
 
 
 def _groups(
     outcomes: Outcomes, target: Collection[str], plain: dict[str, Plain], settings: Settings
 ) -> list[GroupDrop]:
     members = _in_plain(outcomes, target, plain)
-    pairs = [outcomes.paired_with_reference(each) for each in members]
     drops: dict[str, list[tuple[float, list[GroupDrop]]]] = {}
-    for rows, batch in outcomes.batches(
-        (each.task, [own for own, _ in both]) for each, both in zip(members, pairs, strict=True)
-    ):
-        values = differences([pairs[member] for member in batch])
-        for group in settings.groups_of(outcomes):
-            if not rows.has(group):
-                continue
-            codes, names = rows.group(group)
-            if len(names) < 2 or (group != "class" and len(names) > _MOST_GROUPS):
-                continue
-            found, miss = harm(rows, values, group, settings), LEVEL / 2 / len(names)
-            bounds = group_bounds(values, codes, rows.image, rows.replicate, below=miss, above=miss)
-            chance = found.maxima.mean(axis=0)
-            for column, member in enumerate(batch):
-                own = [
-                    GroupDrop(
-                        kind=_KINDS.get(group, "group"),
-                        name=name,
-                        condition=condition_of(members[member]),
-                        drop=float(found.drop[code, column]),
-                        low=float(bounds.low[code, column]),
-                        high=float(bounds.high[code, column]),
-                        by_chance=float(chance[column]),
-                        p_holm=float(found.p[code, column]),
-                        shown=False,
-                    )
-                    for code, name in enumerate(found.names)
-                ]
-                drops.setdefault(group, []).append((float(found.p[:, column].min()), own))
+    for found in harms(outcomes, members, settings, _MOST_GROUPS):
+        result, rows, miss = found.harm, found.rows, LEVEL / 2 / len(found.harm.names)
+        codes, _ = rows.group(found.group)
+        bounds = group_bounds(found.drops, codes, rows.image, rows.replicate, below=miss, above=miss)
+        chance = result.maxima.mean(axis=0)
+        for column, member in enumerate(found.members):
+            own = [
+                GroupDrop(
+                    kind=_KINDS.get(found.group, "group"),
+                    name=name,
+                    condition=condition_of(members[member]),
+                    drop=float(result.drop[code, column]),
+                    low=float(bounds.low[code, column]),
+                    high=float(bounds.high[code, column]),
+                    by_chance=float(chance[column]),
+                    p_holm=float(result.p[code, column]),
+                    shown=False,
+                )
+                for code, name in enumerate(result.names)
+            ]
+            drops.setdefault(found.group, []).append((float(result.p[:, column].min()), own))
     return [each for networks in drops.values() for each in _corrected(networks)]
 
 
@@ -103,7 +88,6 @@ def _calibrations(
         and (each.adapter, each.stream) == (plain[each.task].adapter, plain[each.task].stream)
     ]
     tested = tested_pairs(outcomes, pairs, settings)
-    corrected = holm(np.array([values.get("p", np.nan) for values in tested], np.float64))
     return [
         GroupDrop(
             kind="calibration",
@@ -115,6 +99,6 @@ def _calibrations(
             p_holm=float(p) if np.isfinite(p) else None,
             shown=bool(rule.shown(p, values["low"], values["high"])) and float(values["difference"]) > 0,
         )
-        for pair, values, p in zip(pairs, tested, corrected, strict=True)
+        for pair, values, p in zip(pairs, tested, corrected(tested), strict=True)
         if "difference" in values
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from itertools import combinations
 
 import numpy as np
@@ -11,23 +11,12 @@ from scipy import stats
 
 from evalsuite.analysis import claims as rule
 from evalsuite.analysis._settings import Settings
-from evalsuite.analysis.audit.contests import Plain, condition_of, method_name
-from evalsuite.analysis.comparisons import Pair, tested_pairs
-from evalsuite.analysis.outcomes import Combination, Outcomes, Rows, pooled
+from evalsuite.analysis.audit.contests import Plain, condition_of, method_name, panels_of
+from evalsuite.analysis.comparisons import Pair, corrected, tested_pairs
+from evalsuite.analysis.outcomes import Combination, Outcomes
 from evalsuite.analysis.verdict import Cost, Rank
 from evalsuite.metrics import group_means
-from evalsuite.statistics import holm
 from evalsuite.store import Run
-
-
-def panels_of(outcomes: Outcomes, plain: dict[str, Plain]) -> Iterator[list[Combination]]:
-    """Yield the quantized networks of each task and bit width in the plain settings."""
-    found: dict[tuple[str, str], list[Combination]] = {}
-    for each in outcomes.combinations:
-        own = Plain(each.calibration, each.adapter, each.stream)
-        if own == plain.get(each.task) and not each.is_reference:
-            found.setdefault((each.task, str(each.facts["bits"])), []).append(each)
-    yield from found.values()
 
 
 def ranks_of(outcomes: Outcomes, target: Collection[str], plain: dict[str, Plain], settings: Settings) -> list[Rank]:
@@ -39,11 +28,10 @@ def ranks_of(outcomes: Outcomes, target: Collection[str], plain: dict[str, Plain
     """
     found = []
     for members in panels_of(outcomes, plain):
-        alike = [each for each in members if _layouts(each) == _layouts(members[0])]
+        alike = [each for each in members if each.shows_what(members[0])]
         if len(alike) < 2:
             continue
-        rows = Rows(alike[0].task, tuple(o.layout for o in alike[0].outcomes.values()), outcomes.classes[alike[0].task])
-        wrong = np.column_stack([pooled(each.outcomes.values()) for each in alike])
+        rows, wrong = outcomes.together(alike)
         by_domain, _ = group_means(wrong, rows.domain, len(rows.domains))
         mean_rank = stats.rankdata(by_domain, axis=1).mean(axis=0)
         beaten = _beaten(outcomes, alike, settings)
@@ -62,18 +50,13 @@ def ranks_of(outcomes: Outcomes, target: Collection[str], plain: dict[str, Plain
     return found
 
 
-def _layouts(each: Combination) -> list[int]:
-    return [id(outcome.layout) for outcome in each.outcomes.values()]
-
-
 def _beaten(outcomes: Outcomes, members: list[Combination], settings: Settings) -> np.ndarray:
     """Return (M, M): whether the method of the row is shown to be worse than that of the column."""
     places = list(combinations(range(len(members)), 2))
     pairs = [Pair("quantizer", members[a], members[b]) for a, b in places]
     tested = tested_pairs(outcomes, pairs, settings)
-    corrected = holm(np.array([values.get("p", np.nan) for values in tested], np.float64))
     beaten = np.zeros((len(members), len(members)), np.bool_)
-    for (a, b), values, p in zip(places, tested, corrected, strict=True):
+    for (a, b), values, p in zip(places, tested, corrected(tested), strict=True):
         if "difference" in values and rule.shown(p, values["low"], values["high"]):
             worse, better = (a, b) if values["difference"] > 0 else (b, a)
             beaten[worse, better] = True
