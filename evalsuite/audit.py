@@ -81,10 +81,8 @@ def audit(
     study = audit_study(request)
     folder = Path(out) if out is not None else Path("runs") / study.name
     workspace = options.workspace(folder)
-    known = recorded_run(Path(baselines)) if baselines else _shipped(request.profile)
-    lender = _Lender(known, bool(baselines), console)
     plan = planned(study, workspace, command)
-    lender.check(plan)
+    known = _fitting(recorded_run(Path(baselines)) if baselines else _shipped(request.profile), plan, console)
     _say_cost(plan, request, known, console)
     checks = conformance(_asked(target, study, workspace), options.limits)
     _say_checks(request.title, checks, console)
@@ -93,7 +91,9 @@ def audit(
     if spoiling(checks):
         verdict = unmeasured(seen)
     else:
-        outcome = execute(study, folder, **vars(options), command=command, console=console, lend=lender)
+        lend = known.lend if known is not None else None
+        # Planned anew: the checks have run the target's code, which may have written into the folder.
+        outcome = execute(study, folder, **vars(options), command=command, console=console, lend=lend)
         verdict = verdict_of(load(folder), seen)
     verdict = verdict.model_copy(update={"gates": gates_of(verdict, fail_if)})
     verdict.write(folder)
@@ -141,40 +141,29 @@ def _shipped(profile: str) -> Recorded | None:
     return packed_run(Path(registry.load("baselines", name)))
 
 
-@dataclass(frozen=True)
-class _Lender:
-    """Gives a run the records that are there, where these fit.
+def _fitting(known: Recorded | None, plan: Plan, console: Console) -> Recorded | None:
+    """Return records that are known already where they fit a plan; says so where shipped ones do not.
 
-    ``asked``: whether the user named them; then it is an error where they do not.
+    Raises RequestError where those do not fit that the user named.
     """
-
-    known: Recorded | None
-    asked: bool
-    console: Console
-
-    def __call__(self, plan: Plan, folder: Path) -> Plan:
-        return plan if self.known is None or self.known.differences(plan) else self.known.lend(plan, folder)
-
-    def check(self, plan: Plan) -> None:
-        """Raise RequestError where records that the user named do not fit, say so where shipped ones do not."""
-        differences = self.known.differences(plan) if self.known is not None else []
-        if differences and self.known is not None and self.asked:
-            raise RequestError(f"--baselines {self.known.where}: {'; '.join(differences)}; expected the same here")
-        if differences:
-            _say(f"shipped records of the baselines do not fit ({'; '.join(differences)}): made anew", self.console)
+    differences = known.differences(plan) if known is not None else []
+    if known is None or not differences:
+        return known
+    if not known.shipped:
+        raise RequestError(f"--baselines {known.where}: {'; '.join(differences)}; expected the same here")
+    _say(f"shipped records of the baselines do not fit ({'; '.join(differences)}): made anew", console)
+    return None
 
 
 def _say_cost(plan: Plan, request: AuditRequest, known: Recorded | None, console: Console) -> None:
     """Say what the audit will do, before it does it."""
-    fits = known is not None and not known.differences(plan)
-    left = [trial for trial in plan.missing if not (fits and known is not None and trial.identity in known.rows)]
-    cost = cost_of(plan.study)
+    left = [trial for trial in plan.missing if known is None or trial.identity not in known.rows]
     text = f"{plan.study.title}, profile {request.profile}: {len(plan.trials):,} trials, {len(left):,} of them to do"
     if len(left) == len(plan.trials):
-        text += f", about {cost['image_passes']:,} image passes"
+        text += f", about {cost_of(plan.study, plan.trials)['image_passes']:,} image passes"
     if plan.reused:
         text += f"; {plan.reused:,} of an earlier call"
-    if known is not None and fits:
+    if known is not None:
         text += f"; {len(plan.missing) - len(left):,} known from {known.where}"
     models = len({trial.quantization for trial in left if trial.quantizer.bits is not None})
     _say(f"{text}; {models:,} networks to quantize", console)

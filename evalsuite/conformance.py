@@ -23,7 +23,7 @@ from evalsuite.running.workspace import Workspace
 from evalsuite.testing import Check
 
 FILE = "conformance.json"
-"""In a run's folder: the checks of an audit's target."""
+"""In which a process hands over the checks that it made."""
 
 _IMAGES = 12  # of a task's pool, that a network is checked on; ours
 _ENDS = "its checks come to an end"

@@ -45,7 +45,12 @@ def digest_list(canonical: Iterable[str]) -> str:
 
 def digest_text(text: str) -> str:
     """Hash of a text, 16 hex digits."""
-    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+    return digest_bytes(text.encode())
+
+
+def digest_bytes(content: bytes) -> str:
+    """Hash of bytes, 16 hex digits."""
+    return hashlib.sha256(content).hexdigest()[:_LENGTH]
 
 
 def digest_arrays(*arrays: NDArray[Any]) -> str:

@@ -15,8 +15,9 @@ from typing import Any
 from evalsuite import registry
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import ReasonCode, RequestError
+from evalsuite.hashing import digest_bytes
 from evalsuite.quantization.saving import recipe_in
-from evalsuite.quantizers._given import content_of, digest_of
+from evalsuite.quantizers._given import content_of
 from evalsuite.quantizers._program_archive import EXPECTED as EXPORTED
 from evalsuite.quantizers._program_archive import read_program
 from evalsuite.quantizers.exported_program import ExportedProgram
@@ -124,7 +125,7 @@ def _python(path: str, options: dict[str, Any]) -> Target:
 
 def _onnx(path: str, options: dict[str, Any]) -> Target:
     content = onnx_content(path)
-    found = digest_of(content)
+    found = digest_bytes(content)
     setting, label = _setting(ONNXModel, options, path, found), Path(path).name
     if is_quantized(content):
         return Target(setting, label, found, is_network=True, left_out=_HIDDEN)
@@ -134,13 +135,13 @@ def _onnx(path: str, options: dict[str, Any]) -> Target:
 def _exported(path: str, options: dict[str, Any]) -> Target:
     content = content_of(path, "", EXPORTED)
     read_program(content, path)
-    found = digest_of(content)
+    found = digest_bytes(content)
     setting = _setting(ExportedProgram, options, path, found)
     return Target(setting, Path(path).name, found, is_network=True, left_out=_HIDDEN)
 
 
 def _saved(path: str, options: dict[str, Any]) -> Target:
-    found = digest_of(content_of(path, "", SAVED))
+    found = digest_bytes(content_of(path, "", SAVED))
     bits = recipe_in(Path(path)).bits
     setting, left_out = _setting(SavedNetwork, options, path, found), (_CALIBRATION, _SAVED_BITS.format(bits=bits))
     return Target(setting, Path(path).name, found, is_network=True, bits=bits, left_out=left_out)

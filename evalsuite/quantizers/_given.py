@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.errors import RequestError
+from evalsuite.hashing import digest_bytes
 from evalsuite.network_check import check_network
 
 
@@ -94,7 +94,7 @@ def content_of(path: str, digest: str, expected: str) -> bytes:
 
     Parameters
     ----------
-    digest : its :func:`digest_of`, which is compared; empty: whatever it is.
+    digest : its :func:`evalsuite.hashing.digest_bytes`, which is compared; empty: whatever it is.
     expected : what it should be, for errors.
 
     Raises
@@ -108,7 +108,7 @@ def content_of(path: str, digest: str, expected: str) -> bytes:
         raise RequestError(f"no file {path}: expected {expected}") from error
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror or error}; expected {expected}") from error
-    same_content(path, digest, digest_of(content))
+    same_content(path, digest, digest_bytes(content))
     return content
 
 
@@ -116,8 +116,3 @@ def same_content(path: str, digest: str, found: str) -> None:
     """Raise RequestError if a file's digest is not the one that is asked for, where one is."""
     if digest and found != digest:
         raise RequestError(f"{path} has changed since it was chosen (digest {found}): expected {digest}")
-
-
-def digest_of(content: bytes) -> str:
-    """Hash of bytes, 16 hex digits."""
-    return hashlib.sha256(content).hexdigest()[:16]

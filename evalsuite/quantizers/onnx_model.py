@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import ReasonCode, Refused, RequestError
 from evalsuite.extras import import_extra
+from evalsuite.hashing import digest_bytes
 from evalsuite.quantization.grids.range_setting import check_images
-from evalsuite.quantizers._given import GivenNetwork, checked_given, content_of, digest_of, same_content
+from evalsuite.quantizers._given import GivenNetwork, checked_given, content_of, same_content
 from evalsuite.quantizers._onnx_engine import ENGINE, EngineNetwork, Graph, first_line, quantized_graph
 
 _EXPECTED = "an ONNX file of a network: images in, logits out"
@@ -58,7 +59,7 @@ class ONNXModel:
             If it computes in floating point, for a policy other than 8 bits.
         """
         content = onnx_content(self.path)
-        same_content(self.path, self.digest, digest_of(content))
+        same_content(self.path, self.digest, digest_bytes(content))
         graph = Graph(content)
         _check_signature(str(self), graph, example)
         network = checked_given(str(self), GivenNetwork(graph, self.engine), model, example)
@@ -79,7 +80,7 @@ class ONNXModel:
             return
         check_images(images)
         content = onnx_content(self.path)
-        same_content(self.path, self.digest, digest_of(content))
+        same_content(self.path, self.digest, digest_bytes(content))
         try:
             model.take(quantized_graph(content, images.cpu(), model.per_channel))
         except Exception as error:  # most of its checks are bare assertions

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from evalsuite import registry
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
-from evalsuite.hashing import digest, digest_arrays
+from evalsuite.hashing import digest, digest_arrays, digest_bytes
 from evalsuite.networks import floating_type
-from evalsuite.quantizers._given import GivenNetwork, checked_given, content_of, digest_of, same_content
+from evalsuite.quantizers._given import GivenNetwork, checked_given, content_of, same_content
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _evaluate(module: nn.Module) -> None:
 
 def made_digest(path: str, made: Callable[[Tensor], Any]) -> str:
     """Hash of a file's text and, of a module, its state; not of what the file reads in its turn."""
-    text = digest_of(content_of(path.rpartition(":")[0], "", "a Python file"))
+    text = digest_bytes(content_of(path.rpartition(":")[0], "", "a Python file"))
     if not isinstance(made, nn.Module):
         return text
     return digest([text, [[name, *_hashed(plain)] for name, value in _state(made) for plain in _inner(value)]])

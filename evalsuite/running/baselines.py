@@ -38,13 +38,14 @@ _RELEASE = 2  # numbers of a version that are compared
 class Recorded:
     """Trials of an earlier run: their rows and records by identity, and what is known of the run.
 
-    ``where``: how the run is named for people.
+    ``where``: how the run is named for people. ``shipped``: with evalsuite, so that nobody has chosen it.
     """
 
     where: str
     facts: Mapping[str, Any]
     rows: Mapping[str, Mapping[str, Any]]
     records: Callable[[str], dict[str, Any]]
+    shipped: bool = False
 
     def differences(self, plan: Plan) -> list[str]:
         """Say in what that matters the earlier run differs from one that is planned; nothing where it fits."""
@@ -167,7 +168,7 @@ def packed_run(folder: Path) -> Recorded:
     try:
         index = packed.index
         rows = {each["row"]["trial"]: each["row"] for each in index["trials"]}
-        known = Recorded(str(index["facts"]["name"]), index["facts"], rows, packed.records)
+        known = Recorded(str(index["facts"]["name"]), index["facts"], rows, packed.records, shipped=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{folder} does not hold packed records ({error}): expected what pack() wrote") from error
     return known

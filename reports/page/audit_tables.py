@@ -102,7 +102,7 @@ def need_table(verdict: Verdict) -> Table | None:
         *conditions,
         interval_column("Difference (points)", "estimate", "low", "high"),
         number_column("To tell (points)", "size", scale=100),
-        text_column("Would take", "needed", wide=True),
+        text_column("What would tell", "needed", wide=True),
         number_column("Power (%)", "power", scale=100, digits=0),
         *([text_column("Note", "why", wide=True)] if frame["why"].astype(bool).any() else []),
     ]
