@@ -27,8 +27,13 @@ def slurm(
     from evalsuite.errors import RequestError
     from evalsuite.files import write_text
     from evalsuite.study.file import find, read
+    from evalsuite.study.shards import split
+    from evalsuite.study.trials import expand
 
-    name = read(study).name
+    checked = read(study)
+    name = checked.name
+    trials = expand(checked, dict.fromkeys(checked.tasks, ""))
+    split(trials, checked, shards)  # refuses more parts than there are models
     path = str(find(study).resolve()) if study.endswith(".toml") else study
     directives = {"array": f"1-{shards}", "time": time, "cpus-per-task": cpus, "gres": gres, "partition": partition}
     for key, value in directives.items():
@@ -36,16 +41,25 @@ def slurm(
             raise RequestError(f"--{key} {value!r}: expected a word")
     lines = [f"#SBATCH --{key}={value}" for key, value in directives.items() if value is not None]
     folder = runs.absolute()
+    workers = 1 if gres else 0  # one process a device, else one a core
     body = (
-        f'evalsuite run {shlex.quote(path)} --shard "$SLURM_ARRAY_TASK_ID/{shards}" --workers 0 '
+        f"cd {shlex.quote(str(Path.cwd()))}\n"
+        f'evalsuite run {shlex.quote(path)} --shard "$SLURM_ARRAY_TASK_ID/{shards}" --workers {workers} '
         f'--out {shlex.quote(str(folder / name))}-"$SLURM_ARRAY_TASK_ID"-of-{shards}'
     )
     write_text(out, "\n".join(["#!/bin/bash", *lines, "set -e", body, ""]))
     parts = [str(folder / f"{name}-{number}-of-{shards}") for number in range(1, shards + 1)]
     merge = shlex.join(["evalsuite", "merge", str(folder / name), *parts])
-    commands = [f"sbatch {shlex.quote(str(out))}", merge]
+    submit = f"jobs=$(sbatch --parsable {shlex.quote(str(out))})"
+    # A part in which a trial failed ends with status 1: its others are merged all the same.
+    after = f'sbatch --dependency=afterany:"$jobs" --wrap {shlex.quote(merge)}'
     if as_json:
-        print(json.dumps({"file": str(out), "submit": commands[0], "merge": commands[1]}))
+        print(json.dumps({"file": str(out), "submit": submit, "merge": merge, "merge_job": after}))
         return DONE
-    print(f"wrote {out}; submit it, and when all jobs have ended put the parts together:", *commands, sep="\n  ")
+    print(
+        f"wrote {out}; submit it, and a job that puts the parts together when all have ended:",
+        submit,
+        after,
+        sep="\n  ",
+    )
     return DONE

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from evalsuite import checksums, store
 from evalsuite.errors import RequestError
 from evalsuite.running.baselines import MATTERING, release
@@ -108,8 +110,18 @@ def _trials(runs: Sequence[Run]) -> tuple[dict[str, dict[str, Any]], dict[str, R
             there = store.record_file(run.folder, trial).is_file()
             if there:
                 _intact(store.record_file(run.folder, trial))
-            if trial in rows and rows[trial]["status"] == row["status"] == "done":
-                _check_equal(trial, sources[trial], run)
+            elif row["status"] == "done":
+                raise RequestError(
+                    f"{run.folder}: the record of trial {trial}, which is done, is missing; run it again"
+                )
+            if trial in rows and "failed" not in (rows[trial]["status"], row["status"]):
+                if rows[trial]["status"] != row["status"]:
+                    here, before = row["status"], rows[trial]["status"]
+                    raise RequestError(
+                        f"trial {trial} is {here} in {run.folder}, {before} in another: expected the same"
+                    )
+                if row["status"] == "done":
+                    _check_equal(trial, sources[trial], run)
             elif trial not in rows or (rows[trial]["status"] == "failed" and row["status"] != "failed"):
                 rows[trial] = {str(key): value for key, value in row.items()}
                 if there:
@@ -127,8 +139,18 @@ def _intact(file: Path) -> None:
 
 
 def _check_equal(trial: str, first: Run, other: Run) -> None:
-    if not first.records_of(trial).equals(other.records_of(trial)):
+    if not _bits(first.records_of(trial)).equals(_bits(other.records_of(trial))):
         raise RequestError(f"trial {trial} differs between {first.folder} and {other.folder}: expected equal records")
+
+
+def _bits(table: pa.Table) -> pa.Table:
+    """Return a table with its numbers as the bits that they are: NaN is not equal to itself."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_floating(field.type):
+            width = {2: "uint16", 4: "uint32", 8: "uint64"}[field.type.bit_width // 8]
+            plain = table[index].combine_chunks().to_numpy(zero_copy_only=False).view(width)
+            table = table.set_column(index, field.name, pa.array(plain))
+    return table
 
 
 def _of_study(runs: Sequence[Run]) -> int:

@@ -175,7 +175,8 @@ def failed(verdict: Verdict) -> list[str]:
     checks = sorted(
         (each for each in verdict.conformance if each.outcome == "fail"), key=lambda e: not e.spoils_numbers
     )
-    return [f"{each.name}: {_stopped(each.message)}{f' Mend: {_stopped(each.mend)}' if each.mend else ''}" for each in checks]
+    mends = [f" Mend: {_stopped(each.mend)}" if each.mend else "" for each in checks]
+    return [f"{each.name}: {_stopped(each.message)}{mend}" for each, mend in zip(checks, mends, strict=True)]
 
 
 def checked(verdict: Verdict) -> str:

@@ -17,6 +17,9 @@ protocol = "calibration"
 size = 6
 [[quantizer]]
 method = "full_precision"
+[[quantizer]]
+method = "{plugins.SCALED}"
+bits = ["W8A8", "W4A4"]
 [[adapter]]
 method = "none"
 [[stream]]
@@ -44,15 +47,17 @@ def test_the_array_runs_its_part_of_the_study(tmp_path, monkeypatch, capsys):
         [shutil.which("bash"), "array.sbatch"], capture_output=True, text=True, check=True, env=environment
     )
     out = str(folder / "runs" / "tiny-2-of-3")
-    wanted = ["run", str(folder / "mine.toml"), "--shard", "2/3", "--workers", "0", "--out", out]
+    wanted = ["run", str(folder / "mine.toml"), "--shard", "2/3", "--workers", "1", "--out", out]
     assert done.stdout.splitlines() == wanted
     assert not (folder / "here").exists()
     merge = shlex.split(answer["merge"])
     assert merge[:3] == ["evalsuite", "merge", str(folder / "runs" / "tiny")]
     assert merge[4] == out
+    assert answer["merge"] in shlex.split(answer["merge_job"])
+    assert "afterany" in answer["merge_job"]
 
 
-@pytest.mark.parametrize("given", [["--time", "1 #"], ["--partition", "a\nb"], ["--shards", "0"]])
+@pytest.mark.parametrize("given", [["--time", "1 #"], ["--partition", "a\nb"], ["--shards", "0"], ["--shards", "5000"]])
 def test_what_would_break_the_file_is_refused(given, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.call(["slurm", "quick", "--shards", "2", *given]) == 2

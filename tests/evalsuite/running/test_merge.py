@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from _dummies.studies import QUIET, tiny
@@ -105,6 +106,39 @@ def test_other_records_of_one_trial_are_refused(runs, tmp_path):
     store.write_trial(other, store.read_rows(other)[trial], columns)
     with pytest.raises(RequestError, match=f"trial {trial} differs between"):
         merge(tmp_path / "merged", [runs / "whole", other])
+
+
+def test_a_record_that_is_gone_is_refused_by_its_name(runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "whole", other)
+    trial = store.load(other).trials["trial"].iloc[-1]
+    store.record_file(other, trial).unlink()
+    with pytest.raises(RequestError, match=f"record of trial {trial}, which is done, is missing"):
+        merge(tmp_path / "merged", [other])
+
+
+def test_equal_records_with_a_nan_are_equal(runs, tmp_path):
+    sides = [tmp_path / name for name in ("one", "other")]
+    trial = store.load(runs / "whole").trials["trial"].iloc[0]
+    for side in sides:
+        shutil.copytree(runs / "whole", side)
+        table = store.load(side).records_of(trial).combine_chunks()
+        columns = {name: table[name].combine_chunks() for name in table.column_names if name != "trial"}
+        columns["loss"] = np.full(len(table), np.nan, np.float32)
+        store.write_trial(side, store.read_rows(side)[trial], columns)
+    assert merge(tmp_path / "merged", sides).missing == 0
+    assert np.isnan(store.load(tmp_path / "merged").records_of(trial)["loss"].to_numpy()).all()
+
+
+def test_a_trial_that_ended_otherwise_elsewhere_is_refused(runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "whole", other)
+    table = store.load(other).trials
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    store.write_trials(other, [rows[0] | {"status": "refused", "reason": "no norm layers"}, *rows[1:]])
+    for pair in ((runs / "whole", other), (other, runs / "whole")):
+        with pytest.raises(RequestError, match=f"trial {rows[0]['trial']} is (refused|done) in .*, (done|refused) in"):
+            merge(tmp_path / "merged", pair)
 
 
 def test_a_folder_that_holds_something_is_not_written_to(runs, tmp_path):
