@@ -1,5 +1,6 @@
 """A page as its tests read it: elements with their attributes, and the text between them."""
 
+from collections import Counter
 from html.parser import HTMLParser
 
 VOID = {"meta", "link", "img", "input", "br", "source"}
@@ -31,3 +32,21 @@ class Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
+
+
+def check_form(page: Page) -> set[str | None]:
+    """Assert what every page has to be: ids once, references that lead somewhere, texts for pictures, heads for tables.
+
+    Returns the ids.
+    """
+    ids = Counter(attributes["id"] for _, attributes in page.elements if "id" in attributes)
+    assert max(ids.values()) == 1
+    for _, attributes in page.elements:
+        for name in ("aria-labelledby", "aria-controls"):
+            assert attributes.get(name, next(iter(ids))) in ids
+    assert len(page.all("h1")) == len(page.all("main")) == 1
+    assert page.all("html")[0]["lang"] == "en"
+    assert all(image["alt"] for image in page.all("img"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all("scope" in head for head in page.all("th"))
+    return set(ids)

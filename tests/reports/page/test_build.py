@@ -3,12 +3,11 @@ import html
 import json
 import re
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from _dummies.html_page import Page
+from _dummies.html_page import Page, check_form
 from _dummies.runs import make_run
 
 from evalsuite import analysis, registry, store
@@ -74,17 +73,8 @@ def test_links_lead_somewhere(index: Path, page: Page) -> None:
 
 
 def test_the_page_is_well_formed_and_accessible(page: Page) -> None:
-    ids = Counter(attributes["id"] for _, attributes in page.elements if "id" in attributes)
-    assert max(ids.values()) == 1
-    for _, attributes in page.elements:
-        for name in ("aria-labelledby", "aria-controls"):
-            assert attributes.get(name, next(iter(ids))) in ids
-    assert len(page.all("h1")) == len(page.all("main")) == 1
-    assert page.all("html")[0]["lang"] == "en"
+    check_form(page)
     assert len(page.all("img")) == 9
-    assert all(image["alt"] for image in page.all("img"))
-    assert len(page.all("caption")) == len(page.all("table"))
-    assert all("scope" in head for head in page.all("th"))
 
 
 def test_the_verdict_comes_before_figures_and_tables(page: Page) -> None:
