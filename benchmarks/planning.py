@@ -19,8 +19,9 @@ from report import Figure, main, note
 from rich.console import Console
 
 from evalsuite.running.estimates import Estimates
-from evalsuite.running.harness import execute, gather
+from evalsuite.running.harness import execute
 from evalsuite.running.plan import checked_images, planned
+from evalsuite.running.table import asked, gather
 from evalsuite.running.units import Schedule
 from evalsuite.running.workspace import Workspace
 from evalsuite.study.cost import cost_of
@@ -67,7 +68,7 @@ def measure(data_root: str | None) -> list[Figure]:
         for name, call in (
             ("labels", lambda: labels(plan.trials)),
             ("cost", lambda: cost_of(study, plan.trials)),
-            ("table of trials", lambda: gather(plan.trials, study, workspace.folder, {})),
+            ("table of trials", lambda: gather(asked(plan.trials, study), workspace.folder, {})),
         ):
             start = time.perf_counter()
             call()

@@ -34,9 +34,11 @@ from evalsuite.commands._options import (
     DataRoot,
     Device,
     InProcess,
+    MaxFailures,
     MemoryLimit,
     Out,
     Overrides,
+    RetryFailed,
     ShardOf,
     TimeLimit,
     Workers,
@@ -135,6 +137,8 @@ def run(
     memory_limit: MemoryLimit = None,
     in_process: InProcess = False,
     shard: ShardOf = None,
+    retry_failed: RetryFailed = True,
+    max_failures: MaxFailures = 1.0,
     as_json: AsJson = False,
 ) -> int:
     """Run a study, resuming a run that exists, then report."""
@@ -155,11 +159,19 @@ def run(
         memory_limit=memory_limit,
         in_process=in_process,
         shard=None if part is None else (part.number, part.of),
+        retry_failed=retry_failed,
+        max_failures=max_failures,
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),
     )
     page = _write_report(outcome.folder) if outcome.done else None
     _say_outcome(outcome, page, as_json)
+    if outcome.stopped:
+        print(
+            f"evalsuite: stopped: {outcome.stopped} (--max-failures); all that is finished is kept, "
+            f"{outcome.folder / 'failures'} says why they failed; run the same command again to go on from here",
+            file=sys.stderr,
+        )
     return SOME_FAILED if outcome.failed else DONE
 
 
@@ -169,7 +181,8 @@ def _say_outcome(outcome: Any, page: Path | None, as_json: bool) -> None:
         return
     total = outcome.done + outcome.refused + outcome.failed
     print(f"{total} trials: {outcome.done} done, {outcome.refused} refused, {outcome.failed} failed", end="")
-    print(f" ({outcome.reused} from an earlier call)" if outcome.reused else "")
+    print(f" ({outcome.reused} from an earlier call)" if outcome.reused else "", end="")
+    print(f"; {outcome.left} have not been run" if outcome.left else "")
     print(f"report: {page}" if page else f"nothing to report; see {outcome.folder / 'trials.parquet'} for the reasons")
 
 

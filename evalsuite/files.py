@@ -50,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{path.stem}~{_machine()}-{os.getpid()}-"
+        prefix = f".{path.stem}~{this_machine()}-{os.getpid()}-"
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
         os.close(handle)
     temporary = Path(name)
@@ -90,7 +90,7 @@ def reserve(path: Path) -> None:
 
 
 @functools.cache
-def _machine() -> str:
+def this_machine() -> str:
     """Return eight hex digits of this machine and, in a container, its own numbering of processes."""
     try:
         numbering = str(Path("/proc/self/ns/pid").readlink())
@@ -115,7 +115,7 @@ def remove_left(folder: Path) -> None:
 
 
 def _left(file: Path, machine: str, process: int) -> bool:
-    if machine != _machine():
+    if machine != this_machine():
         return time.time() - file.stat().st_mtime > _DAY
     try:
         os.kill(process, 0)

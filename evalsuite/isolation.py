@@ -18,15 +18,18 @@ from evalsuite.errors import ReasonCode, Refused, RequestError
 
 
 class Failure(NamedTuple):
-    """What could not be done: the trial's status, why, and the same for programs."""
+    """What could not be done: the trial's status, why, the same for programs, and where it was raised."""
 
     status: str
     reason: str
     code: ReasonCode = ReasonCode.PLUGIN_ERROR
+    traceback: str = ""
 
 
 LONGEST = 1000
 """Characters that a reason may have; ours."""
+LONGEST_TRACEBACK = 20_000
+"""Characters that a traceback may have; ours."""
 _GRACE = 1.0  # seconds that a thread gets to end by itself
 
 
@@ -65,6 +68,20 @@ def reason_of(error: BaseException) -> str:
     return f"{name}: {said}{where}"
 
 
+def traceback_of(error: BaseException) -> str:
+    """Return an error's traceback as lines that any file and terminal can hold, without its middle if it is long."""
+    try:
+        whole = "".join(traceback.format_exception(error))
+    except BaseException as fault:  # a foreign __str__, or one of a cause, may do anything
+        return f"no traceback: {type(fault).__name__} while it was written\n"
+    half = LONGEST_TRACEBACK // 2 - 50
+    ends = [whole] if len(whole) <= LONGEST_TRACEBACK else [whole[:half], whole[-half:]]
+    shown = ["".join(c if c == "\n" else _visible(c) for c in part) for part in ends]
+    if len(ends) == 1 and len(shown[0]) <= LONGEST_TRACEBACK:
+        return shown[0]
+    return f"{shown[0][:half]}\n... ({len(whole):,} characters) ...\n{shown[-1][-half:]}"
+
+
 def _code_of(error: BaseException) -> ReasonCode:
     if isinstance(error, Refused):
         code = getattr(error, "code", None)  # a foreign kind of it need not have called ours
@@ -98,7 +115,7 @@ def attempt(action: Callable[[], Any], interrupted: Callable[[], bool] = _never)
     except Refused as error:
         failure = Failure("refused", text_of(error), _code_of(error))
     except BaseException as error:  # a plugin may raise anything, and the rest of the study must go on
-        failure = Failure("failed", reason_of(error), _code_of(error))
+        failure = Failure("failed", reason_of(error), _code_of(error), traceback_of(error))
     if os.getpid() != process:
         end_copy()
     if interrupted():  # also where a plugin has swallowed it

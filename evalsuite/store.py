@@ -1,7 +1,8 @@
 """A run's folder: one Parquet file of records per trial, with the trial's row in its metadata.
 
 A trial's records and its row are one file, which appears whole or not at all; so there is nothing to bring
-into step after an interrupt. ``trials.parquet`` is gathered from those rows whenever a run stops.
+into step after an interrupt. ``trials.parquet`` is gathered from those rows whenever a run stops; of one that was
+killed, or is under way, it is made when read, from those rows and ``plan.parquet``.
 """
 
 from __future__ import annotations
@@ -69,6 +70,9 @@ TRIAL_SCHEMA = pa.schema(
 """The columns of ``trials.parquet`` that every run has; the plugins' options come after them."""
 
 STUDY = "study.json"
+PLAN = "plan.parquet"
+MODEL = "model"
+"""Column of ``plan.parquet`` that ``trials.parquet`` does not have: hash of what a quantized model depends on."""
 _JITTER = "jitter"
 STUDY_KEYS = (
     *("name", "title", "description", "command", "settings", "trials", "seeds", "analysis", "tasks"),
@@ -177,6 +181,34 @@ def write_trials(folder: Path, rows: list[dict[str, Any]]) -> None:
     The columns of ``TRIAL_SCHEMA`` are always there; what a row does not have becomes null. An option that is
     text in one plugin and a number in another becomes canonical JSON in all rows.
     """
+    _write_table(folder / "trials.parquet", _trials_table(rows))
+
+
+def write_plan(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write ``plan.parquet``: the columns of ``trials.parquet`` that say what a run's trials are, before they are run.
+
+    From it and ``records/`` the table of trials of a run that was killed is made.
+    """
+    _write_table(folder / PLAN, _trials_table(rows))
+
+
+def read_plan(folder: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return the rows that :func:`write_plan` wrote, or some of their columns.
+
+    Raises
+    ------
+    RequestError
+        If the file is missing or broken.
+    """
+    file = folder / PLAN
+    with _expected(file, "a whole plan of the run", "run again to write it anew"):
+        table = pq.read_table(checksums.verified(file), columns=None if columns is None else list(columns))
+        _complete(["trial", *(columns or ())], table.column_names)
+        rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def _trials_table(rows: list[dict[str, Any]]) -> pa.Table:
     columns: dict[str, pa.Array] = {}
     for name in dict.fromkeys([*TRIAL_SCHEMA.names, *(name for row in rows for name in row)]):
         values = [row.get(name) for row in rows]
@@ -185,9 +217,19 @@ def write_trials(folder: Path, rows: list[dict[str, Any]]) -> None:
     table = pa.table(columns)
     frame = table.to_pandas(types_mapper=_NULLABLE.get)
     table = pa.Table.from_pandas(frame, schema=table.schema, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **_SEAL})
-    with checksums.sealing(folder / "trials.parquet") as temporary:
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), **_SEAL})
+
+
+def _write_table(file: Path, table: pa.Table) -> None:
+    with checksums.sealing(file) as temporary:
         pq.write_table(table, temporary)
+
+
+def _time(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return -1
 
 
 def _option(values: Sequence[Any]) -> pa.Array:
@@ -211,10 +253,29 @@ class Run:
             _complete(STUDY_KEYS, study)
         return study
 
+    @property
+    def gathered(self) -> bool:
+        """Whether ``trials.parquet`` is of the last call; else that call is under way, or was killed."""
+        return _time(self.folder / "trials.parquet") >= _time(self.folder / PLAN)
+
+    @property
+    def changed(self) -> int:
+        """When the run's trials or records last changed on disk, in nanoseconds."""
+        return max(_time(self.folder / name) for name in ("trials.parquet", PLAN, "records"))
+
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """A row per trial, in the study's order. Raises RequestError if the file is broken."""
+        """A row per trial that has ended, in the study's order; of a run that was killed made of its records.
+
+        Raises RequestError if the file is broken.
+        """
         file = self.folder / "trials.parquet"
+        if not self.gathered:
+            ended = read_rows(self.folder)
+            planned = [row for row in read_plan(self.folder) if row["trial"] in ended]
+            rows = [{key: row[key] for key in row if key != MODEL} | ended[row["trial"]] for row in planned]
+            made: pd.DataFrame = _trials_table(rows).to_pandas(types_mapper=_NULLABLE.get, ignore_metadata=True)
+            return made
         with _expected(file, "a whole table of trials", "run again to write it anew"):
             frame = pd.read_parquet(checksums.verified(file))
             _complete([name for name in TRIAL_SCHEMA.names if name not in _LATER_TRIALS], frame)
@@ -265,7 +326,7 @@ def _complete(expected: Sequence[str], present: Container[str]) -> None:
 def load(folder: str | Path) -> Run:
     """Open a run's folder. Raises RequestError if it is not one."""
     path = Path(folder)
-    for name in (STUDY, "trials.parquet"):
-        if not (path / name).is_file():
+    for name, other in ((STUDY, STUDY), ("trials.parquet", PLAN)):
+        if not (path / name).is_file() and not (path / other).is_file():
             raise RequestError(f"{path} is not a run's folder: expected a file {name} in it")
     return Run(path)

@@ -52,6 +52,21 @@ ShardOf = Annotated[
     str | None,
     typer.Option("--shard", metavar="K/N", help="Only the K-th of N parts of the study; evalsuite merge joins them."),
 ]
+RetryFailed = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed/--no-retry-failed", help="Whether trials that failed in an earlier call are tried again."
+    ),
+]
+MaxFailures = Annotated[
+    float,
+    typer.Option(
+        "--max-failures",
+        metavar="SHARE",
+        help="Stop, with all that is finished kept, once more than this share (0 to 1) of the trials that have ended "
+        "failed, of 5 at least.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 
 

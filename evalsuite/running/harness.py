@@ -9,32 +9,34 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 
 from evalsuite import store
 from evalsuite.environment import wait_briefly
-from evalsuite.errors import ReasonCode, RequestError
+from evalsuite.errors import RequestError
 from evalsuite.files import Unwritable, remove_left
 from evalsuite.isolation import Failure, reason_of
 from evalsuite.running import gate, jitter
 from evalsuite.running.domain_images import DomainImages, trim
 from evalsuite.running.evaluation import run_trial
 from evalsuite.running.examples import keep_examples
+from evalsuite.running.failure_files import remove_failures, write_failure
+from evalsuite.running.failure_limit import FailureLimit, TooManyFailed
 from evalsuite.running.foreign import digests, forget, harmed, runs_a_file
 from evalsuite.running.options import CACHE_GIGABYTES, RunOptions
 from evalsuite.running.plan import Needed, Plan, checked_images, planned
 from evalsuite.running.process_state import restored
 from evalsuite.running.quantized_models import quantize_model
-from evalsuite.running.stages import progress_of, stage
+from evalsuite.running.run_log import RunLog
+from evalsuite.running.stages import Monitor, Stage, monitor_of, stage
+from evalsuite.running.table import asked, failed_row, gather, with_models
 from evalsuite.running.units import Schedule
 from evalsuite.running.workers import TIME_LIMIT, Here, Workers
 from evalsuite.running.workspace import Workspace
 from evalsuite.shared_cache import sharing
 from evalsuite.study.file import read
-from evalsuite.study.labels import labels
 from evalsuite.study.settings import Study
 from evalsuite.study.shards import Shard, folder_name
-from evalsuite.study.trials import Trial, references
+from evalsuite.study.trials import Trial
 
 Lend = Callable[[Plan, Path], Plan]
 """Writes results of a plan that are known already into a folder, and returns what is then left to do."""
@@ -50,6 +52,10 @@ class Outcome:
     failed: int
     reused: int
     """How many of them an earlier call had finished."""
+    left: int = 0
+    """How many have not ended, where the run was stopped."""
+    stopped: str = ""
+    """Why it was stopped; empty where it has come to its end."""
 
 
 def run(
@@ -66,6 +72,8 @@ def run(
     memory_limit: float | None = None,
     in_process: bool = False,
     shard: tuple[int, int] | None = None,
+    retry_failed: bool = True,
+    max_failures: float = 1.0,
 ) -> Path:
     """Run a study and return the run's folder; a run that is there already is resumed.
 
@@ -86,10 +94,11 @@ def run(
     cache_gigabytes : beyond so many, the least recently used corrupted images there are removed, those of this run
         excepted.
     time_limit : seconds after which one trial, one quantization or one domain's images are given up.
-    memory_limit : gigabytes that a process and all that it starts may hold; one that holds more loses the item that it
-        is at. By default nearly all that is free.
+    memory_limit : gigabytes that a process and all that it starts may hold before the item that it is at is lost.
     in_process : run trials in this process, for a debugger; then one that dies or hangs is the end of the run.
     shard : ``(K, N)``: the K-th of N parts of the study, from 1 (:mod:`evalsuite.study.shards`).
+    retry_failed : try trials again that failed in an earlier call.
+    max_failures : stop once more than this share, 0..1, of the trials that have ended failed, of 5 at least.
 
     Raises
     ------
@@ -109,6 +118,8 @@ def run(
         memory_limit=memory_limit,
         in_process=in_process,
         shard=shard,
+        retry_failed=retry_failed,
+        max_failures=max_failures,
     ).folder
 
 
@@ -126,6 +137,8 @@ def execute(
     memory_limit: float | None = None,
     in_process: bool = False,
     shard: tuple[int, int] | None = None,
+    retry_failed: bool = True,
+    max_failures: float = 1.0,
     command: str = "",
     console: Console | None = None,
     lend: Lend | None = None,
@@ -135,7 +148,10 @@ def execute(
         raise RequestError("overrides change a study file: expected none with a study that is checked already")
     part = None if shard is None else Shard(*shard)
     checked = study if isinstance(study, Study) else read(study, overrides)
-    options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process, memory_limit)
+    options = RunOptions(
+        *(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process, memory_limit, retry_failed),
+        max_failures,
+    )
     wait_briefly()
     folder = Path(out) if out is not None else Path("runs") / folder_name(checked, part)
     workspace = options.workspace(folder)
@@ -143,9 +159,10 @@ def execute(
     with sharing(workspace.cache):
         remove_left(workspace.folder)
         remove_left(workspace.folder / ".work")
-        plan = planned(checked, workspace, command, part)
+        plan = planned(checked, workspace, command, part, retry_failed)
         try:
-            outcome = _execute(plan, workspace, pool, options.cache_bytes, console or Console(stderr=True), lend)
+            with RunLog(workspace.folder) as log:
+                outcome = _execute(plan, workspace, pool, options, console or Console(stderr=True), log, lend)
         finally:
             remove_left(workspace.folder)  # what processes were writing that were ended
             remove_left(workspace.folder / ".work")
@@ -153,30 +170,47 @@ def execute(
 
 
 def _execute(
-    plan: Plan, workspace: Workspace, pool: Here | Workers, cache_bytes: float, console: Console, lend: Lend | None
+    plan: Plan,
+    workspace: Workspace,
+    pool: Here | Workers,
+    options: RunOptions,
+    console: Console,
+    log: RunLog,
+    lend: Lend | None,
 ) -> Outcome:
     """Do what is missing, write the table of trials, and what is measured on those that are done."""
     failures: dict[str, Failure] | None = None
+    stopped = ""
     with pool if plan.missing else nullcontext():
         needed = checked_images(plan.missing, workspace)  # while the processes start
         gated = gate.check(plan.quantized_tasks, plan.digests, workspace, plan.study.gate, console)
         plan = lend(plan, workspace.folder) if lend is not None else plan
         _begin({**plan.facts, "gate": gated}, workspace)
+        rows = asked(plan.trials, plan.study, plan.of_study)
+        store.write_plan(workspace.folder, with_models(rows, plan.trials))
+        log.begin(trials=len(plan.trials), missing=len(plan.missing), workers=options.count)
         if plan.missing:
-            _make_room(list(needed.images.values()), workspace, cache_bytes)
+            _make_room(list(needed.images.values()), workspace, options.cache_bytes)
         try:
-            failures = _run_missing(plan, needed, workspace, pool, console) if plan.missing else {}
+            limit = FailureLimit(plan.reused, plan.failed, options.max_failures)
+            failures = _run_missing(plan, needed, workspace, pool, console, log, limit) if plan.missing else {}
+        except TooManyFailed as error:
+            stopped = str(error)
         finally:
-            rows = gather(plan.trials, plan.study, workspace.folder, failures, plan.of_study)
+            rows = gather(rows, workspace.folder, failures)
+            remove_failures(workspace.folder, [row["trial"] for row in rows if row["status"] != "failed"])
         _begin({**plan.facts, "gate": gated}, workspace)  # again, for what runs may write where it likes
     status = [row["status"] for row in rows]
     ended = {row["trial"] for row in rows if row["status"] == "done"}
     done = [trial for trial in plan.trials if trial.identity in ended]
     if done:
-        if plan.study.analysis.jitter:
-            jitter.measure(done, plan.study.analysis.jitter, workspace, pool, console)
+        if plan.study.analysis.jitter and not stopped:
+            jitter.measure(done, plan.study.analysis.jitter, workspace, pool, console, log)
         _keep_examples(done[0], plan.names[done[0].task], workspace, console)
-    return Outcome(workspace.folder, status.count("done"), status.count("refused"), status.count("failed"), plan.reused)
+    log.end("stopped" if stopped else "done")
+    counts = {each: status.count(each) for each in ("done", "refused", "failed")}
+    left = len(plan.trials) - len(rows)
+    return Outcome(workspace.folder, **counts, reused=plan.reused, left=left, stopped=stopped)
 
 
 def _keep_examples(trial: Trial, task: str, workspace: Workspace, console: Console) -> None:
@@ -200,37 +234,6 @@ def _begin(facts: dict[str, Any], workspace: Workspace) -> None:
     store.write_study(workspace.folder, facts)
 
 
-def gather(
-    trials: Sequence[Trial],
-    study: Study,
-    folder: Path,
-    failures: Mapping[str, Failure] | None = None,
-    of_study: Sequence[Trial] | None = None,
-) -> list[dict[str, Any]]:
-    """Write ``trials.parquet`` from the rows of the trials that have ended, and return them in the study's order.
-
-    ``failures``, by trial: of a run that has come to its end; then a trial without a row has failed as well. Without
-    them, trials that have no row have not been run yet. ``of_study``: all that labels must tell apart, by default
-    these trials.
-    """
-    ended = store.read_rows(folder)
-    if failures is not None:
-        ended |= {identity: _failed_row(identity, failure) for identity, failure in failures.items()}
-        gone = f"its record is not in {folder / 'records'}: it was removed, or written elsewhere"
-        lost = Failure("failed", gone, ReasonCode.RECORD_MISSING)
-        for trial in trials:
-            ended.setdefault(trial.identity, _failed_row(trial.identity, lost))
-    named, own = labels(trials if of_study is None else of_study), references(study)
-    rows = []
-    for trial in trials:
-        row = ended.get(trial.identity)
-        if row is not None:
-            rows.append({**trial.settings(), **named[trial.identity], "reference": own(trial).identity, **row})
-    if rows:
-        store.write_trials(folder, rows)
-    return rows
-
-
 def _make_room(shown: Sequence[DomainImages], workspace: Workspace, limit: float) -> None:
     """Remove from the shared folder what the images of this run leave no room for."""
     if workspace.cache is not None:
@@ -240,21 +243,27 @@ def _make_room(shown: Sequence[DomainImages], workspace: Workspace, limit: float
 
 
 def _run_missing(
-    plan: Plan, needed: Needed, workspace: Workspace, pool: Here | Workers, console: Console
+    plan: Plan,
+    needed: Needed,
+    workspace: Workspace,
+    pool: Here | Workers,
+    console: Console,
+    log: RunLog,
+    limit: FailureLimit,
 ) -> dict[str, Failure]:
     """Do what is missing, trials that run a user's file after all others; return how trials failed."""
     own = [trial for trial in plan.missing if not runs_a_file(trial)]
     foreign = [trial for trial in plan.missing if runs_a_file(trial)]
     schedule = Schedule(pool.count, plan.estimates, needed.shows)
-    with progress_of(console) as progress:
-        _make_images(needed.images, workspace, pool, progress)
-        failures = _do(own, schedule, workspace, pool, progress)
+    with monitor_of(console, log) as monitor:
+        _make_images(needed.images, workspace, pool, monitor)
+        failures = _do(own, schedule, workspace, pool, monitor, limit)
         if not foreign:
             return failures
         guarded = [trial for trial in plan.trials if not runs_a_file(trial)]
         before = digests(workspace.folder, guarded)
         try:
-            failures |= _do(foreign, schedule, workspace, pool, progress)
+            failures |= _do(foreign, schedule, workspace, pool, monitor, limit)
         finally:
             pool.renew()
             again = harmed(workspace.folder, guarded, before)
@@ -264,40 +273,52 @@ def _run_missing(
             line = f"{len(again)} records of other trials were changed while a file's code ran: these are run again"
             console.print(line, markup=False, soft_wrap=True)
             needed = checked_images(again, workspace)
-            _make_images(needed.images, workspace, pool, progress)
-            failures |= _do(again, replace(schedule, shows=needed.shows), workspace, pool, progress)
+            _make_images(needed.images, workspace, pool, monitor)
+            failures |= _do(again, replace(schedule, shows=needed.shows), workspace, pool, monitor, limit)
     return failures
 
 
 def _make_images(
-    shown: Mapping[str, DomainImages], workspace: Workspace, pool: Here | Workers, progress: Progress
+    shown: Mapping[str, DomainImages], workspace: Workspace, pool: Here | Workers, monitor: Monitor
 ) -> None:
     images = [[one] for one in shown.values() if not workspace.images_file(one.key).is_file()]
-    for _ in stage("corrupting images", _corrupt, images, pool, progress):
+    for _ in stage(Stage.IMAGES, _corrupt, images, pool, monitor):
         pass  # a failure shows again, with its reason, in the trials that need these images
 
 
 def _do(
-    trials: Sequence[Trial], schedule: Schedule, workspace: Workspace, pool: Here | Workers, progress: Progress
+    trials: Sequence[Trial],
+    schedule: Schedule,
+    workspace: Workspace,
+    pool: Here | Workers,
+    monitor: Monitor,
+    limit: FailureLimit,
 ) -> dict[str, Failure]:
     """Make the networks that trials need, then run the trials; return how they failed."""
-    models = {trial.quantization: trial for trial in trials}
-    unmade = [trial for model, trial in models.items() if not workspace.model_file(model).is_file()]
-    failures: dict[str, Failure] = {}
-    unquantized = {}
-    items = [[trial] for trial in schedule.quantizing_order(unmade)]
-    for trial, failure in stage("quantizing", _quantize, items, pool, progress):
-        if failure is not None:
-            unquantized[trial.quantization] = failure
+    of_model: dict[str, list[Trial]] = {}
     for trial in trials:
-        if trial.quantization in unquantized:
-            failures[trial.identity] = unquantized[trial.quantization]
-            _write_failure(workspace.folder, trial, failures[trial.identity])
+        of_model.setdefault(trial.quantization, []).append(trial)
+    unmade = [own[0] for model, own in of_model.items() if not workspace.model_file(model).is_file()]
+    failures: dict[str, Failure] = {}
+    unquantized: set[str] = set()
+    items = [[trial] for trial in schedule.quantizing_order(unmade)]
+    for trial, failure in stage(Stage.QUANTIZING, _quantize, items, pool, monitor):
+        if failure is None:
+            continue
+        unquantized.add(trial.quantization)
+        for other in of_model[trial.quantization]:
+            failures[other.identity] = failure
+            _write_failure(workspace.folder, other, failure, Stage.QUANTIZING)
+            monitor.failed(other, failure, Stage.QUANTIZING)
+            limit.add(failure.status == "failed")
     ready = schedule.groups([trial for trial in trials if trial.quantization not in unquantized])
-    for trial, failure in stage("evaluating", run_trial, ready, pool, progress):
+    for trial, failure in stage(Stage.EVALUATING, run_trial, ready, pool, monitor):
         if failure is not None:
             failures[trial.identity] = failure
-            _write_failure(workspace.folder, trial, failure)
+            _write_failure(workspace.folder, trial, failure, Stage.EVALUATING)
+        else:
+            remove_failures(workspace.folder, [trial.identity])
+        limit.add(failure is not None and failure.status == "failed")
     return failures
 
 
@@ -309,10 +330,8 @@ def _quantize(trial: Trial, workspace: Workspace, kept: dict[str, Any]) -> None:
     quantize_model(trial, workspace)
 
 
-def _failed_row(identity: str, failure: Failure) -> dict[str, Any]:
-    return {"trial": identity, "status": failure.status, "reason": failure.reason, "reason_code": str(failure.code)}
-
-
-def _write_failure(folder: Path, trial: Trial, failure: Failure) -> None:
+def _write_failure(folder: Path, trial: Trial, failure: Failure, name: Stage) -> None:
     with suppress(Unwritable):  # on a full disk; the row is gathered all the same
-        store.write_trial(folder, _failed_row(trial.identity, failure))
+        store.write_trial(folder, failed_row(trial.identity, failure))
+    if failure.status == "failed":
+        write_failure(folder, trial.identity, name, failure)

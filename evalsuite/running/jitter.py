@@ -25,7 +25,8 @@ from evalsuite.randomness import torch_generator
 from evalsuite.running.domain_images import StreamImages
 from evalsuite.running.estimates import Estimates
 from evalsuite.running.evaluation import Evaluator, FixedModel, run_adapting
-from evalsuite.running.stages import progress_of, stage
+from evalsuite.running.run_log import RunLog
+from evalsuite.running.stages import Stage, monitor_of, stage
 from evalsuite.running.units import Schedule, unit
 from evalsuite.running.workers import Here, Workers
 from evalsuite.running.workspace import Workspace
@@ -87,7 +88,12 @@ def repeat(trial: Trial, workspace: Workspace, kept: dict[str, Any], *, repetiti
 
 
 def measure(
-    done: Sequence[Trial], repetitions: int, workspace: Workspace, pool: Here | Workers, console: Console
+    done: Sequence[Trial],
+    repetitions: int,
+    workspace: Workspace,
+    pool: Here | Workers,
+    console: Console,
+    log: RunLog,
 ) -> list[tuple[Trial, Failure]]:
     """Measure the jitter of the quantized trials that have none of so many repetitions; return those that cannot be."""
     known = store.jitter_repetitions(workspace.folder)
@@ -96,6 +102,6 @@ def measure(
         return []
     groups = Schedule(pool.count, Estimates(), {}).groups(left)
     work = partial(repeat, repetitions=repetitions)
-    with pool, progress_of(console) as progress:
-        ended = list(stage("measuring jitter", work, groups, pool, progress))
+    with pool, monitor_of(console, log) as monitor:
+        ended = list(stage(Stage.JITTER, work, groups, pool, monitor))
     return [(trial, failure) for trial, failure in ended if failure is not None]

@@ -34,6 +34,8 @@ class RunOptions:
     time_limit: float = TIME_LIMIT
     in_process: bool = False
     memory_limit: float | None = None
+    retry_failed: bool = True
+    max_failures: float = 1.0
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -44,13 +46,16 @@ class RunOptions:
             raise RequestError(f"a time limit of {self.time_limit:g} s: expected more than 0")
         if self.memory_limit is not None and not self.memory_limit > 0:
             raise RequestError(f"a memory limit of {self.memory_limit:g} GB: expected more than 0")
+        if not 0 <= self.max_failures <= 1:
+            raise RequestError(f"max failures = {self.max_failures:g}: expected a share of the trials, 0 to 1")
         if self.in_process and self.memory_limit is not None:
             raise RequestError("a memory limit in this process: expected worker processes, which alone can be ended")
-        if self.in_process and self._count > 1:
-            raise RequestError(f"{self._count} workers in this process: expected 1")
+        if self.in_process and self.count > 1:
+            raise RequestError(f"{self.count} workers in this process: expected 1")
 
     @property
-    def _count(self) -> int:
+    def count(self) -> int:
+        """How many processes there are to be."""
         return self.workers or available_cores()
 
     @property
@@ -66,13 +71,13 @@ class RunOptions:
             folder.absolute(),
             str(Path(root).absolute()) if root else root,
             resolve_device(self.device),
-            threads_per_worker(self._count),
+            threads_per_worker(self.count),
             cache.absolute() if cache else None,
         )
 
     def pool(self, workspace: Workspace) -> Here | Workers:
         """Return what does the items, not entered yet."""
-        return Here(workspace) if self.in_process else Workers(self._count, workspace, self.limits)
+        return Here(workspace) if self.in_process else Workers(self.count, workspace, self.limits)
 
     @property
     def limits(self) -> Limits:

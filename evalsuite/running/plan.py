@@ -39,7 +39,8 @@ class Plan:
     ----------
     study : as it was asked for.
     trials : all that are to be done, in the study's order, references added: a part of the study's in a shard.
-    missing : those that no earlier call has finished.
+    missing : those that no earlier call has finished; failed ones among them if these are to be tried again.
+    failed : of those that are not missing, how many have failed.
     digests : of each task's source, images and weights.
     names : each task's label.
     estimates : what trials take, learnt from those that have ended.
@@ -55,6 +56,7 @@ class Plan:
     estimates: Estimates
     facts: Mapping[str, Any]
     of_study: tuple[Trial, ...]
+    failed: int = 0
 
     @property
     def reused(self) -> int:
@@ -67,7 +69,9 @@ class Plan:
         return {self.names[trial.task]: trial.task for trial in self.trials if trial.quantizer.bits is not None}
 
 
-def planned(study: Study, workspace: Workspace, command: str, shard: Shard | None = None) -> Plan:
+def planned(
+    study: Study, workspace: Workspace, command: str, shard: Shard | None = None, retry_failed: bool = True
+) -> Plan:
     """Lay a run out, of a shard if one is given; loads the tasks' images and networks and runs none.
 
     Raises RequestError if one cannot be.
@@ -79,15 +83,16 @@ def planned(study: Study, workspace: Workspace, command: str, shard: Shard | Non
     trials = of_study if shard is None else part_of(of_study, study, shard)
     names = task_labels(trial.task for trial in of_study)
     rows = store.read_rows(workspace.folder)
-    finished = {trial for trial, row in rows.items() if row["status"] != "failed"}
+    finished = {trial for trial, row in rows.items() if row["status"] != "failed" or not retry_failed}
     missing = tuple(trial for trial in trials if trial.identity not in finished)
+    failed = sum(trial.identity in finished and rows[trial.identity]["status"] == "failed" for trial in trials)
     described = {label: tasks[task] for task, label in names.items()}
     facts = _facts(study, command, of_study, described, workspace) | {"trials": len(trials)}
     if shard is not None:
         place = {trial.identity: index for index, trial in enumerate(of_study)}
         places = [place[trial.identity] for trial in trials]
         facts["shard"] = {"number": shard.number, "of": shard.of, "of_study": len(of_study), "places": places}
-    return Plan(study, tuple(trials), missing, digests, names, learnt(trials, rows), facts, tuple(of_study))
+    return Plan(study, tuple(trials), missing, digests, names, learnt(trials, rows), facts, tuple(of_study), failed)
 
 
 def task_digest(facts: Mapping[str, Any]) -> str:

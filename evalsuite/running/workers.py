@@ -26,8 +26,10 @@ from typing import Any, TypeVar
 from evalsuite.environment import keep_freed_memory
 from evalsuite.errors import ReasonCode, RequestError, one_line_warnings
 from evalsuite.isolation import Failure, Forks, attempt, interrupts, nothing_left, printable
+from evalsuite.running.alive import born
 from evalsuite.running.process_state import restored
 from evalsuite.running.system import end_marked, limit_memory, out_of_memory_kills, processor_seconds, resident_bytes
+from evalsuite.running.watch import Unwatched, Watch
 from evalsuite.running.workspace import Workspace
 from evalsuite.shared_cache import sharing
 
@@ -90,11 +92,15 @@ class Here:
     def renew(self) -> None:
         """Do nothing: there is this process only."""
 
-    def run(self, work: Work[S], items: Sequence[Sequence[S]]) -> Iterator[tuple[S, Failure | None]]:
+    def run(
+        self, work: Work[S], items: Sequence[Sequence[S]], watch: Watch | None = None
+    ) -> Iterator[tuple[S, Failure | None]]:
         """Do the items, which come in groups that share something, and yield each with how it failed, if it did."""
         kept: dict[str, Any] = {}
+        watch, own = watch or Unwatched(), born(os.getpid())
         with interrupts() as interrupted:
             for item in (item for group in items for item in group):
+                watch.started(item, os.getpid(), own)
                 yield item, do(work, item, self._workspace, kept, self._forks, interrupted)[0]
 
 
@@ -137,8 +143,10 @@ class Workers:
         """End all processes, with all that items left running; the next items get new ones."""
         self._stop()
 
-    def run(self, work: Work[S], items: Sequence[Sequence[S]]) -> Iterator[tuple[S, Failure | None]]:
-        """Do the items and yield each with how it failed, if it did, as they come.
+    def run(
+        self, work: Work[S], items: Sequence[Sequence[S]], watch: Watch | None = None
+    ) -> Iterator[tuple[S, Failure | None]]:
+        """Do the items and yield each with how it failed, if it did, as they come; ``watch`` is told what is begun.
 
         The items of a group are done in order by one process, which may keep what they share.
 
@@ -148,14 +156,20 @@ class Workers:
             If processes cannot be started.
         """
         suspects: list[S] = []
-        yield from self._do(work, items, self.count, suspects.append)
+        watch = watch or Unwatched()
+        yield from self._do(work, items, self.count, suspects.append, watch)
         if suspects:
             self._stop()
         for suspect in suspects:
-            yield from self._do(work, [[suspect]], 1, None)
+            yield from self._do(work, [[suspect]], 1, None, watch)
 
     def _do(
-        self, work: Work[S], items: Sequence[Sequence[S]], count: int, suspect: Callable[[S], None] | None
+        self,
+        work: Work[S],
+        items: Sequence[Sequence[S]],
+        count: int,
+        suspect: Callable[[S], None] | None,
+        watch: Watch,
     ) -> Iterator[tuple[S, Failure | None]]:
         """Do the items; one whose process died is given to ``suspect``, where there is one, instead of yielded."""
         waiting = deque(deque(group) for group in items)
@@ -164,7 +178,8 @@ class Workers:
             for worker in self._workers:
                 if not worker.group and waiting:
                     worker.group = waiting.popleft()
-                worker.go_on(work, self._workspace)
+                worker.go_on(work, self._workspace, watch)
+            watch.tick()
             wait([worker.connection for worker in self._workers], timeout=_TICK)
             for worker in list(self._workers):
                 ending = worker.look(self._limits, self._workspace)
@@ -227,12 +242,13 @@ class _Worker:
         self.group: deque[Any] = deque()
         self._ready = self._busy = False
 
-    def go_on(self, work: Work[Any], workspace: Workspace) -> None:
+    def go_on(self, work: Work[Any], workspace: Workspace, watch: Watch) -> None:
         """Give the process the first of its items, unless it is at one."""
         if self._ready and not self._busy and self.group:
             with suppress(OSError):  # it is dead, which the next look will see
                 self.connection.send((work, self.group[0], workspace))
                 self._busy = True
+                watch.started(self.group[0], self._process.pid, born(self._process.pid))
                 self._since = self._moved = self._looked = time.monotonic()
                 self._used, self._starved = processor_seconds(self._process.pid), out_of_memory_kills()
 

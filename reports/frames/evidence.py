@@ -140,7 +140,7 @@ def once(make: Callable[[Run], T]) -> Callable[[Run], T]:
 
     @functools.wraps(make)
     def cached(run: Run) -> T:
-        return made(run, (run.folder / "trials.parquet").stat().st_mtime_ns)
+        return made(run, run.changed)
 
     return cached
 

@@ -91,10 +91,10 @@ def test_refusal_is_no_failure_and_success_is_neither():
         def __init__(self):
             RuntimeError.__init__(self, "own words")
 
-    assert attempt(raising(Refused("not\nhere"))) == ("refused", "not here", "not_applicable")
+    assert attempt(raising(Refused("not\nhere")))[:3] == ("refused", "not here", "not_applicable")
     unsupported = Refused("no einsum", ReasonCode.UNSUPPORTED_OPERATION)
-    assert attempt(raising(unsupported)) == ("refused", "no einsum", "unsupported_operation")
-    assert attempt(raising(Foreign())) == ("refused", "own words", "not_applicable")
+    assert attempt(raising(unsupported))[:3] == ("refused", "no einsum", "unsupported_operation")
+    assert attempt(raising(Foreign()))[:3] == ("refused", "own words", "not_applicable")
     assert attempt(lambda: None) is None
 
 

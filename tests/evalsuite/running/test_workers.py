@@ -22,10 +22,10 @@ def done(folder, items, count, **limits):
 def test_item_that_ends_its_process_or_hangs_costs_no_other(tmp_path):
     items = [["a-hoard", "b-exit", "c"], ["d-once", "e-sleep", "f"]]
     failures, log = done(tmp_path, items, 2, idle=3)
-    assert failures["b-exit"] == (
+    assert failures["b-exit"][:3] == (
         *("failed", "its process ended with exit code 3; tried again alone, it did so again", "worker_died"),
     )
-    assert failures["e-sleep"] == ("failed", "it hung: no processor time used for 3 s", "hung")
+    assert failures["e-sleep"][:3] == ("failed", "it hung: no processor time used for 3 s", "hung")
     if free_memory() is not None:
         assert failures["a-hoard"].reason.startswith("MemoryError: ")
         assert failures["a-hoard"].code == "memory"
@@ -41,7 +41,9 @@ def test_item_that_ends_its_process_or_hangs_costs_no_other(tmp_path):
 
 def test_item_beyond_its_time_is_given_up(tmp_path):
     failures, _ = done(tmp_path, [["a-spin"]], 1, seconds=1)
-    assert failures["a-spin"] == (*("failed", "no result within the time limit of 1 s (--time-limit)", "time_limit"),)
+    assert failures["a-spin"][:3] == (
+        *("failed", "no result within the time limit of 1 s (--time-limit)", "time_limit"),
+    )
 
 
 def test_item_beyond_its_memory_is_given_up(tmp_path):
