@@ -22,6 +22,7 @@ from evalsuite.commands import merge as merge_command
 from evalsuite.commands import new as new_command
 from evalsuite.commands import schema as schema_command
 from evalsuite.commands import slurm as slurm_command
+from evalsuite.commands import status as status_command
 from evalsuite.commands import validate as validate_command
 from evalsuite.commands._options import (
     DONE,
@@ -235,6 +236,7 @@ app.command()(new_command.new)
 app.command()(merge_command.merge)
 app.command()(schema_command.schema)
 app.command()(slurm_command.slurm)
+app.command()(status_command.status)
 app.command()(validate_command.validate)
 
 

@@ -81,7 +81,7 @@ STUDY_KEYS = (
 
 _RECORD_FILE = "a whole record file", "run again to redo this trial"
 # What reading damaged bytes leads to; RecursionError and some of pyarrow's are a RuntimeError.
-_DAMAGE = (OSError, LookupError, TypeError, ValueError, RuntimeError, MemoryError, pa.ArrowException)
+DAMAGE = (OSError, LookupError, TypeError, ValueError, RuntimeError, MemoryError, pa.ArrowException)
 _SEAL = {checksums.KEY.encode(): checksums.BLANK.encode()}
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
@@ -120,7 +120,7 @@ def jitter_repetitions(folder: Path) -> dict[str, int]:
     for file in sorted((folder / _JITTER).glob("[!.]*.parquet")):
         try:
             known[file.stem] = int(pq.read_metadata(checksums.verified(file)).num_columns)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             checksums.warn_of(file, error, "its jitter is measured again by the next run")
     return known
 
@@ -133,17 +133,18 @@ def read_rows(folder: Path) -> dict[str, dict[str, Any]]:
     rows = {}
     for file in sorted((folder / "records").glob("[!.]*.parquet")):
         try:
-            row = _row_of(file)
+            row = read_row(file)
         except FileNotFoundError:  # removed meanwhile
             continue
-        except _DAMAGE as error:
+        except DAMAGE as error:
             checksums.warn_of(file, error, "its trial is run again by the next run")
         else:
             rows[row["trial"]] = row
     return rows
 
 
-def _row_of(file: Path) -> dict[str, Any]:
+def read_row(file: Path) -> dict[str, Any]:
+    """Return the row of the trial whose records a file holds. Raises one of ``DAMAGE`` if it cannot be read."""
     metadata = pq.read_metadata(checksums.verified(file)).metadata or {}
     row: dict[str, Any] = json.loads(metadata[_ROW])
     if row["trial"] != file.stem:
@@ -171,7 +172,7 @@ def _expected(file: Path, what: str, cure: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise RequestError(f"{file} is missing: expected {what}; run again to make it") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise RequestError(" ".join(f"{file} is not {what} ({error}); {cure}".split())) from error
 
 

@@ -26,8 +26,8 @@ from evalsuite.running.options import CACHE_GIGABYTES, RunOptions
 from evalsuite.running.plan import Needed, Plan, checked_images, planned
 from evalsuite.running.process_state import restored
 from evalsuite.running.quantized_models import quantize_model
-from evalsuite.running.run_log import RunLog
-from evalsuite.running.stages import Monitor, Stage, monitor_of, stage
+from evalsuite.running.run_log import RunLog, Stage
+from evalsuite.running.stages import Monitor, monitor_of, stage
 from evalsuite.running.table import asked, failed_row, gather, with_models
 from evalsuite.running.units import Schedule
 from evalsuite.running.workers import TIME_LIMIT, Here, Workers

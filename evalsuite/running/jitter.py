@@ -25,8 +25,8 @@ from evalsuite.randomness import torch_generator
 from evalsuite.running.domain_images import StreamImages
 from evalsuite.running.estimates import Estimates
 from evalsuite.running.evaluation import Evaluator, FixedModel, run_adapting
-from evalsuite.running.run_log import RunLog
-from evalsuite.running.stages import Stage, monitor_of, stage
+from evalsuite.running.run_log import RunLog, Stage
+from evalsuite.running.stages import monitor_of, stage
 from evalsuite.running.units import Schedule, unit
 from evalsuite.running.workers import Here, Workers
 from evalsuite.running.workspace import Workspace

@@ -33,6 +33,15 @@ class Event(StrEnum):
     """A sign of life, at most every minute."""
 
 
+class Stage(StrEnum):
+    """What is done in a stage, as people and the log call it."""
+
+    IMAGES = "corrupting images"
+    QUANTIZING = "quantizing"
+    EVALUATING = "evaluating"
+    JITTER = "measuring jitter"
+
+
 class _Lines(logging.Formatter):
     """Formats a record as a line of ASCII: the time in UTC, the event, then its facts."""
 

@@ -6,30 +6,21 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from evalsuite.isolation import Failure
+from evalsuite.running.durations import in_words
 from evalsuite.running.items import facts_of
-from evalsuite.running.run_log import Event, RunLog
+from evalsuite.running.run_log import Event, RunLog, Stage
 from evalsuite.running.workers import Here, Work, Workers
 
 S = TypeVar("S")
 
 SIGN_OF_LIFE = 60.0
 """Seconds between two lines that say how far a stage is; ours."""
-
-
-class Stage(StrEnum):
-    """What is done in a stage, as people and the log call it."""
-
-    IMAGES = "corrupting images"
-    QUANTIZING = "quantizing"
-    EVALUATING = "evaluating"
-    JITTER = "measuring jitter"
 
 
 @dataclass(frozen=True)
@@ -110,7 +101,7 @@ class _Watch:
         self._told = now
         self._monitor.log.add(Event.PROGRESS, stage=self._name, items=self._total, ended=self._ended)
         left = (now - self._begun) / self._ended * (self._total - self._ended) if self._ended else None
-        self._say(f"{self._ended} of {self._total} done{self._failures}, {duration(left)} left")
+        self._say(f"{self._ended} of {self._total} done{self._failures}, {in_words(left)} left")
 
     def close(self) -> None:
         """Say that the stage has come to its end."""
@@ -126,15 +117,6 @@ class _Watch:
         console = self._monitor.progress.console
         if not console.is_terminal:
             console.print(f"{self._name}: {text}", markup=False, highlight=False, soft_wrap=True)
-
-
-def duration(seconds: float | None) -> str:
-    """Return a time in words."""
-    if seconds is None:
-        return "unknown time"
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
 def stage(

@@ -20,6 +20,7 @@ REFUSING = "_dummies.plugins:RefusingAdapter"
 WRONG = "_dummies.plugins:WrongStripes"
 DRIFTING = "_dummies.plugins:Drifting"
 FALLING = "_dummies.plugins:Falling"
+WAITING = "_dummies.plugins:Waiting"
 
 
 @dataclass(frozen=True)
@@ -205,3 +206,18 @@ class WrongStripes(StripesTask):
 class _Named(nn.Module):
     def forward(self, logits: Tensor) -> dict[str, Tensor]:
         return {"logits": logits}
+
+
+@dataclass(frozen=True)
+class Waiting(Scaled):
+    """Waits for a file while calibrating."""
+
+    until: str = ""
+
+    def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:
+        import time
+        from pathlib import Path
+
+        while self.until and not Path(self.until).exists():
+            time.sleep(0.05)
+        super().calibrate(model, images, generator)

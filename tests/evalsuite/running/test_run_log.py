@@ -14,8 +14,8 @@ from evalsuite.running import harness
 from evalsuite.running.failure_files import remove_failures, write_failure
 from evalsuite.running.failure_limit import FailureLimit, TooManyFailed
 from evalsuite.running.options import RunOptions
-from evalsuite.running.run_log import LOG, Event, RunLog
-from evalsuite.running.stages import Stage, monitor_of, stage
+from evalsuite.running.run_log import LOG, Event, RunLog, Stage
+from evalsuite.running.stages import monitor_of, stage
 from evalsuite.running.workers import Here
 from evalsuite.running.workspace import Workspace
 
