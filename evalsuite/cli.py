@@ -200,8 +200,14 @@ def report(
     as_json: AsJson = False,
 ) -> int:
     """Make figures, tables and page from a run's records; runs no network."""
-    page = _write_report(run, names(figures) or None, out)
-    print(json.dumps({"page": str(page)}) if as_json else f"report: {page}")
+    from evalsuite.store import load
+
+    page, left = _write_report(run, names(figures) or None, out), load(run).left
+    print(json.dumps({"page": str(page), "left": left}) if as_json else f"report: {page}")
+    if left and not as_json:
+        print(
+            f"evalsuite: the run is unfinished: {left} trials have not ended, which the report lacks", file=sys.stderr
+        )
     return DONE
 
 

@@ -282,6 +282,11 @@ class Run:
             _complete([name for name in TRIAL_SCHEMA.names if name not in _LATER_TRIALS], frame)
         return filled_trials(frame, _LATER_TRIALS)
 
+    @property
+    def left(self) -> int:
+        """How many trials of the study have not ended. Raises RequestError if a file is broken."""
+        return max(0, int(self.study["trials"]) - len(self.trials))
+
     @cached_property
     def records(self) -> pd.DataFrame:
         """A row per (trial, image) of the trials that are done. Raises RequestError if a file is broken or missing."""

@@ -204,8 +204,8 @@ def _facts(run: Run) -> str:
 
 
 def _unfinished(run: Run) -> str:
-    left = int(run.study["trials"]) - len(run.trials)
-    return f"{count(left, 'trial')} of the study {'has' if left == 1 else 'have'} not ended yet" if left > 0 else ""
+    left = run.left
+    return f"{count(left, 'trial')} of the study {'has' if left == 1 else 'have'} not ended yet" if left else ""
 
 
 def _warnings(trials: pd.DataFrame) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from _dummies import plugins
 from _dummies.disk import full_disk
 from _dummies.runs import make_run
 
-from evalsuite import cli
+from evalsuite import cli, store
 
 STUDY = f"""
 name = "tiny"
@@ -49,7 +49,23 @@ def said(capsys):
 
 @pytest.mark.parametrize(
     "command",
-    ["", "run", "report", "audit", "compare", "list", "merge", "new", "schema", "slurm", "validate", "doctor"],
+    [
+        "",
+        *(
+            "run",
+            "report",
+            "audit",
+            "compare",
+            "list",
+            "merge",
+            "new",
+            "schema",
+            "slurm",
+            "status",
+            "validate",
+            "doctor",
+        ),
+    ],
 )
 def test_every_command_answers_help(command, capsys):
     assert cli.call([*command.split(), "--help"]) == 0
@@ -122,6 +138,8 @@ def test_run_then_report(study, capsys, tmp_path):
     out, err = said(capsys)
     assert json.loads(out) == {
         "folder": "runs/tiny",
+        "left": 0,
+        "stopped": "",
         "done": 6,
         "refused": 0,
         "failed": 0,
@@ -130,7 +148,7 @@ def test_run_then_report(study, capsys, tmp_path):
     }
     assert err == ""
     assert cli.call(["report", "runs/tiny", "--out", "again", "--figures", "error_heatmap", "--json"]) == 0
-    assert json.loads(said(capsys)[0]) == {"page": "again/index.html"}
+    assert json.loads(said(capsys)[0]) == {"page": "again/index.html", "left": 0}
     assert [f.name for f in (tmp_path / "again" / "figures").glob("*.pdf")] == ["error_heatmap.pdf"]
 
 
@@ -288,3 +306,12 @@ def test_the_program_ends_without_dismantling_the_interpreter_but_does_what_is_r
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "registered\n")
     assert ended.stderr.count("\n") == 1
+
+
+def test_unfinished_run_is_reported_as_such(tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    study = store.read_study(run)
+    store.write_study(run, study | {"trials": study["trials"] + 3})
+    assert cli.call(["report", str(run), "--figures", "error_heatmap"]) == 0
+    assert "3 trials have not ended" in said(capsys)[1]
+    assert "3\xa0trials of the study have not ended yet" in (run / "index.html").read_text(encoding="utf-8")
