@@ -22,7 +22,7 @@ from evalsuite.running.examples import keep_examples
 from evalsuite.running.failure_files import remove_failures, write_failure
 from evalsuite.running.failure_limit import FailureLimit, TooManyFailed
 from evalsuite.running.foreign import digests, forget, harmed, runs_a_file
-from evalsuite.running.options import CACHE_GIGABYTES, RunOptions
+from evalsuite.running.options import RunOptions
 from evalsuite.running.plan import Needed, Plan, checked_images, planned
 from evalsuite.running.process_state import restored
 from evalsuite.running.quantized_models import quantize_model
@@ -30,7 +30,7 @@ from evalsuite.running.run_log import RunLog, Stage
 from evalsuite.running.stages import Monitor, monitor_of, stage
 from evalsuite.running.table import asked, failed_row, gather, with_models
 from evalsuite.running.units import Schedule
-from evalsuite.running.workers import TIME_LIMIT, Here, Workers
+from evalsuite.running.workers import Here, Workers
 from evalsuite.running.workspace import Workspace
 from evalsuite.shared_cache import sharing
 from evalsuite.study.file import read
@@ -63,64 +63,27 @@ def run(
     out: str | Path | None = None,
     workers: int = 1,
     *,
-    data_root: str | None = None,
-    device: str = "auto",
     overrides: Sequence[str] = (),
-    cache: str | Path | None = None,
-    cache_gigabytes: float = CACHE_GIGABYTES,
-    time_limit: float = TIME_LIMIT,
-    memory_limit: float | None = None,
-    in_process: bool = False,
     shard: tuple[int, int] | None = None,
-    retry_failed: bool = True,
-    max_failures: float = 1.0,
+    **options: Any,
 ) -> Path:
     """Run a study and return the run's folder; a run that is there already is resumed.
-
-    Trials run in processes of their own: one that dies or hangs costs its trial. These processes, or this one where it
-    runs them, tell glibc's allocator to keep freed memory (:func:`evalsuite.environment.keep_freed_memory`), and OpenMP
-    to wait for work only briefly (:func:`evalsuite.environment.wait_briefly`).
 
     Parameters
     ----------
     study : a registered study's name, a TOML file or a checked study.
     out : the run's folder, by default ``runs/NAME``, or ``runs/NAME-K-of-N`` of a shard.
     workers : processes; each gets an equal share of the cores that are free, or ``OMP_NUM_THREADS`` threads.
-    data_root : folder with images and weights, by default ``EVALSUITE_DATA``.
-    device : ``auto``, ``cpu`` or ``cuda``.
     overrides : ``KEY=VALUE`` changes to the study.
-    cache : folder for images that runs share, by default ``EVALSUITE_CACHE``; without either, corrupted images lie in
-        the run's folder.
-    cache_gigabytes : beyond so many, the least recently used corrupted images there are removed, those of this run
-        excepted.
-    time_limit : seconds after which one trial, one quantization or one domain's images are given up.
-    memory_limit : gigabytes that a process and all that it starts may hold before the item that it is at is lost.
-    in_process : run trials in this process, for a debugger; then one that dies or hangs is the end of the run.
     shard : ``(K, N)``: the K-th of N parts of the study, from 1 (:mod:`evalsuite.study.shards`).
-    retry_failed : try trials again that failed in an earlier call.
-    max_failures : stop once more than this share, 0..1, of the trials that have ended failed, of 5 at least.
+    options : what else the run may use: the fields of :class:`evalsuite.running.options.RunOptions`.
 
     Raises
     ------
     RequestError
         If the study, a path or an option is wrong; nothing has been written then.
     """
-    return execute(
-        study,
-        out,
-        workers,
-        data_root=data_root,
-        device=device,
-        overrides=overrides,
-        cache=cache,
-        cache_gigabytes=cache_gigabytes,
-        time_limit=time_limit,
-        memory_limit=memory_limit,
-        in_process=in_process,
-        shard=shard,
-        retry_failed=retry_failed,
-        max_failures=max_failures,
-    ).folder
+    return execute(study, out, workers, overrides=overrides, shard=shard, **options).folder
 
 
 def execute(
@@ -128,41 +91,30 @@ def execute(
     out: str | Path | None = None,
     workers: int = 1,
     *,
-    data_root: str | None = None,
-    device: str = "auto",
     overrides: Sequence[str] = (),
-    cache: str | Path | None = None,
-    cache_gigabytes: float = CACHE_GIGABYTES,
-    time_limit: float = TIME_LIMIT,
-    memory_limit: float | None = None,
-    in_process: bool = False,
     shard: tuple[int, int] | None = None,
-    retry_failed: bool = True,
-    max_failures: float = 1.0,
     command: str = "",
     console: Console | None = None,
     lend: Lend | None = None,
+    **options: Any,
 ) -> Outcome:
     """Run a study like :func:`run` and say how it ended; ``lend`` gives results that are known already."""
     if isinstance(study, Study) and overrides:
         raise RequestError("overrides change a study file: expected none with a study that is checked already")
     part = None if shard is None else Shard(*shard)
     checked = study if isinstance(study, Study) else read(study, overrides)
-    options = RunOptions(
-        *(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process, memory_limit, retry_failed),
-        max_failures,
-    )
+    chosen = RunOptions(workers, **options)
     wait_briefly()
     folder = Path(out) if out is not None else Path("runs") / folder_name(checked, part)
-    workspace = options.workspace(folder)
-    pool = options.pool(workspace)
+    workspace = chosen.workspace(folder)
+    pool = chosen.pool(workspace)
     with sharing(workspace.cache):
         remove_left(workspace.folder)
         remove_left(workspace.folder / ".work")
-        plan = planned(checked, workspace, command, part, retry_failed)
+        plan = planned(checked, workspace, command, part, chosen.retry_failed)
         try:
             with RunLog(workspace.folder) as log:
-                outcome = _execute(plan, workspace, pool, options, console or Console(stderr=True), log, lend)
+                outcome = _execute(plan, workspace, pool, chosen, console or Console(stderr=True), log, lend)
         finally:
             remove_left(workspace.folder)  # what processes were writing that were ended
             remove_left(workspace.folder / ".work")

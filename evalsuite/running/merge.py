@@ -102,11 +102,10 @@ def _trials(runs: Sequence[Run]) -> tuple[dict[str, dict[str, Any]], dict[str, R
     sources: dict[str, Run] = {}
     for run in runs:
         table = run.trials.astype(object).where(run.trials.notna(), None).to_dict("records")
-        order = run.study["shard"]["places"] if "shard" in run.study else range(len(table))
-        known = len(order) == len(table)  # else the run has not come to its end
-        for index, row in enumerate(table):
+        order = _order(run)
+        for row in table:
             trial = str(row["trial"])
-            places.setdefault(trial, order[index] if known else len(order) + index)
+            places.setdefault(trial, order.get(trial, len(order)))
             there = store.record_file(run.folder, trial).is_file()
             if there:
                 _intact(store.record_file(run.folder, trial))
@@ -129,6 +128,14 @@ def _trials(runs: Sequence[Run]) -> tuple[dict[str, dict[str, Any]], dict[str, R
                 else:
                     sources.pop(trial, None)
     return {trial: rows[trial] for trial in sorted(rows, key=lambda trial: places[trial])}, sources
+
+
+def _order(run: Run) -> dict[str, int]:
+    """Return the place of each trial of a run in the study's order."""
+    there = (run.folder / store.PLAN).is_file()
+    planned = [row["trial"] for row in store.read_plan(run.folder, ["trial"])] if there else [*run.trials["trial"]]
+    places = run.study["shard"]["places"] if "shard" in run.study else range(len(planned))
+    return dict(zip(planned, places, strict=False))  # of an earlier version's run only what ended is known
 
 
 def _intact(file: Path) -> None:

@@ -18,7 +18,23 @@ CACHE_GIGABYTES = 20.0
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run may use; the fields are the parameters of :func:`evalsuite.run`.
+    """What a run may use; the fields are parameters of :func:`evalsuite.run`.
+
+    Attributes
+    ----------
+    workers : processes, 0 for one a core.
+    data_root : folder with images and weights, by default ``EVALSUITE_DATA``.
+    device : ``auto``, ``cpu`` or ``cuda``.
+    cache : folder for images that runs share, by default ``EVALSUITE_CACHE``; without either, corrupted images lie in
+        the run's folder.
+    cache_gigabytes : beyond so many, the least recently used corrupted images there are removed, those of this run
+        excepted.
+    time_limit : seconds after which one trial, one quantization or one domain's images are given up.
+    in_process : run trials in this process, for a debugger; then one that dies or hangs is the end of the run.
+    memory_limit : gigabytes that a process and all that it starts may hold; one that holds more loses the item that it
+        is at. By default nearly all that is free.
+    retry_failed : try trials again that failed in an earlier call.
+    max_failures : stop once more than this share, 0..1, of the trials that have ended failed, of 5 at least.
 
     Raises
     ------

@@ -57,6 +57,19 @@ def test_what_is_missing_is_said_and_can_be_run(runs, tmp_path, capsys):
     assert set(store.load(out).trials["trial"]) == set(whole.trials["trial"])
 
 
+def test_a_part_that_was_killed_is_merged_from_its_records(runs, tmp_path):
+    killed = tmp_path / "killed"
+    shutil.copytree(runs / "part2", killed)
+    (killed / "trials.parquet").unlink()
+    next((killed / "records").glob("*.parquet")).unlink()
+    merged = merge(tmp_path / "merged", [runs / "part3", killed, runs / "part1"])
+    assert merged.missing == 1
+    whole = [*store.load(runs / "whole").trials["trial"]]
+    there = [*store.load(tmp_path / "merged").trials["trial"]]
+    assert there == [trial for trial in whole if trial in there], "in the study's order"
+    assert len(there) == len(whole) - 1
+
+
 def changed_study(run, **changes):
     store.write_study(run, store.read_study(run) | changes)
 
@@ -84,7 +97,7 @@ def flipped(run):
         (other_weights, "weights_digest of .* differs"),
         (other_torch, "has torch 1.0"),
         (flipped, "is damaged"),
-        (lambda run: (run / "trials.parquet").unlink(), "is not a run's folder"),
+        (lambda run: (run / "study.json").unlink(), "is not a run's folder"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_left(runs, tmp_path, change, message):
