@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import shlex
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -67,6 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the status that the contract names."""
     wait_briefly()  # before anything imports torch
     one_line_warnings()
+    _end_as_at_interrupt()
     status = call(sys.argv[1:] if arguments is None else arguments)
     if all(thread is threading.current_thread() or thread.daemon for thread in threading.enumerate()):
         atexit._run_exitfuncs()  # not beside a thread that a plugin has left: they would wait for it
@@ -77,6 +79,19 @@ def main(arguments: list[str] | None = None) -> None:
         status = _NOT_WRITTEN
     # Not by dismantling the interpreter: a thread of a library's that asks for its lock meanwhile aborts the process.
     os._exit(status)
+
+
+def _end_as_at_interrupt() -> None:
+    """Let SIGTERM and SIGHUP, as schedulers send them, end the program as Ctrl-C does; a second one ends it at once."""
+    chosen = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+
+    def stop(number: int, frame: Any) -> None:
+        for other in chosen:
+            signal.signal(other, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+
+    for number in chosen:  # not one that is ignored: nohup asks for that
+        signal.signal(number, stop)
 
 
 def call(arguments: list[str]) -> int:

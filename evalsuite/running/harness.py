@@ -22,6 +22,7 @@ from evalsuite.running.examples import keep_examples
 from evalsuite.running.failure_files import remove_failures, write_failure
 from evalsuite.running.failure_limit import FailureLimit, TooManyFailed
 from evalsuite.running.foreign import digests, forget, harmed, runs_a_file
+from evalsuite.running.lock import held
 from evalsuite.running.options import RunOptions
 from evalsuite.running.plan import Needed, Plan, checked_images, planned
 from evalsuite.running.process_state import restored
@@ -112,9 +113,10 @@ def execute(
         remove_left(workspace.folder)
         remove_left(workspace.folder / ".work")
         plan = planned(checked, workspace, command, part, chosen.retry_failed)
+        said = console or Console(stderr=True)
         try:
-            with RunLog(workspace.folder) as log:
-                outcome = _execute(plan, workspace, pool, chosen, console or Console(stderr=True), log, lend)
+            with held(workspace.folder, checked, part, said), RunLog(workspace.folder) as log:
+                outcome = _execute(plan, workspace, pool, chosen, said, log, lend)
         finally:
             remove_left(workspace.folder)  # what processes were writing that were ended
             remove_left(workspace.folder / ".work")

@@ -46,7 +46,7 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (gc.isenabled, lambda value: gc.enable() if value else gc.disable()),
 )
 _FLAGS = ((torch.backends.cudnn, ("enabled", "benchmark", "deterministic")), (torch.backends.mkldnn, ("enabled",)))
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 
 @contextmanager
