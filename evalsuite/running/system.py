@@ -48,10 +48,13 @@ def resident_bytes(session: int) -> int:
 
 
 def end_marked(variable: str, value: str) -> None:
-    """End all processes that were started with a variable in their environment, and what they start meanwhile."""
+    """End all processes that were started with a variable in their environment, and what they start meanwhile.
+
+    ``value`` is the beginning of the variable's.
+    """
     mark = f"{variable}={value}".encode()
     for _ in range(_ROUNDS):
-        found = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if mark in _environment(folder)]
+        found = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _carries(folder, mark)]
         if not found:
             return
         for process in found:
@@ -59,11 +62,11 @@ def end_marked(variable: str, value: str) -> None:
                 os.kill(process, signal.SIGKILL)
 
 
-def _environment(folder: Path) -> list[bytes]:
+def _carries(folder: Path, mark: bytes) -> bool:
     try:
-        return (folder / "environ").read_bytes().split(b"\0")
+        return any(entry.startswith(mark) for entry in (folder / "environ").read_bytes().split(b"\0"))
     except OSError:  # it has ended, or is another user's
-        return []
+        return False
 
 
 def limit_memory(most: float | None = None) -> bool:

@@ -27,6 +27,7 @@ from evalsuite.environment import keep_freed_memory
 from evalsuite.errors import ReasonCode, RequestError, one_line_warnings
 from evalsuite.isolation import Failure, Forks, attempt, interrupts, nothing_left, printable
 from evalsuite.running.alive import born
+from evalsuite.running.guardian import TOKEN, Guardian
 from evalsuite.running.process_state import restored
 from evalsuite.running.system import end_marked, limit_memory, out_of_memory_kills, processor_seconds, resident_bytes
 from evalsuite.running.watch import Unwatched, Watch
@@ -45,8 +46,6 @@ IDLE_LIMIT = 300.0
 _IDLE_SHARE = 0.002  # of one core, below which a process is idle: a thread that wakes now and then does no work
 _TICK = 0.5  # seconds between two looks at the processes
 _LOOK = 10.0  # seconds between two looks at their processor time
-TOKEN = "EVALSUITE_WORKER"
-"""Variable by which all that a process starts is known as its own."""
 _PDEATHSIG = 1  # of <sys/prctl.h>
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -131,6 +130,7 @@ class Workers:
     def __init__(self, count: int, workspace: Workspace, limits: Limits | None = None) -> None:
         self.count, self._workspace, self._limits = count, workspace, limits or Limits()
         self._workers: list[_Worker] = []
+        self._guardian: Guardian | None = None
 
     def __enter__(self) -> Workers:
         self._fill(self.count)  # what they import takes seconds, in which the caller has other things to do
@@ -197,14 +197,18 @@ class Workers:
                     self._workers.remove(worker)
 
     def _fill(self, count: int) -> None:
+        self._guardian = self._guardian or Guardian()
         while len(self._workers) < count:
-            self._workers.append(_Worker(self._workspace.threads, self._limits.memory))
+            self._workers.append(_Worker(self._workspace.threads, self._limits.memory, self._guardian))
 
     def _stop(self) -> None:
         for worker in self._workers:
             worker.connection.close()
         while self._workers:
             self._workers.pop().end()
+        if self._guardian is not None:
+            self._guardian.close()
+            self._guardian = None
 
 
 def _again(failure: Failure | None) -> Failure | None:
@@ -225,10 +229,11 @@ class _Ending:
 class _Worker:
     """A process, the line to it and the items that it is to do, the first of which it may be at."""
 
-    def __init__(self, threads: int, memory: float | None = None) -> None:
+    def __init__(self, threads: int, memory: float | None, guardian: Guardian) -> None:
         self.connection, other = Pipe()
         arguments = [json.dumps(sys.path), str(other.fileno()), str(os.getpid()), json.dumps(memory)]
-        self._token, self._temporary = secrets.token_hex(16), tempfile.mkdtemp(prefix="evalsuite-worker-")
+        self._token = guardian.token + secrets.token_hex(16)
+        self._temporary = tempfile.mkdtemp(dir=guardian.temporary)
         own = {TOKEN: self._token, "TMPDIR": self._temporary}  # so that what it starts and leaves is found
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, *arguments],

@@ -44,3 +44,7 @@ def work(item: str, workspace: Workspace, kept: dict) -> None:
         script = "import time; page = bytearray(b'x') * 250_000_000; time.sleep(100)"
         children = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(3)]
         children[0].wait()
+    if action == "program":  # that makes a session of its own, and then waits with it
+        program = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        (workspace.folder / "program").write_text(str(program.pid))
+        program.wait()

@@ -11,7 +11,7 @@ from rich.console import Console
 from evalsuite import store
 from evalsuite.running import harness
 from evalsuite.running.foreign import runs_a_file
-from evalsuite.running.workers import TOKEN
+from evalsuite.running.guardian import TOKEN
 
 HOSTILE = f"{Path(hostile.__file__)}:Hostile"
 BASELINES = [{"method": "full_precision"}, {"method": "rtn", "bits": "W4A4"}]
