@@ -76,6 +76,17 @@ def _writing(path: Path, numbers: frozenset[int] = frozenset()) -> Iterator[None
         raise Unwritable(f"cannot write to {path}: {reason}") from error
 
 
+def read_only(folder: Path) -> bool:
+    """Whether a folder is there in which no file can be made; tried, for rights alone do not tell on every system."""
+    if not folder.is_dir():
+        return False
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+    return False
+
+
 def reserve(path: Path) -> None:
     """Take the disk's room for all of a file that is there, before it is written through memory.
 

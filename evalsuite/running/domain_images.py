@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +42,14 @@ class DomainImages:
     indices: IntArray
     key: str
 
-    def file(self, workspace: Workspace) -> Path | None:
-        """Return the file that keeps the images, or None for clean ones."""
-        return None if self.domain.name == CLEAN else workspace.images_file(self.key)
+    def files(self, workspace: Workspace) -> tuple[Path, ...]:
+        """Return the files that may keep the images, the last of which is written; none for clean ones."""
+        return () if self.domain.name == CLEAN else workspace.images_files(self.key)
+
+    def made(self, workspace: Workspace) -> bool:
+        """Whether there is nothing to be made."""
+        files = self.files(workspace)
+        return not files or any(file.is_file() for file in files)
 
     def size(self, workspace: Workspace) -> int:
         """Return how many bytes the images take, give or take a file's header."""
@@ -52,22 +58,23 @@ class DomainImages:
 
     def open(self, workspace: Workspace) -> OpenImages:
         """Open the images to be read; what is missing or broken is made again."""
-        file = self.file(workspace)
-        if file is None:
+        files = self.files(workspace)
+        if not files:
             return OpenImages(task_data(self.task, workspace.root).test_images, None)
-        try:
-            return OpenImages(self._mapped(file, workspace), self.indices)
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except (OSError, ValueError, EOFError) as error:
-            checksums.warn_of(file, error, "its images are made again")
-            file.unlink(missing_ok=True)
-        self.make(workspace)
-        return OpenImages(self._mapped(file, workspace), self.indices)
+        for file in files:
+            try:
+                return OpenImages(self._mapped(file, workspace), self.indices)
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except (OSError, ValueError, EOFError) as error:
+                checksums.warn_of(file, error, "its images are made again")
+        self._write(files[-1], workspace)
+        return OpenImages(self._mapped(files[-1], workspace), self.indices)
 
     def _mapped(self, file: Path, workspace: Workspace) -> UInt8Array:
         if time.time() - file.stat().st_mtime > _FRESH:
-            file.touch()  # the least recently used files of a shared folder go first
+            with suppress(OSError):  # of a folder that is read only
+                file.touch()  # the least recently used files of a shared folder go first
         checksums.verify_once(file)
         pixels: UInt8Array = np.load(file, mmap_mode="r")
         shape = (len(self.indices), *task_data(self.task, workspace.root).test_images.shape[1:])
@@ -77,9 +84,10 @@ class DomainImages:
 
     def make(self, workspace: Workspace) -> None:
         """Corrupt the images, or read published ones, and keep them in a file, unless they are there already."""
-        file = self.file(workspace)
-        if file is None or file.is_file():
-            return
+        if not self.made(workspace):
+            self._write(self.files(workspace)[-1], workspace)
+
+    def _write(self, file: Path, workspace: Workspace) -> None:
         data = task_data(self.task, workspace.root)
         shape = (len(self.indices), *data.test_images.shape[1:])
         step = max(1, _CHUNK // int(np.prod(shape[1:])))
@@ -194,5 +202,6 @@ def trim(folder: Path, limit: float, keep: Collection[Path]) -> None:
         if excess <= 0:
             return
         if name not in kept:
-            (folder / name).unlink(missing_ok=True)
-            excess -= size
+            with suppress(OSError):  # another user's
+                (folder / name).unlink(missing_ok=True)
+                excess -= size

@@ -22,7 +22,7 @@ from evalsuite.running.examples import keep_examples
 from evalsuite.running.failure_files import remove_failures, write_failure
 from evalsuite.running.failure_limit import FailureLimit, TooManyFailed
 from evalsuite.running.foreign import digests, forget, harmed, runs_a_file
-from evalsuite.running.lock import held
+from evalsuite.running.lock import RunLock
 from evalsuite.running.options import RunOptions
 from evalsuite.running.plan import Needed, Plan, checked_images, planned
 from evalsuite.running.process_state import restored
@@ -115,8 +115,8 @@ def execute(
         plan = planned(checked, workspace, command, part, chosen.retry_failed)
         said = console or Console(stderr=True)
         try:
-            with held(workspace.folder, checked, part, said), RunLog(workspace.folder) as log:
-                outcome = _execute(plan, workspace, pool, chosen, said, log, lend)
+            with RunLock(workspace.folder, checked, part, said) as lock, RunLog(workspace.folder) as log:
+                outcome = _execute(plan, workspace, pool, chosen, said, lock, log, lend)
         finally:
             remove_left(workspace.folder)  # what processes were writing that were ended
             remove_left(workspace.folder / ".work")
@@ -129,6 +129,7 @@ def _execute(
     pool: Here | Workers,
     options: RunOptions,
     console: Console,
+    lock: RunLock,
     log: RunLog,
     lend: Lend | None,
 ) -> Outcome:
@@ -138,6 +139,7 @@ def _execute(
     with pool if plan.missing else nullcontext():
         needed = checked_images(plan.missing, workspace)  # while the processes start
         gated = gate.check(plan.quantized_tasks, plan.digests, workspace, plan.study.gate, console)
+        lock.take()
         plan = lend(plan, workspace.folder) if lend is not None else plan
         _begin({**plan.facts, "gate": gated}, workspace)
         rows = asked(plan.trials, plan.study, plan.of_study)
@@ -180,7 +182,7 @@ def _keep_examples(trial: Trial, task: str, workspace: Workspace, console: Conso
 
 def _begin(facts: dict[str, Any], workspace: Workspace) -> None:
     try:
-        if workspace.cache is not None:
+        if workspace.cache is not None and not workspace.cache_read_only:
             (workspace.cache / "images").mkdir(parents=True, exist_ok=True)
             remove_left(workspace.cache)
     except OSError as error:
@@ -190,9 +192,9 @@ def _begin(facts: dict[str, Any], workspace: Workspace) -> None:
 
 def _make_room(shown: Sequence[DomainImages], workspace: Workspace, limit: float) -> None:
     """Remove from the shared folder what the images of this run leave no room for."""
-    if workspace.cache is not None:
-        files = [workspace.images_file(images.key) for images in shown]
-        needed = sum(images.size(workspace) for images, file in zip(shown, files, strict=True) if not file.is_file())
+    if workspace.cache is not None and not workspace.cache_read_only:
+        files = [file for images in shown for file in images.files(workspace)]
+        needed = sum(images.size(workspace) for images in shown if not images.made(workspace))
         trim(workspace.cache / "images", limit - needed, files)
 
 
@@ -235,7 +237,7 @@ def _run_missing(
 def _make_images(
     shown: Mapping[str, DomainImages], workspace: Workspace, pool: Here | Workers, monitor: Monitor
 ) -> None:
-    images = [[one] for one in shown.values() if not workspace.images_file(one.key).is_file()]
+    images = [[one] for one in shown.values() if not one.made(workspace)]
     for _ in stage(Stage.IMAGES, _corrupt, images, pool, monitor):
         pass  # a failure shows again, with its reason, in the trials that need these images
 

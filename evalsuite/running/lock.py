@@ -11,8 +11,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,29 +31,39 @@ _LONGEST = 4096  # bytes
 _LOOKING, _HELD = 2**20, 2**20 + 1
 
 
-@contextmanager
-def held(folder: Path, study: Study, shard: Shard | None, console: Console) -> Iterator[None]:
-    """Hold a run's folder for a study, or a part of one, while the context lasts.
+class RunLock:
+    """Holds a run's folder for a study, or a part of one, from :meth:`take` to the end of the context."""
 
-    Raises
-    ------
-    RequestError
-        If another process runs another study there, named with its machine; or if the folder cannot be written to.
-    """
-    mark = digest([study.as_dict(), None if shard is None else [shard.number, shard.of]])
-    file = _opened(folder)
-    try:
+    def __init__(self, folder: Path, study: Study, shard: Shard | None, console: Console) -> None:
+        self._folder, self._name, self._console = folder, study.name, console
+        self._mark = digest([study.as_dict(), None if shard is None else [shard.number, shard.of]])
+        self._file = -1
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file >= 0:
+            os.close(self._file)  # which lets the locks go
+            self._file = -1
+
+    def take(self) -> None:
+        """Take hold of the folder, which is made.
+
+        Raises
+        ------
+        RequestError
+            If another process runs another study there, named with its machine; or if the folder cannot be written to.
+        """
+        self._file = _opened(self._folder)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX, 1, _LOOKING)
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _LOOKING)
         except OSError:
-            line = f"the file system of {folder} keeps no locks: expected no other run to write there meanwhile"
-            console.print(line, markup=False, soft_wrap=True)
-        else:
-            _take(file, mark, study.name, folder)
-            fcntl.lockf(file, fcntl.LOCK_UN, 1, _LOOKING)
-        yield
-    finally:
-        os.close(file)  # which lets the locks go
+            line = f"the file system of {self._folder} keeps no locks: expected no other run to write there meanwhile"
+            self._console.print(line, markup=False, soft_wrap=True)
+            return
+        _take(self._file, self._mark, self._name, self._folder)
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _LOOKING)
 
 
 def _opened(folder: Path) -> int:

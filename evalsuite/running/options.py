@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evalsuite.environment import available_cores, resolve_device, threads_per_worker
 from evalsuite.errors import RequestError
+from evalsuite.files import read_only
 from evalsuite.running.workers import TIME_LIMIT, Here, Limits, Workers
 from evalsuite.running.workspace import Workspace
 from evalsuite.shared_cache import shared_cache
@@ -28,7 +29,7 @@ class RunOptions:
     cache : folder for images that runs share, by default ``EVALSUITE_CACHE``; without either, corrupted images lie in
         the run's folder.
     cache_gigabytes : beyond so many, the least recently used corrupted images there are removed, those of this run
-        excepted.
+        excepted. One that is read only gives what it has.
     time_limit : seconds after which one trial, one quantization or one domain's images are given up.
     in_process : run trials in this process, for a debugger; then one that dies or hangs is the end of the run.
     memory_limit : gigabytes that a process and all that it starts may hold; one that holds more loses the item that it
@@ -89,6 +90,7 @@ class RunOptions:
             resolve_device(self.device),
             threads_per_worker(self.count),
             cache.absolute() if cache else None,
+            cache is not None and read_only(cache / "images" if (cache / "images").is_dir() else cache),
         )
 
     def pool(self, workspace: Workspace) -> Here | Workers:

@@ -161,7 +161,7 @@ def _shared_images(trials: Sequence[Trial], workspace: Workspace) -> Needed:
                     shown = Shown(len(stream), {part.key: len(part.indices) for part in parts})
                     shows[trial.task, trial.stream, trial.seed] = shown
                     for part in parts:
-                        if part.file(workspace) is not None:
+                        if part.files(workspace):
                             images.setdefault(part.key, part)
     return Needed(images, shows)
 

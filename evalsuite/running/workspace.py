@@ -16,10 +16,15 @@ class Workspace:
     threads: int = 1
     cache: Path | None = None
     """Folder that runs share for images; without one a run keeps its own."""
+    cache_read_only: bool = False
+    """Whether that folder is read only: images that it lacks are then kept in the run's folder."""
 
-    def images_file(self, key: str) -> Path:
-        """File of corrupted test images."""
-        return (self.cache or self.folder / ".work") / "images" / f"{key}.npy"
+    def images_files(self, key: str) -> tuple[Path, ...]:
+        """Files that may hold corrupted test images, in the order in which they are tried; the last is written."""
+        shared, own = ((place or Path()) / "images" / f"{key}.npy" for place in (self.cache, self.folder / ".work"))
+        if self.cache is None:
+            return (own,)
+        return (shared, own) if self.cache_read_only else (shared,)
 
     def outputs_file(self, key: str) -> Path:
         """File of what a full-precision network makes of its pool."""

@@ -15,7 +15,7 @@ import numpy as np
 from evalsuite import checksums
 from evalsuite.environment import available_cores
 from evalsuite.errors import RequestError
-from evalsuite.files import Unwritable, remove_left, reserve
+from evalsuite.files import Unwritable, read_only, remove_left, reserve
 from evalsuite.hashing import digest
 from evalsuite.plugins import IntArray, UInt8Array
 from evalsuite.shared_cache import shared_cache
@@ -137,11 +137,17 @@ def labelled(found: Mapping[K, list[Path]], classes: Sequence[K]) -> tuple[list[
     return files, np.repeat(np.arange(len(classes), dtype=np.int64), counts)
 
 
-def decoded_folder() -> Path:
-    """Return where decoded pictures are kept: in the folder that runs share, else the user's cache folder."""
+def decoded_folders() -> tuple[Path, ...]:
+    """Return where decoded pictures are looked for, the last of which is written.
+
+    The folder that runs share; without one, or where it is read only, the user's cache folder.
+    """
     shared = shared_cache()
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalsuite"
-    return (shared or user) / "decoded"
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalsuite" / "decoded"
+    if shared is None:
+        return (user,)
+    place = shared / "decoded"
+    return (place, user) if read_only(place if place.is_dir() else shared) else (place,)
 
 
 def decoded(files: Sequence[Path], preparation: Preparation) -> UInt8Array:
@@ -159,14 +165,15 @@ def decoded(files: Sequence[Path], preparation: Preparation) -> UInt8Array:
     except OSError as error:
         raise RequestError(f"no file {error.filename}: expected a picture") from error
     made_of = [_DECODER, preparation.size, preparation.crop, preparation.interpolation, preparation.resize]
-    file = decoded_folder() / f"{digest([state, *made_of])}.npy"
-    shape = (len(files), preparation.crop, preparation.crop, 3)
-    try:
-        return _mapped(file, shape)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError, EOFError) as error:
-        checksums.warn_of(file, error, "its pictures are decoded again")
+    name, shape = f"{digest([state, *made_of])}.npy", (len(files), preparation.crop, preparation.crop, 3)
+    for folder in decoded_folders():
+        file = folder / name
+        try:
+            return _mapped(file, shape)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, ValueError, EOFError) as error:
+            checksums.warn_of(file, error, "its pictures are decoded again")
     remove_left(file.parent)
     try:
         with checksums.sealing(file) as temporary:

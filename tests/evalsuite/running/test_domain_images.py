@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from _dummies import plugins
-from _dummies.studies import tiny
+from _dummies.studies import execute, tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,7 +125,7 @@ def test_vanished_and_broken_files_are_made_again(tmp_path: Path):
     one = domain_images.domain_images(trial(), stream(*MIXED), None)[1]
     one.make(workspace)
     expected = np.array(one.open(workspace).pixels)
-    file = one.file(workspace)
+    file = one.files(workspace)[-1]
     assert file is not None
     assert one.size(workspace) == expected.nbytes
     file.unlink()
@@ -165,7 +169,49 @@ def test_opening_counts_as_use(tmp_path: Path):
     workspace = Workspace(tmp_path)
     one = domain_images.domain_images(trial(), stream(*MIXED), None)[1]
     one.make(workspace)
-    file = one.file(workspace)
+    file = one.files(workspace)[-1]
     os.utime(file, (1, 1))
     one.open(workspace)
     assert file.stat().st_mtime > 1
+
+
+@contextmanager
+def unprivileged():
+    """As somebody to whom rights apply, which they do not to root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.fixture
+def everybodys():
+    """A folder in which everybody may write."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    yield folder
+    for place in folder.rglob("*/"):
+        place.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_what_a_read_only_folder_lacks_or_has_damaged_is_kept_in_the_run(everybodys):
+    cache, images = everybodys / "cache", everybodys / "cache" / "images"
+    assert execute(tiny(), everybodys / "first", cache=cache).done == 12
+    made = sorted(images.iterdir())
+    os.utime(made[0], (0, 0))  # its next use would be noted
+    made[1].write_bytes(made[1].read_bytes()[:-1])
+    made[2].unlink()
+    images.chmod(0o555)
+    cache.chmod(0o555)
+    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in images.iterdir()}
+    with unprivileged(), pytest.warns(DamageWarning, match=made[1].name):
+        assert execute(tiny(), everybodys / "second", cache=cache).done == 12
+    assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in images.iterdir()} == before
+    own = everybodys / "second" / ".work" / "images"
+    assert sorted(file.name for file in own.iterdir()) == [file.name for file in made[1:]]
+    records = [{f.name: pq.read_table(f) for f in (everybodys / r / "records").iterdir()} for r in ("first", "second")]
+    assert records[0] == records[1]

@@ -9,18 +9,24 @@ from rich.console import Console
 from evalsuite.errors import RequestError
 from evalsuite.running import lock
 from evalsuite.running.harness import execute
-from evalsuite.running.lock import held
+from evalsuite.running.lock import RunLock
 
 HOLDER = """
 import sys
 from pathlib import Path
 from rich.console import Console
 from _dummies.studies import tiny
-from evalsuite.running.lock import held
-with held(Path(sys.argv[1]), tiny(name=sys.argv[2]), None, Console(stderr=True)):
+from evalsuite.running.lock import RunLock
+with RunLock(Path(sys.argv[1]), tiny(name=sys.argv[2]), None, Console(stderr=True)) as mine:
+    mine.take()
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+def take(folder, study, console=QUIET):
+    with RunLock(folder, study, None, console) as mine:
+        mine.take()
 
 
 @pytest.fixture
@@ -55,28 +61,27 @@ def test_calls_of_one_study_work_side_by_side_and_each_keeps_others_out(holder, 
     first, second = holder("one"), holder("one")
     first.kill()
     first.wait()
-    with pytest.raises(RequestError, match="runs study one"), held(tmp_path, tiny(name="other"), None, QUIET):
-        pass
+    with pytest.raises(RequestError, match="runs study one"):
+        take(tmp_path, tiny(name="other"))
     second.kill()
     second.wait()
-    with held(tmp_path, tiny(name="other"), None, QUIET):
-        pass
+    take(tmp_path, tiny(name="other"))
 
 
 def test_what_the_file_says_is_not_trusted(holder, tmp_path):
     holder("theirs")
     for content in (b"", b"{", b"[1]", b'{"name": "\\u001b[31m", "process": [1e999]}'):
         (tmp_path / lock.LOCK).write_bytes(content)
-        with pytest.raises(RequestError) as raised, held(tmp_path, tiny(name="other"), None, QUIET):
-            pass
+        with pytest.raises(RequestError) as raised:
+            take(tmp_path, tiny(name="other"))
         assert str(raised.value).isprintable()
 
 
 def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "elsewhere").write_text("precious")
     (tmp_path / lock.LOCK).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RequestError, match="cannot write to"), held(tmp_path, tiny(), None, QUIET):
-        pass
+    with pytest.raises(RequestError, match="cannot write to"):
+        take(tmp_path, tiny())
     assert (tmp_path / "elsewhere").read_text() == "precious"
 
 
@@ -86,6 +91,5 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lock.fcntl, "lockf", refuse)
     said = io.StringIO()
-    with held(tmp_path, tiny(), None, Console(file=said, width=500)):
-        pass
+    take(tmp_path, tiny(), Console(file=said, width=500))
     assert "keeps no locks" in said.getvalue()

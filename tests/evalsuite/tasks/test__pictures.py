@@ -11,7 +11,7 @@ from PIL import Image
 
 from evalsuite.errors import RequestError
 from evalsuite.tasks import _pictures
-from evalsuite.tasks._pictures import Preparation, decoded, decoded_folder, labelled, pictures
+from evalsuite.tasks._pictures import Preparation, decoded, decoded_folders, labelled, pictures
 from evalsuite.torchvision_compat import import_torchvision
 
 
@@ -129,8 +129,8 @@ def test_other_pictures_or_another_preparation_are_other_files(tmp_path: Path, m
     decoded(files, Preparation(18, 16))
     os.utime(files[0], (1, 1))
     decoded(files, Preparation(16, 16))
-    kept = list(decoded_folder().iterdir())
-    assert decoded_folder() == tmp_path / "shared" / "decoded"
+    kept = list(decoded_folders()[-1].iterdir())
+    assert decoded_folders() == (tmp_path / "shared" / "decoded",)
     assert len(kept) == 3
     kept[0].write_bytes(b"cut off")
     assert decoded(files, Preparation(16, 16)).shape == (3, 16, 16, 3)
