@@ -30,7 +30,9 @@ from evalsuite.commands._options import (
     INTERRUPTED,
     SOME_FAILED,
     WRONG_REQUEST,
+    Address,
     AsJson,
+    Backend,
     Cache,
     CacheGigabytes,
     DataRoot,
@@ -155,6 +157,8 @@ def run(
     shard: ShardOf = None,
     retry_failed: RetryFailed = True,
     max_failures: MaxFailures = 1.0,
+    backend: Backend = "local",
+    address: Address = None,
     as_json: AsJson = False,
 ) -> int:
     """Run a study, resuming a run that exists, then report."""
@@ -177,6 +181,8 @@ def run(
         shard=None if part is None else (part.number, part.of),
         retry_failed=retry_failed,
         max_failures=max_failures,
+        backend=backend,
+        address=address,
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),
     )

@@ -67,6 +67,15 @@ MaxFailures = Annotated[
         "failed, of 5 at least.",
     ),
 ]
+Backend = Annotated[
+    str, typer.Option("--backend", help="What hands the work out: local processes, or a dask or ray cluster.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address", help="The cluster's; by default DASK_SCHEDULER_ADDRESS or RAY_ADDRESS.", show_default=False
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 
 

@@ -25,13 +25,13 @@ from evalsuite.running.foreign import digests, forget, harmed, runs_a_file
 from evalsuite.running.lock import RunLock
 from evalsuite.running.options import RunOptions
 from evalsuite.running.plan import Needed, Plan, checked_images, planned
+from evalsuite.running.pools import Pool
 from evalsuite.running.process_state import restored
 from evalsuite.running.quantized_models import quantize_model
 from evalsuite.running.run_log import RunLog, Stage
 from evalsuite.running.stages import Monitor, monitor_of, stage
 from evalsuite.running.table import asked, failed_row, gather, with_models
 from evalsuite.running.units import Schedule
-from evalsuite.running.workers import Here, Workers
 from evalsuite.running.workspace import Workspace
 from evalsuite.shared_cache import sharing
 from evalsuite.study.file import read
@@ -126,7 +126,7 @@ def execute(
 def _execute(
     plan: Plan,
     workspace: Workspace,
-    pool: Here | Workers,
+    pool: Pool,
     options: RunOptions,
     console: Console,
     lock: RunLock,
@@ -202,7 +202,7 @@ def _run_missing(
     plan: Plan,
     needed: Needed,
     workspace: Workspace,
-    pool: Here | Workers,
+    pool: Pool,
     console: Console,
     log: RunLog,
     limit: FailureLimit,
@@ -234,9 +234,7 @@ def _run_missing(
     return failures
 
 
-def _make_images(
-    shown: Mapping[str, DomainImages], workspace: Workspace, pool: Here | Workers, monitor: Monitor
-) -> None:
+def _make_images(shown: Mapping[str, DomainImages], workspace: Workspace, pool: Pool, monitor: Monitor) -> None:
     images = [[one] for one in shown.values() if not one.made(workspace)]
     for _ in stage(Stage.IMAGES, _corrupt, images, pool, monitor):
         pass  # a failure shows again, with its reason, in the trials that need these images
@@ -246,7 +244,7 @@ def _do(
     trials: Sequence[Trial],
     schedule: Schedule,
     workspace: Workspace,
-    pool: Here | Workers,
+    pool: Pool,
     monitor: Monitor,
     limit: FailureLimit,
 ) -> dict[str, Failure]:

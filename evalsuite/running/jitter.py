@@ -25,10 +25,10 @@ from evalsuite.randomness import torch_generator
 from evalsuite.running.domain_images import StreamImages
 from evalsuite.running.estimates import Estimates
 from evalsuite.running.evaluation import Evaluator, FixedModel, run_adapting
+from evalsuite.running.pools import Pool
 from evalsuite.running.run_log import RunLog, Stage
 from evalsuite.running.stages import monitor_of, stage
 from evalsuite.running.units import Schedule, unit
-from evalsuite.running.workers import Here, Workers
 from evalsuite.running.workspace import Workspace
 from evalsuite.structure import NORM_LAYERS
 from evalsuite.study.trials import Trial, adapts, plan_stream
@@ -91,7 +91,7 @@ def measure(
     done: Sequence[Trial],
     repetitions: int,
     workspace: Workspace,
-    pool: Here | Workers,
+    pool: Pool,
     console: Console,
     log: RunLog,
 ) -> list[tuple[Trial, Failure]]:

@@ -9,10 +9,14 @@ from pathlib import Path
 from evalsuite.environment import available_cores, resolve_device, threads_per_worker
 from evalsuite.errors import RequestError
 from evalsuite.files import read_only
+from evalsuite.running.backends import BACKENDS
+from evalsuite.running.cluster import Cluster
+from evalsuite.running.pools import Pool
 from evalsuite.running.workers import TIME_LIMIT, Here, Limits, Workers
 from evalsuite.running.workspace import Workspace
 from evalsuite.shared_cache import shared_cache
 
+LOCAL = "local"
 CACHE_GIGABYTES = 20.0
 """How much a folder of images that runs share may hold."""
 
@@ -35,6 +39,8 @@ class RunOptions:
     memory_limit : gigabytes that a process and all that it starts may hold; one that holds more loses the item that it
         is at. By default nearly all that is free.
     retry_failed : try trials again that failed in an earlier call.
+    backend : what hands the work out: ``local`` processes, or the engine of a cluster, ``dask`` or ``ray``.
+    address : of the cluster, by default what the engine's own variable says.
     max_failures : stop once more than this share, 0..1, of the trials that have ended failed, of 5 at least.
 
     Raises
@@ -53,6 +59,8 @@ class RunOptions:
     memory_limit: float | None = None
     retry_failed: bool = True
     max_failures: float = 1.0
+    backend: str = LOCAL
+    address: str | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -65,6 +73,14 @@ class RunOptions:
             raise RequestError(f"a memory limit of {self.memory_limit:g} GB: expected more than 0")
         if not 0 <= self.max_failures <= 1:
             raise RequestError(f"max failures = {self.max_failures:g}: expected a share of the trials, 0 to 1")
+        if self.backend not in (LOCAL, *BACKENDS):
+            raise RequestError(f"backend {self.backend!r}: expected {LOCAL}, {' or '.join(BACKENDS)}")
+        if self.address is not None and self.backend == LOCAL:
+            raise RequestError(
+                f"address {self.address!r} without a cluster: expected --backend {' or '.join(BACKENDS)}"
+            )
+        if self.in_process and self.backend != LOCAL:
+            raise RequestError(f"backend {self.backend!r} in this process: expected {LOCAL}")
         if self.in_process and self.memory_limit is not None:
             raise RequestError("a memory limit in this process: expected worker processes, which alone can be ended")
         if self.in_process and self.count > 1:
@@ -93,8 +109,10 @@ class RunOptions:
             cache is not None and read_only(cache / "images" if (cache / "images").is_dir() else cache),
         )
 
-    def pool(self, workspace: Workspace) -> Here | Workers:
+    def pool(self, workspace: Workspace) -> Pool:
         """Return what does the items, not entered yet."""
+        if self.backend != LOCAL:
+            return Cluster(self.backend, self.address, self.workers, workspace, self.device, self.limits)
         return Here(workspace) if self.in_process else Workers(self.count, workspace, self.limits)
 
     @property

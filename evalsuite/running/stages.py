@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from evalsuite.isolation import Failure
 from evalsuite.running.durations import in_words
 from evalsuite.running.items import facts_of
+from evalsuite.running.pools import Pool
 from evalsuite.running.run_log import Event, RunLog, Stage
-from evalsuite.running.workers import Here, Work, Workers
+from evalsuite.running.workers import Work
 
 S = TypeVar("S")
 
@@ -123,7 +124,7 @@ def stage(
     name: Stage,
     work: Work[S],
     items: Sequence[Sequence[S]],
-    workers: Workers | Here,
+    workers: Pool,
     monitor: Monitor,
 ) -> Iterator[tuple[S, Failure | None]]:
     """Do one stage's items, in groups that share something, and yield each as it ends with how it failed, if it did."""
