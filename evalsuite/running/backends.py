@@ -12,27 +12,39 @@ from evalsuite.extras import import_extra
 
 
 class Calls:
-    """Calls functions on a cluster, of which what does that is kept from one use to the next.
+    """Calls functions on a cluster; what does that is kept from one use to the next.
 
     Parameters
     ----------
     options : joblib's, that choose the backend.
-    jobs : how many calls are done at once.
+    places : says how many calls the cluster can do at once.
+    most : how many are to be done at once; 0: as many as there is place for.
     """
 
-    def __init__(self, options: Mapping[str, Any], jobs: int) -> None:
-        self.jobs, self._options = jobs, options
+    def __init__(self, options: Mapping[str, Any], places: Callable[[], int], most: int) -> None:
+        self._options, self._places, self._most = options, places, most
         self._parallel: Any = None
 
+    @property
+    def jobs(self) -> int:
+        """How many calls are done at once."""
+        places = self._places()
+        return min(self._most, places) if self._most else places
+
     def results(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """Call a function with each of several arguments, and yield the results as they come."""
+        """Call a function with each of several arguments, and yield the results as they come.
+
+        Raises whatever the engine does where a node is lost; the next use begins anew, with the nodes that are left.
+        """
         import joblib
 
-        if self._parallel is None:
-            with joblib.parallel_config(n_jobs=self.jobs, **self._options):
-                self._parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
-            self._parallel.__enter__()
         try:
+            if self._parallel is None:
+                if not self.jobs:
+                    raise ConnectionError("it has no nodes")
+                with joblib.parallel_config(n_jobs=self.jobs, **self._options):
+                    self._parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
+                self._parallel.__enter__()
             yield from self._parallel(joblib.delayed(function)(*call) for call in calls)
         except BaseException:  # also where the caller has no use for the rest
             self.close()
@@ -62,7 +74,7 @@ def connected(backend: str, address: str | None, workers: int) -> Iterator[Calls
         If the engine is not installed, or no cluster is at the address.
     """
     with BACKENDS[backend](address) as (options, places):
-        calls = Calls(options, min(workers, places) if workers else places)
+        calls = Calls(options, places, workers)
         try:
             yield calls
         finally:
@@ -70,7 +82,7 @@ def connected(backend: str, address: str | None, workers: int) -> Iterator[Calls
 
 
 @contextmanager
-def _dask(address: str | None) -> Iterator[tuple[dict[str, Any], int]]:
+def _dask(address: str | None) -> Iterator[tuple[dict[str, Any], Callable[[], int]]]:
     distributed = import_extra("distributed", "dask", "--backend dask")
     chosen = address or distributed.config.get("scheduler-address", None)
     if not chosen:
@@ -80,14 +92,17 @@ def _dask(address: str | None) -> Iterator[tuple[dict[str, Any], int]]:
     except (OSError, ValueError) as error:
         raise RequestError(f"no Dask scheduler at {chosen}: {' '.join(str(error).split())}") from error
     with client:
-        places = sum(client.ncores().values())
-        if not places:
+
+        def places() -> int:
+            return sum(client.ncores().values())
+
+        if not places():
             raise RequestError(f"the Dask cluster at {chosen} has no workers: expected at least one")
         yield {"backend": "dask", "client": client}, places
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[tuple[dict[str, Any], int]]:
+def _ray(address: str | None) -> Iterator[tuple[dict[str, Any], Callable[[], int]]]:
     ray = import_extra("ray", "ray", "--backend ray")
     chosen = address or os.environ.get("RAY_ADDRESS")
     if not chosen:
@@ -99,19 +114,33 @@ def _ray(address: str | None) -> Iterator[tuple[dict[str, Any], int]]:
     try:
         import joblib
         from ray.util.joblib.ray_backend import RayBackend
+        from ray.util.multiprocessing import Pool
 
         class Unordered(RayBackend):
-            """Ray's own, saying that results can be had as they come: its pool calls back with each, in a thread."""
+            """Ray's own, but that results come as they end, which its pool can do, and that one place is one there.
+
+            joblib's way with a single job is to do it in the calling process.
+            """
 
             supports_return_generator = True
 
+            def configure(self, n_jobs: int = 1, parallel: Any = None, *other: Any, **options: Any) -> int:
+                self._pool, self.parallel = Pool(n_jobs), parallel
+                return n_jobs
+
+            def effective_n_jobs(self, n_jobs: int) -> int:
+                return n_jobs
+
+            def abort_everything(self, ensure_ready: bool = True) -> None:
+                self.terminate()  # begun anew with the nodes that are left, not with as many as before
+
         joblib.register_parallel_backend("evalsuite-ray", Unordered)
-        yield {"backend": "evalsuite-ray"}, int(ray.cluster_resources().get("CPU", 0))
+        yield {"backend": "evalsuite-ray"}, lambda: int(ray.cluster_resources().get("CPU", 0))
     finally:
         ray.shutdown()
 
 
-BACKENDS: dict[str, Callable[[str | None], AbstractContextManager[tuple[dict[str, Any], int]]]] = {
+BACKENDS: dict[str, Callable[[str | None], AbstractContextManager[tuple[dict[str, Any], Callable[[], int]]]]] = {
     "dask": _dask,
     "ray": _ray,
 }

@@ -11,6 +11,7 @@ import os
 import secrets
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ IDLE = 30.0
 """Seconds that a node keeps a worker process without work; ours."""
 ATTEMPTS = 5
 """How often what lost nodes have not done is handed out again; ours."""
+PAUSE = 5.0
+"""Seconds before that, in which the engine finds out who is left; ours."""
 _RETURNED = ("records", "jitter", ".work/models")
 """Folders of a run whose files come back from a node that does not share it."""
 
@@ -210,6 +213,7 @@ class Cluster:
     def __exit__(self, *error: Any) -> None:
         if self._node.mark:
             (self._node.folder / self._node.mark).unlink(missing_ok=True)
+            self._node = replace(self._node, mark="")
         self._stack.__exit__(*error)
 
     def renew(self) -> None:
@@ -244,6 +248,7 @@ class Cluster:
             except Exception as error:  # each engine has its own for a node that is lost
                 if attempt == ATTEMPTS:
                     raise RequestError(f"the {self._backend} cluster was lost: {reason_of(error)}") from error
+                time.sleep(PAUSE)
 
     def _marked(self) -> Node:
         """Return what nodes are told, with a file in the run's folder by which those that share it know."""
