@@ -89,8 +89,9 @@ def _take(file: int, mark: str, name: str, folder: Path) -> None:
             "process": os.getpid(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        os.ftruncate(file, 0)
-        os.pwrite(file, json.dumps(facts).encode(), 0)
+        with suppress(OSError):  # a full disk: others are then told of an unknown process
+            os.ftruncate(file, 0)
+            os.pwrite(file, json.dumps(facts).encode(), 0)
     fcntl.lockf(file, fcntl.LOCK_SH, 1, _HELD)
 
 

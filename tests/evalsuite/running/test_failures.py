@@ -124,7 +124,7 @@ def test_reasons_survive_a_disk_that_is_full_of_records(tmp_path):
     with full_disk(3000), pytest.raises(RequestError, match="cannot write to"):
         execute(study, tmp_path)
     assert (tmp_path / "trials.parquet").read_bytes() == before
-    assert not [file for file in tmp_path.rglob(".*") if file.is_file()]
+    assert not [file for file in tmp_path.rglob(".*~*") if file.is_file()]
 
 
 def test_broken_intermediate_files_are_made_again(finished, tmp_path):
