@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import threading
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,11 +40,13 @@ from evalsuite.commands._options import (
     Overrides,
     ShardOf,
     TimeLimit,
+    TrustCode,
     Workers,
     names,
 )
 from evalsuite.environment import wait_briefly
 from evalsuite.errors import RequestError, one_line_warnings
+from evalsuite.files import is_utf8
 from evalsuite.isolation import reason_of
 
 if TYPE_CHECKING:
@@ -64,6 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the status that the contract names."""
     wait_briefly()  # before anything imports torch
     one_line_warnings()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a class's name shows its escapes
+            stream.reconfigure(errors="backslashreplace")
     status = call(sys.argv[1:] if arguments is None else arguments)
     if all(thread is threading.current_thread() or thread.daemon for thread in threading.enumerate()):
         atexit._run_exitfuncs()  # not beside a thread that a plugin has left: they would wait for it
@@ -78,6 +84,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def call(arguments: list[str]) -> int:
     """Run the command line and return the exit status."""
+    odd = [argument for argument in arguments if not is_utf8(argument)]
+    if odd:  # it would be written to records and pages, and not every library opens such files
+        return _refuse(f"{odd[0]!r}: expected names and values in UTF-8")
     try:
         status = typer.main.get_command(app).main(arguments or ["--help"], prog_name="evalsuite", standalone_mode=False)
     except RequestError as error:
@@ -135,6 +144,7 @@ def run(
     memory_limit: MemoryLimit = None,
     in_process: InProcess = False,
     shard: ShardOf = None,
+    trust: TrustCode = False,
     as_json: AsJson = False,
 ) -> int:
     """Run a study, resuming a run that exists, then report."""
@@ -155,6 +165,7 @@ def run(
         memory_limit=memory_limit,
         in_process=in_process,
         shard=None if part is None else (part.number, part.of),
+        trust=trust,
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),
     )

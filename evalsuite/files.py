@@ -36,6 +36,15 @@ class Unwritable(RequestError):
     """A file cannot be written: a full disk, a folder that belongs to others."""
 
 
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold a text; names of files may be any bytes, which Python shows as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to ``path`` on success, remove it otherwise.
@@ -46,8 +55,11 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises
     ------
     Unwritable
-        If the file cannot be written, a full disk for example; what was there before is still there then.
+        If the file cannot be written, a full disk for example, or its name is not UTF-8, which not every library
+        can open; what was there before is still there then.
     """
+    if not is_utf8(str(path)):
+        raise Unwritable(f"cannot write to {str(path)!r}: expected a name in UTF-8")
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{path.stem}~{_machine()}-{os.getpid()}-"
@@ -127,9 +139,9 @@ def _left(file: Path, machine: str, process: int) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all."""
+    """Write UTF-8 text whole or not at all; what UTF-8 cannot hold, such as the names of some files, as escapes."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from evalsuite.errors import RequestError, unknown_name
+from evalsuite.files import is_utf8
 from evalsuite.hashing import canonical_json, digest
 from evalsuite.isolation import printable, requested, single_process, text_of
 from evalsuite.optional_members import is_calibration_step, is_stream, missing_methods
@@ -191,6 +192,8 @@ def configure(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -
     RequestError
         If the plugin or an option is unknown, or an option has an impossible value.
     """
+    if not is_utf8(name):
+        raise RequestError(f"{SINGULAR[kind]} {name!r}: expected a name in UTF-8, which records can hold")
     where, _, attribute = name.rpartition(":")
     name = f"{Path(where)}:{attribute}" if where.endswith(".py") else name  # ./a.py and a.py are the same file
     resolved = _resolved(_construct(kind, name, dict(options or {})))

@@ -52,6 +52,10 @@ ShardOf = Annotated[
     str | None,
     typer.Option("--shard", metavar="K/N", help="Only the K-th of N parts of the study; evalsuite merge joins them."),
 ]
+TrustCode = Annotated[
+    bool,
+    typer.Option("--trust", help="Run Python files that the study names and that do not lie beside it."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 
 

@@ -35,6 +35,7 @@ from evalsuite.study.labels import labels
 from evalsuite.study.settings import Study
 from evalsuite.study.shards import Shard, folder_name
 from evalsuite.study.trials import Trial, references
+from evalsuite.study.trust import Trust
 
 Lend = Callable[[Plan, Path], Plan]
 """Writes results of a plan that are known already into a folder, and returns what is then left to do."""
@@ -66,6 +67,7 @@ def run(
     memory_limit: float | None = None,
     in_process: bool = False,
     shard: tuple[int, int] | None = None,
+    trust: bool = False,
 ) -> Path:
     """Run a study and return the run's folder; a run that is there already is resumed.
 
@@ -83,13 +85,13 @@ def run(
     overrides : ``KEY=VALUE`` changes to the study.
     cache : folder for images that runs share, by default ``EVALSUITE_CACHE``; without either, corrupted images lie in
         the run's folder.
-    cache_gigabytes : beyond so many, the least recently used corrupted images there are removed, those of this run
-        excepted.
+    cache_gigabytes : beyond so many, the least recently used corrupted images there are removed, not those of this run.
     time_limit : seconds after which one trial, one quantization or one domain's images are given up.
     memory_limit : gigabytes that a process and all that it starts may hold; one that holds more loses the item that it
         is at. By default nearly all that is free.
     in_process : run trials in this process, for a debugger; then one that dies or hangs is the end of the run.
     shard : ``(K, N)``: the K-th of N parts of the study, from 1 (:mod:`evalsuite.study.shards`).
+    trust : whether a study file may name Python files that do not lie beside it: their code is run.
 
     Raises
     ------
@@ -109,6 +111,7 @@ def run(
         memory_limit=memory_limit,
         in_process=in_process,
         shard=shard,
+        trust=trust,
     ).folder
 
 
@@ -126,6 +129,7 @@ def execute(
     memory_limit: float | None = None,
     in_process: bool = False,
     shard: tuple[int, int] | None = None,
+    trust: bool = False,
     command: str = "",
     console: Console | None = None,
     lend: Lend | None = None,
@@ -134,7 +138,8 @@ def execute(
     if isinstance(study, Study) and overrides:
         raise RequestError("overrides change a study file: expected none with a study that is checked already")
     part = None if shard is None else Shard(*shard)
-    checked = study if isinstance(study, Study) else read(study, overrides)
+    console = console or Console(stderr=True)
+    checked = study if isinstance(study, Study) else read(study, overrides, Trust.on(console, trust))
     options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process, memory_limit)
     wait_briefly()
     folder = Path(out) if out is not None else Path("runs") / folder_name(checked, part)
@@ -145,7 +150,7 @@ def execute(
         remove_left(workspace.folder / ".work")
         plan = planned(checked, workspace, command, part)
         try:
-            outcome = _execute(plan, workspace, pool, options.cache_bytes, console or Console(stderr=True), lend)
+            outcome = _execute(plan, workspace, pool, options.cache_bytes, console, lend)
         finally:
             remove_left(workspace.folder)  # what processes were writing that were ended
             remove_left(workspace.folder / ".work")

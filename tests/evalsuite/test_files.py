@@ -30,6 +30,16 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     assert list(file.parent.iterdir()) == [file]
 
 
+def test_a_name_that_is_not_utf8_is_refused_and_a_text_that_is_not_is_escaped(tmp_path):
+    odd = os.fsdecode(b"caf\xe9")
+    for file in (tmp_path / odd, tmp_path / odd / "a.txt"):
+        with pytest.raises(RequestError, match=r"caf\\udce9.*: expected a name in UTF-8"):
+            write_text(file, "a")
+    assert not list(tmp_path.iterdir())
+    write_text(tmp_path / "a.txt", odd)
+    assert (tmp_path / "a.txt").read_text() == "caf\\udce9"
+
+
 def test_nan_is_no_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", float("nan"))
