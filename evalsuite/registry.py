@@ -100,6 +100,20 @@ def load_path(path: str, what: str = "Class") -> Any:
     return getattr(module, attribute)
 
 
+def python_files(value: Any) -> Iterator[str]:
+    """Yield the file of every ``path.py:NAME`` in options or tables: code that :func:`load_path` would run."""
+    if isinstance(value, str):
+        file, _, _ = value.rpartition(":")
+        if file.endswith(".py"):
+            yield file
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from python_files(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from python_files(part)
+
+
 def _load_file(file: Path) -> Any:
     # The content is part of the module's name, so that an edited file is never mistaken for its old self.
     content = hashlib.sha256(file.read_bytes()).hexdigest()[:12]

@@ -7,7 +7,7 @@ into step after an interrupt. ``trials.parquet`` is gathered from those rows whe
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,6 +82,34 @@ _SEAL = {checksums.KEY.encode(): checksums.BLANK.encode()}
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
+def _later(column: str) -> Callable[[pa.BufferReader], bool]:
+    """Return how a Parquet file without a checksum is known to have lost it: it names one, or has a later column."""
+
+    def sealed(content: pa.BufferReader) -> bool:
+        schema = pq.read_schema(content)
+        return column in schema.names or checksums.KEY.encode() in (schema.metadata or {})
+
+    return sealed
+
+
+def verified_records(file: Path) -> pa.BufferReader:
+    """Read and verify a file of records, see :func:`evalsuite.checksums.verified`."""
+    return checksums.verified(file, _later(_LATER_RECORDS[0]))
+
+
+def verified_trials(file: Path) -> pa.BufferReader:
+    """Read and verify a table of trials, see :func:`evalsuite.checksums.verified`."""
+    return checksums.verified(file, _later(_LATER_TRIALS[0]))
+
+
+def _verified_jitter(file: Path) -> pa.BufferReader:
+    return checksums.verified(file, lambda _: True)  # there were none before there were checksums
+
+
+def _names_a_checksum(content: pa.BufferReader) -> bool:
+    return checksums.KEY in json.loads(content.read().decode())
+
+
 def write_trial(folder: Path, row: dict[str, Any], records: dict[str, Any] | None = None) -> None:
     """Write a trial's row and records (columns by name, equal lengths; none for a trial that has no result)."""
     columns = records or {}
@@ -115,7 +143,7 @@ def jitter_repetitions(folder: Path) -> dict[str, int]:
     known = {}
     for file in sorted((folder / _JITTER).glob("[!.]*.parquet")):
         try:
-            known[file.stem] = int(pq.read_metadata(checksums.verified(file)).num_columns)
+            known[file.stem] = int(pq.read_metadata(_verified_jitter(file)).num_columns)
         except _DAMAGE as error:
             checksums.warn_of(file, error, "its jitter is measured again by the next run")
     return known
@@ -140,7 +168,7 @@ def read_rows(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _row_of(file: Path) -> dict[str, Any]:
-    metadata = pq.read_metadata(checksums.verified(file)).metadata or {}
+    metadata = pq.read_metadata(verified_records(file)).metadata or {}
     row: dict[str, Any] = json.loads(metadata[_ROW])
     if row["trial"] != file.stem:
         raise ValueError(f"it holds trial {row['trial']}")
@@ -155,7 +183,7 @@ def write_study(folder: Path, facts: dict[str, Any]) -> None:
 
 def read_study(folder: Path) -> dict[str, Any]:
     """Read ``study.json``, without its checksum. Raises OSError or ValueError if it is missing or damaged."""
-    study = json.loads(checksums.verified(folder / STUDY).read().decode())
+    study = json.loads(checksums.verified(folder / STUDY, _names_a_checksum).read().decode())
     if not isinstance(study, dict):
         raise ValueError(f"a {type(study).__name__}")  # noqa: TRY004 - of the file, not of an argument
     return {key: value for key, value in study.items() if key != checksums.KEY}
@@ -216,7 +244,7 @@ class Run:
         """A row per trial, in the study's order. Raises RequestError if the file is broken."""
         file = self.folder / "trials.parquet"
         with _expected(file, "a whole table of trials", "run again to write it anew"):
-            frame = pd.read_parquet(checksums.verified(file))
+            frame = pd.read_parquet(verified_trials(file))
             _complete([name for name in TRIAL_SCHEMA.names if name not in _LATER_TRIALS], frame)
         return filled_trials(frame, _LATER_TRIALS)
 
@@ -238,7 +266,7 @@ class Run:
         if not file.is_file():
             return None
         with _expected(file, "a whole file of repetitions", "run again to make it anew"):
-            table = pq.read_table(checksums.verified(file))
+            table = pq.read_table(_verified_jitter(file))
         return np.stack([column.to_numpy() for column in table.columns])
 
     def records_of(self, trial: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -247,7 +275,7 @@ class Run:
         ``batch``, ``reset`` and ``round`` are null in what was recorded before there were these columns.
         """
         file = record_file(self.folder, trial)
-        with _expected(file, *_RECORD_FILE), pq.ParquetFile(checksums.verified(file)) as opened:
+        with _expected(file, *_RECORD_FILE), pq.ParquetFile(verified_records(file)) as opened:
             present, asked = opened.schema_arrow.names, RECORD_SCHEMA.names if columns is None else columns
             later = [RECORD_SCHEMA.field(name) for name in _LATER_RECORDS if name in asked and name not in present]
             absent = [field.name for field in later]

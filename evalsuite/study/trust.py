@@ -7,11 +7,12 @@ runs a study they were given has seen both; one that lies elsewhere on this mach
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalsuite.errors import RequestError
+from evalsuite.registry import python_files
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +48,7 @@ class Trust:
         RequestError
             For one that neither lies beside the study nor is trusted, symbolic links followed.
         """
-        named = list(dict.fromkeys(file for table in tables for file in _python_files(raw.get(table))))
+        named = list(dict.fromkeys(file for table in tables for file in python_files(raw.get(table))))
         beside = study.resolve().parent
         for file in named:
             found = Path(file).resolve()
@@ -58,17 +59,3 @@ class Trust:
                 )
         if named:
             self.say(f"running the code of {', '.join(named)}, as {study} asks")
-
-
-def _python_files(value: Any) -> Iterator[str]:
-    """Yield the file of every ``path.py:NAME`` in tables and lists of a study."""
-    if isinstance(value, str):
-        file, _, _ = value.rpartition(":")
-        if file.endswith(".py"):
-            yield file
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _python_files(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _python_files(part)
