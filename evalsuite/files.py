@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = (*"=+-@\t\n", *"\uff1d\uff0b\uff0d\uff20")
+"""How formulas begin; the latter are =, +, - and @ in the full width of East Asia."""
 
 _DAY = 86_400  # seconds after which a temporary file of another machine is taken for left; ours
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
@@ -147,7 +148,8 @@ def write_text(path: Path, text: str) -> None:
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, whole or not at all; a spreadsheet finds no formula in it.
 
-    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe in front.
+    A text that begins with ``=``, ``+``, ``-``, ``@`` or white space that ends a cell gets an apostrophe in front.
+    Carriage returns become line feeds: Python's writer leaves them unquoted, and a spreadsheet begins a row there.
     """
     named = table.rename(columns=_inert)
     write_text(
@@ -162,7 +164,10 @@ def _holds_text(column: pd.Series[Any]) -> bool:
 
 
 def _inert(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    if not isinstance(cell, str):
+        return cell
+    text = re.sub("\r\n?", "\n", cell)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def read_arrays(file: Path, most: int = 2**28) -> dict[str, NDArray[Any]]:
