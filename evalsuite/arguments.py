@@ -13,17 +13,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_LARGEST = 2**63  # as integers in studies, records and streams are
+
+
 def whole_number(name: str, value: Any) -> int:
     """Return an integer, one of numpy's, or a float without a fraction (3.0 is 3) as an int.
 
-    Raises RequestError, with the argument's name, for anything else: a bool, 3.5, a text.
+    Raises RequestError, with the argument's name, for anything else: a bool, 3.5, a text, what takes more than 64 bits.
     """
     whole = isinstance(value, int | np.integer) or (
         isinstance(value, float | np.floating) and float(value).is_integer()
     )
     if isinstance(value, bool) or not whole:
         raise RequestError(f"{name} = {value!r}: expected an integer")
-    return int(value)
+    number = int(value)
+    if not -_LARGEST <= number < _LARGEST:  # one of thousands of digits cannot even be printed
+        raise RequestError(f"{name} = a whole number of {number.bit_length()} bits: expected one below 2^63 in size")
+    return number
 
 
 def image_tensor(images: Any, what: str, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -27,6 +27,7 @@ from evalsuite.store import load
 from evalsuite.study.audit import AuditRequest, audit_study
 from evalsuite.study.cost import cost_of
 from evalsuite.study.settings import Study
+from evalsuite.study.trust import Trust
 from evalsuite.targets import Target
 from evalsuite.testing import Check
 
@@ -78,7 +79,7 @@ def audit(
     options, console = options or RunOptions(), console or Console(stderr=True)
     check_gates(fail_if)
     _check_target(request)
-    study = audit_study(request)
+    study = audit_study(request, Trust.on(console, request.trust))
     folder = Path(out) if out is not None else Path("runs") / study.name
     workspace = options.workspace(folder)
     plan = planned(study, workspace, command)

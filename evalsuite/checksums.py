@@ -4,7 +4,9 @@ A file holds one line of text, ``evalsuite.crc32:`` and eight hexadecimal digits
 (metadata of Parquet and safetensors, a key of ``study.json``, the comment of an ``.npz``) or behind its end
 (``.npy``). The digits are the CRC-32 of the whole file with zeros in their place, which notices every burst of up to
 32 damaged bits; it is no protection against people. Files of earlier versions have none and are taken as they are,
-except caches, which cost nothing but time to make again.
+except caches, which cost nothing but time to make again. That a file is of an earlier version is read off what it
+holds, not off the line that is missing: one that names a checksum, or has what only later versions write, has lost its
+line to damage.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -69,12 +71,12 @@ def seal(file: Path) -> None:
         opened.write(digits)
 
 
-def verify(file: Path, *, required: bool = False) -> None:
-    """Compare a file with its checksum.
+def verify(file: Path, *, required: bool = False) -> bool:
+    """Compare a file with its checksum; return whether it has one.
 
     Parameters
     ----------
-    required : whether a file without one counts as damaged.
+    required : whether a file without one counts as damaged. An archive with a comment does in any case.
 
     Raises
     ------
@@ -84,11 +86,21 @@ def verify(file: Path, *, required: bool = False) -> None:
         If the file cannot be read.
     """
     with file.open("rb") as opened:
-        _verify(opened, required)
+        return _verify(opened, lambda: required or _has_comment(opened))
 
 
-def verified(file: Path) -> pa.BufferReader:
+def _has_comment(opened: IO[bytes]) -> bool:
+    if not zipfile.is_zipfile(opened):
+        return False
+    with zipfile.ZipFile(opened) as archive:
+        return bool(archive.comment)
+
+
+def verified(file: Path, sealed: Callable[[pa.BufferReader], bool] | None = None) -> pa.BufferReader:
     """Read a file into memory and verify it like :func:`verify`, at the cost of one reading.
+
+    ``sealed``: whether what it holds is of a version that gives it a checksum, asked where it has none; what this
+    raises is raised here. By default no file needs one.
 
     Arrow's own reader, not a Python object: Arrow's threads need Python's lock for one of these, also when they let
     go of it, and a program that ends just then is aborted.
@@ -96,7 +108,7 @@ def verified(file: Path) -> pa.BufferReader:
     import pyarrow as pa  # here: only the readers of Parquet files need it
 
     content = file.read_bytes()
-    _verify(io.BytesIO(content), required=False)
+    _verify(io.BytesIO(content), lambda: sealed is not None and sealed(pa.BufferReader(content)))
     return pa.BufferReader(content)
 
 
@@ -117,16 +129,17 @@ def warn_of(file: Path, reason: object, mended: str) -> None:
     warnings.warn(line, DamageWarning, stacklevel=3)
 
 
-def _verify(opened: IO[bytes], required: bool) -> None:
+def _verify(opened: IO[bytes], required: Callable[[], bool]) -> bool:
     place = _place(opened)
     if place is None:
-        if required:
+        if required():
             raise Damaged("it has no checksum")
-        return
+        return False
     opened.seek(place)
     written = opened.read(len(_ZEROS))
     if written != _digits(opened, place):
         raise Damaged("its checksum does not fit its content")
+    return True
 
 
 def _place(opened: IO[bytes]) -> int | None:

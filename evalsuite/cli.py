@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import threading
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,11 +46,13 @@ from evalsuite.commands._options import (
     RetryFailed,
     ShardOf,
     TimeLimit,
+    TrustCode,
     Workers,
     names,
 )
 from evalsuite.environment import wait_briefly
 from evalsuite.errors import RequestError, one_line_warnings
+from evalsuite.files import is_utf8
 from evalsuite.isolation import reason_of
 
 if TYPE_CHECKING:
@@ -71,6 +74,9 @@ def main(arguments: list[str] | None = None) -> None:
     wait_briefly()  # before anything imports torch
     one_line_warnings()
     _end_as_at_interrupt()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a class's name shows its escapes
+            stream.reconfigure(errors="backslashreplace")
     status = call(sys.argv[1:] if arguments is None else arguments)
     if all(thread is threading.current_thread() or thread.daemon for thread in threading.enumerate()):
         atexit._run_exitfuncs()  # not beside a thread that a plugin has left: they would wait for it
@@ -98,6 +104,9 @@ def _end_as_at_interrupt() -> None:
 
 def call(arguments: list[str]) -> int:
     """Run the command line and return the exit status."""
+    odd = [argument for argument in arguments if not is_utf8(argument)]
+    if odd:  # it would be written to records and pages, and not every library opens such files
+        return _refuse(f"{odd[0]!r}: expected names and values in UTF-8")
     try:
         status = typer.main.get_command(app).main(arguments or ["--help"], prog_name="evalsuite", standalone_mode=False)
     except RequestError as error:
@@ -159,6 +168,7 @@ def run(
     max_failures: MaxFailures = 1.0,
     backend: Backend = "local",
     address: Address = None,
+    trust: TrustCode = False,
     as_json: AsJson = False,
 ) -> int:
     """Run a study, resuming a run that exists, then report."""
@@ -183,6 +193,7 @@ def run(
         max_failures=max_failures,
         backend=backend,
         address=address,
+        trust=trust,
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),
     )

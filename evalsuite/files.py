@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = (*"=+-@\t\n", *"\uff1d\uff0b\uff0d\uff20")
+"""How formulas begin; the latter are =, +, - and @ in the full width of East Asia."""
 
 _DAY = 86_400  # seconds after which a temporary file of another machine is taken for left; ours
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
@@ -34,6 +35,15 @@ _TEMPORARY = re.compile(r"\..*~([0-9a-f]{8})-([0-9]+)-[a-z0-9_]{8}(\.[^.]*)?")
 
 class Unwritable(RequestError):
     """A file cannot be written: a full disk, a folder that belongs to others."""
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold a text; names of files may be any bytes, which Python shows as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -46,8 +56,11 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises
     ------
     Unwritable
-        If the file cannot be written, a full disk for example; what was there before is still there then.
+        If the file cannot be written, a full disk for example, or its name is not UTF-8, which not every library
+        can open; what was there before is still there then.
     """
+    if not is_utf8(str(path)):
+        raise Unwritable(f"cannot write to {str(path)!r}: expected a name in UTF-8")
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{path.stem}~{this_machine()}-{os.getpid()}-"
@@ -138,15 +151,16 @@ def _left(file: Path, machine: str, process: int) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all."""
+    """Write UTF-8 text whole or not at all; what UTF-8 cannot hold, such as the names of some files, as escapes."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, whole or not at all; a spreadsheet finds no formula in it.
 
-    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe in front.
+    A text that begins with ``=``, ``+``, ``-``, ``@`` or white space that ends a cell gets an apostrophe in front.
+    Carriage returns become line feeds: Python's writer leaves them unquoted, and a spreadsheet begins a row there.
     """
     named = table.rename(columns=_inert)
     write_text(
@@ -161,7 +175,10 @@ def _holds_text(column: pd.Series[Any]) -> bool:
 
 
 def _inert(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    if not isinstance(cell, str):
+        return cell
+    text = re.sub("\r\n?", "\n", cell)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def read_arrays(file: Path, most: int = 2**28) -> dict[str, NDArray[Any]]:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from evalsuite.errors import RequestError, unknown_name
+from evalsuite.files import is_utf8
 from evalsuite.hashing import canonical_json, digest
 from evalsuite.isolation import printable, requested, single_process, text_of
 from evalsuite.optional_members import is_calibration_step, is_stream, missing_methods
@@ -97,6 +98,20 @@ def load_path(path: str, what: str = "Class") -> Any:
     if not hasattr(module, attribute):
         raise RequestError(f"{where} has no {attribute!r}; it defines {', '.join(_classes(module)) or 'no class'}")
     return getattr(module, attribute)
+
+
+def python_files(value: Any) -> Iterator[str]:
+    """Yield the file of every ``path.py:NAME`` in options or tables: code that :func:`load_path` would run."""
+    if isinstance(value, str):
+        file, _, _ = value.rpartition(":")
+        if file.endswith(".py"):
+            yield file
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from python_files(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from python_files(part)
 
 
 def _load_file(file: Path) -> Any:
@@ -191,6 +206,8 @@ def configure(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -
     RequestError
         If the plugin or an option is unknown, or an option has an impossible value.
     """
+    if not is_utf8(name):
+        raise RequestError(f"{SINGULAR[kind]} {name!r}: expected a name in UTF-8, which records can hold")
     where, _, attribute = name.rpartition(":")
     name = f"{Path(where)}:{attribute}" if where.endswith(".py") else name  # ./a.py and a.py are the same file
     resolved = _resolved(_construct(kind, name, dict(options or {})))

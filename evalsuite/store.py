@@ -8,7 +8,7 @@ killed, or is under way, it is made when read, from those rows and ``plan.parque
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,6 +86,34 @@ _SEAL = {checksums.KEY.encode(): checksums.BLANK.encode()}
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
+def _later(column: str) -> Callable[[pa.BufferReader], bool]:
+    """Return how a Parquet file without a checksum is known to have lost it: it names one, or has a later column."""
+
+    def sealed(content: pa.BufferReader) -> bool:
+        schema = pq.read_schema(content)
+        return column in schema.names or checksums.KEY.encode() in (schema.metadata or {})
+
+    return sealed
+
+
+def verified_records(file: Path) -> pa.BufferReader:
+    """Read and verify a file of records, see :func:`evalsuite.checksums.verified`."""
+    return checksums.verified(file, _later(_LATER_RECORDS[0]))
+
+
+def verified_trials(file: Path) -> pa.BufferReader:
+    """Read and verify a table of trials, see :func:`evalsuite.checksums.verified`."""
+    return checksums.verified(file, _later(_LATER_TRIALS[0]))
+
+
+def _always_sealed(file: Path) -> pa.BufferReader:
+    return checksums.verified(file, lambda _: True)  # there were no such files before there were checksums
+
+
+def _names_a_checksum(content: pa.BufferReader) -> bool:
+    return checksums.KEY in json.loads(content.read().decode())
+
+
 def write_trial(folder: Path, row: dict[str, Any], records: dict[str, Any] | None = None) -> None:
     """Write a trial's row and records (columns by name, equal lengths; none for a trial that has no result)."""
     columns = records or {}
@@ -119,7 +147,7 @@ def jitter_repetitions(folder: Path) -> dict[str, int]:
     known = {}
     for file in sorted((folder / _JITTER).glob("[!.]*.parquet")):
         try:
-            known[file.stem] = int(pq.read_metadata(checksums.verified(file)).num_columns)
+            known[file.stem] = int(pq.read_metadata(_always_sealed(file)).num_columns)
         except DAMAGE as error:
             checksums.warn_of(file, error, "its jitter is measured again by the next run")
     return known
@@ -145,7 +173,7 @@ def read_rows(folder: Path) -> dict[str, dict[str, Any]]:
 
 def read_row(file: Path) -> dict[str, Any]:
     """Return the row of the trial whose records a file holds. Raises one of ``DAMAGE`` if it cannot be read."""
-    metadata = pq.read_metadata(checksums.verified(file)).metadata or {}
+    metadata = pq.read_metadata(verified_records(file)).metadata or {}
     row: dict[str, Any] = json.loads(metadata[_ROW])
     if row["trial"] != file.stem:
         raise ValueError(f"it holds trial {row['trial']}")
@@ -160,7 +188,7 @@ def write_study(folder: Path, facts: dict[str, Any]) -> None:
 
 def read_study(folder: Path) -> dict[str, Any]:
     """Read ``study.json``, without its checksum. Raises OSError or ValueError if it is missing or damaged."""
-    study = json.loads(checksums.verified(folder / STUDY).read().decode())
+    study = json.loads(checksums.verified(folder / STUDY, _names_a_checksum).read().decode())
     if not isinstance(study, dict):
         raise ValueError(f"a {type(study).__name__}")  # noqa: TRY004 - of the file, not of an argument
     return {key: value for key, value in study.items() if key != checksums.KEY}
@@ -203,7 +231,7 @@ def read_plan(folder: Path, columns: Sequence[str] | None = None) -> list[dict[s
     """
     file = folder / PLAN
     with _expected(file, "a whole plan of the run", "run again to write it anew"):
-        table = pq.read_table(checksums.verified(file), columns=None if columns is None else list(columns))
+        table = pq.read_table(_always_sealed(file), columns=None if columns is None else list(columns))
         _complete(["trial", *(columns or ())], table.column_names)
         rows: list[dict[str, Any]] = table.to_pylist()
     return rows
@@ -278,7 +306,7 @@ class Run:
             made: pd.DataFrame = _trials_table(rows).to_pandas(types_mapper=_NULLABLE.get, ignore_metadata=True)
             return made
         with _expected(file, "a whole table of trials", "run again to write it anew"):
-            frame = pd.read_parquet(checksums.verified(file))
+            frame = pd.read_parquet(verified_trials(file))
             _complete([name for name in TRIAL_SCHEMA.names if name not in _LATER_TRIALS], frame)
         return filled_trials(frame, _LATER_TRIALS)
 
@@ -305,7 +333,7 @@ class Run:
         if not file.is_file():
             return None
         with _expected(file, "a whole file of repetitions", "run again to make it anew"):
-            table = pq.read_table(checksums.verified(file))
+            table = pq.read_table(_always_sealed(file))
         return np.stack([column.to_numpy() for column in table.columns])
 
     def records_of(self, trial: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -314,7 +342,7 @@ class Run:
         ``batch``, ``reset`` and ``round`` are null in what was recorded before there were these columns.
         """
         file = record_file(self.folder, trial)
-        with _expected(file, *_RECORD_FILE), pq.ParquetFile(checksums.verified(file)) as opened:
+        with _expected(file, *_RECORD_FILE), pq.ParquetFile(verified_records(file)) as opened:
             present, asked = opened.schema_arrow.names, RECORD_SCHEMA.names if columns is None else columns
             later = [RECORD_SCHEMA.field(name) for name in _LATER_RECORDS if name in asked and name not in present]
             absent = [field.name for field in later]

@@ -12,6 +12,7 @@ from evalsuite.analysis.claims import LEVEL, shown
 from evalsuite.analysis.families import IN_COMMON, context_in_words
 from evalsuite.files import write_csv, write_text
 from evalsuite.groups import ALWAYS
+from evalsuite.isolation import printable
 from evalsuite.store import Run
 from reports.frames.adaptation import adaptation
 from reports.frames.evidence import Evidence
@@ -26,6 +27,7 @@ _ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     **{character: "\\" + character for character in "&%$#_{}"},
+    **{character: f"{{{character}}}" for character in "[]*"},  # at the start of a row they belong to the \\ before it
 }
 _NOTHING = "--"
 _RANKED_TOGETHER = ["task", "factor", *IN_COMMON]
@@ -54,8 +56,8 @@ def write_tables(run: Run, evidence: Evidence, folder: Path) -> None:
 
 
 def escape(text: str) -> str:
-    """Return text in which LaTeX sees no command."""
-    return "".join(_ESCAPES.get(character, character) for character in text)
+    """Return text in which LaTeX sees no command, no end of a paragraph and no character that cannot be seen."""
+    return "".join(_ESCAPES.get(character, character) for character in printable(text))
 
 
 def mean_error(run: Run, evidence: Evidence) -> pd.DataFrame:

@@ -76,6 +76,10 @@ Address = Annotated[
         "--address", help="The cluster's; by default DASK_SCHEDULER_ADDRESS or RAY_ADDRESS.", show_default=False
     ),
 ]
+TrustCode = Annotated[
+    bool,
+    typer.Option("--trust", help="Run Python files that the study names and that do not lie beside it."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 
 

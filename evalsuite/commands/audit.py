@@ -25,6 +25,7 @@ from evalsuite.commands._options import (
     Out,
     Overrides,
     TimeLimit,
+    TrustCode,
     names,
 )
 
@@ -96,6 +97,7 @@ def audit(
     time_limit: TimeLimit = 86_400.0,
     memory_limit: MemoryLimit = None,
     in_process: InProcess = False,
+    trust: TrustCode = False,
     as_json: AsJson = False,
 ) -> int:
     """Audit a new PTQ method: is it better, where does it break, is the difference real?
@@ -124,6 +126,7 @@ def audit(
         rivals,
         tuple(overrides or []),
         found.is_network,
+        trust,
     )
     said = shlex.join(["evalsuite", *sys.argv[1:]])
     audited = run_audit(

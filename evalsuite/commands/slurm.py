@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from evalsuite.commands._options import DONE, AsJson
+from evalsuite.commands._options import DONE, AsJson, TrustCode
 
 
 def slurm(
@@ -21,6 +22,7 @@ def slurm(
     cpus: Annotated[int, typer.Option("--cpus-per-task", min=1, help="Cores of a job.")] = 4,
     gres: Annotated[str | None, typer.Option("--gres", help="For example gpu:1.")] = None,
     partition: Annotated[str | None, typer.Option("--partition")] = None,
+    trust: TrustCode = False,
     as_json: AsJson = False,
 ) -> int:
     """Write the file of a Slurm job array, a part of the study a job, and print how to submit it; submits nothing."""
@@ -29,8 +31,9 @@ def slurm(
     from evalsuite.study.file import find, read
     from evalsuite.study.shards import split
     from evalsuite.study.trials import expand
+    from evalsuite.study.trust import Trust
 
-    checked = read(study)
+    checked = read(study, trust=Trust.on(Console(stderr=True, quiet=as_json), trust))
     name = checked.name
     trials = expand(checked, dict.fromkeys(checked.tasks, ""))
     split(trials, checked, shards)  # refuses more parts than there are models
@@ -45,7 +48,7 @@ def slurm(
     body = (
         f"cd {shlex.quote(str(Path.cwd()))}\n"
         f'evalsuite run {shlex.quote(path)} --shard "$SLURM_ARRAY_TASK_ID/{shards}" --workers {workers} '
-        f'--out {shlex.quote(str(folder / name))}-"$SLURM_ARRAY_TASK_ID"-of-{shards}'
+        f'--out {shlex.quote(str(folder / name))}-"$SLURM_ARRAY_TASK_ID"-of-{shards}{" --trust" if trust else ""}'
     )
     write_text(out, "\n".join(["#!/bin/bash", *lines, "set -e", body, ""]))
     parts = [str(folder / f"{name}-{number}-of-{shards}") for number in range(1, shards + 1)]

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
-from evalsuite.commands._options import DONE, AsJson, DataRoot, Overrides
+from evalsuite.commands._options import DONE, AsJson, DataRoot, Overrides, TrustCode
 
 if TYPE_CHECKING:
     from evalsuite.running.forecast import Forecast
@@ -39,6 +40,7 @@ def validate(
         Path | None,
         typer.Option(metavar="RUN", help="An earlier run to learn times from [default: runs/NAME, if it is there]."),
     ] = None,
+    trust: TrustCode = False,
     as_json: AsJson = False,
 ) -> int:
     """Check a study, print its trials and estimate cost, hours, disk and memory; runs nothing of it."""
@@ -47,8 +49,9 @@ def validate(
         from evalsuite.study.cost import cost_of
         from evalsuite.study.file import read
         from evalsuite.study.trials import expand
+        from evalsuite.study.trust import Trust
 
-        checked = read(study, overrides or [])
+        checked = read(study, overrides or [], Trust.on(Console(stderr=True, quiet=as_json), trust))
         trials = expand(checked, dict.fromkeys(checked.tasks, ""))
         cost = cost_of(checked, trials)
         root = data_root or os.environ.get("EVALSUITE_DATA")

@@ -112,7 +112,10 @@ def corrupt(
 
 def _image_numbers(count: int, first_index: int, indices: IntArray | None) -> IntArray:
     """Return the number of each image, (N,) int64, by which its generator is seeded."""
-    numbers = np.arange(first_index, first_index + count) if indices is None else np.asarray(indices)
+    if indices is None:
+        whole_number("first_index + images", first_index + count)
+        return np.arange(first_index, first_index + count, dtype=np.int64)
+    numbers = np.asarray(indices)
     if numbers.shape != (count,):
         raise RequestError(f"indices of shape {numbers.shape}: expected one for each of {count} images")
     return np.array([whole_number("index", index) for index in numbers.tolist()], dtype=np.int64)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from evalsuite.networks import floating_type, narrowed, outside_inference, plain
 from evalsuite.plugins import Quantizer
 from evalsuite.quantization.grids.affine import dequantize
 from evalsuite.quantization.grids.layers import QuantLayer, quantized_layers
-from evalsuite.registry import configure, names
+from evalsuite.registry import configure, names, python_files
 
 _PACKED = ".packed"  # follows a weight's name where the file holds its integers
 _RECIPE = "recipe"
@@ -68,7 +69,7 @@ def load(path: str | Path, model: nn.Module, example: Tensor, *, trust: bool = F
     model : the source network with the weights that it was quantized from; stays untouched.
     example : (1, C, H, W) normalised image, on the model's device.
     trust : whether the file may name a quantizer that is not registered, ``package.module:Class`` or
-        ``path.py:Class``: loading it runs that code. Pass True only for files of your own.
+        ``path.py:Class``, here or in an option: loading it runs that code. Pass True only for files of your own.
 
     Raises
     ------
@@ -82,7 +83,10 @@ def load(path: str | Path, model: nn.Module, example: Tensor, *, trust: bool = F
         with outside_inference():
             network = plain(model)
             images = image_tensor(example, "the example", *floating_type(network))
-            quantized = narrowed(made.quantizer.insert(network, made.bits, images), model)
+            try:
+                quantized = narrowed(made.quantizer.insert(network, made.bits, images), model)
+            except RecursionError as error:
+                raise DamagedFile(f"{file} names itself as what it was made of: expected a saved network") from error
             read_state(file, quantized)
     mark(quantized, made.text)
     return quantized.eval()
@@ -108,6 +112,11 @@ def recipe_in(file: Path, *, trust: bool = False) -> Recipe:
             raise RequestError(
                 f"{file} names the quantizer {made['name']!r}, which is not registered, and loading it would run its "
                 "code: expected a registered one, or trust=True for a file of your own"
+            )
+        code = next(python_files(made["options"]), "")
+        if code and not trust:  # a registered quantizer may be one that runs what it is given
+            raise RequestError(
+                f"{file} names {code}, and loading it would run its code: expected trust=True for a file of your own"
             )
         quantizer: Quantizer = configure("quantizers", made["name"], made["options"]).build()
         return Recipe(quantizer, TypeAdapter(BitPolicy).validate_python(made["bits"]), recipe)
@@ -165,11 +174,20 @@ def read_facts(file: Path) -> dict[str, str]:
     if not file.is_file():
         raise DamagedFile(f"no file {file}: expected a quantized network that evalsuite saved")
     try:
-        checksums.verify(file)
-        with safe_open(file, framework="pt") as opened:
+        with _opened(file) as opened:
             return {name: fact for name, fact in (opened.metadata() or {}).items() if name != checksums.KEY}
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(file, error) from error
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """Open a file that fits its checksum, or never had one."""
+    sealed = checksums.verify(file)
+    with safe_open(file, framework="pt") as opened:
+        if not sealed and checksums.KEY in (opened.metadata() or {}):
+            raise checksums.Damaged("it has no checksum")
+        yield opened
 
 
 def read_state(file: Path, quantized: nn.Module) -> None:
@@ -179,8 +197,7 @@ def read_state(file: Path, quantized: nn.Module) -> None:
     """
     layers = quantized_layers(quantized)
     try:
-        checksums.verify(file)
-        with safe_open(file, framework="pt") as opened:
+        with _opened(file) as opened:
             state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
         for key in [key for key in state if key.endswith(_PACKED)]:
             weight = key.removesuffix(_PACKED)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.bits import BitPolicy
-from evalsuite.errors import Refused
+from evalsuite.errors import Refused, RequestError
 from evalsuite.optional_members import engine_of
 from evalsuite.quantization.saving import Recipe, load, recipe_in
 from evalsuite.quantizers._given import content_of
@@ -37,7 +37,10 @@ class SavedNetwork:
     @property
     def engine(self) -> str:
         """What computes with its integers: what the method that made it uses."""
-        return engine_of(self._recipe().quantizer)
+        try:
+            return engine_of(self._recipe().quantizer)
+        except RecursionError as error:
+            raise RequestError(f"{self} names itself as what it was made of: expected {EXPECTED}") from error
 
     def __str__(self) -> str:
         return Path(self.path).name

@@ -18,10 +18,16 @@ def keep_examples(trial: Trial, task: str, workspace: Workspace) -> None:
     """Write ``examples.npz``: for each of the first domains of a trial's stream, the first image it shows there.
 
     ``task``: the task's label in the run. Arrays ``images`` (n, H, W, 3) uint8, ``labels``, ``domains``, ``tasks`` (n,)
-    text. A file that is there already stays.
+    text. A file that is there already stays, unless it is damaged.
     """
     file = workspace.folder / FILE
-    if file.is_file():
+    try:
+        checksums.verify(file, required=True)
+    except FileNotFoundError:
+        pass
+    except (OSError, checksums.Damaged) as error:
+        checksums.warn_of(file, error, "its images are kept again")
+    else:
         return
     data = task_data(trial.task, workspace.root)
     stream = plan_stream(trial, data.test_labels)

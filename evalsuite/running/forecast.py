@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalsuite import checksums
 from evalsuite.errors import RequestError
 from evalsuite.isolation import reason_of
 from evalsuite.optional_members import adapts as ever_adapts
@@ -129,8 +128,10 @@ def rows_of(run: Path) -> list[Measured]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from evalsuite.store import verified_trials
+
     try:
-        table = pq.read_table(checksums.verified(file), columns=[*_COLUMNS, "peak_bytes"])
+        table = pq.read_table(verified_trials(file), columns=[*_COLUMNS, "peak_bytes"])
     except (OSError, ValueError, LookupError, pa.ArrowException, RuntimeError):
         return []
     return [

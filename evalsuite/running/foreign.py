@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from evalsuite import store
-from evalsuite.registry import Setting
+from evalsuite.registry import Setting, python_files
 from evalsuite.study.trials import Trial
 
 
@@ -27,7 +27,7 @@ def runs_a_file(trial: Trial) -> bool:
 
 @functools.cache
 def _is_a_file(setting: Setting) -> bool:
-    return bool(setting.source) or any(isinstance(v, str) and ".py:" in v for v in setting.values().values())
+    return bool(setting.source) or any(python_files(setting.values()))
 
 
 def digests(folder: Path, trials: Iterable[Trial]) -> dict[str, str]:

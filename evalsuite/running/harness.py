@@ -38,6 +38,7 @@ from evalsuite.study.file import read
 from evalsuite.study.settings import Study
 from evalsuite.study.shards import Shard, folder_name
 from evalsuite.study.trials import Trial
+from evalsuite.study.trust import Trust
 
 Lend = Callable[[Plan, Path], Plan]
 """Writes results of a plan that are known already into a folder, and returns what is then left to do."""
@@ -66,6 +67,7 @@ def run(
     *,
     overrides: Sequence[str] = (),
     shard: tuple[int, int] | None = None,
+    trust: bool = False,
     **options: Any,
 ) -> Path:
     """Run a study and return the run's folder; a run that is there already is resumed.
@@ -77,6 +79,7 @@ def run(
     workers : processes; each gets an equal share of the cores that are free, or ``OMP_NUM_THREADS`` threads.
     overrides : ``KEY=VALUE`` changes to the study.
     shard : ``(K, N)``: the K-th of N parts of the study, from 1 (:mod:`evalsuite.study.shards`).
+    trust : whether a study file may name Python files that do not lie beside it: their code is run.
     options : what else the run may use: the fields of :class:`evalsuite.running.options.RunOptions`.
 
     Raises
@@ -84,7 +87,7 @@ def run(
     RequestError
         If the study, a path or an option is wrong; nothing has been written then.
     """
-    return execute(study, out, workers, overrides=overrides, shard=shard, **options).folder
+    return execute(study, out, workers, overrides=overrides, shard=shard, trust=trust, **options).folder
 
 
 def execute(
@@ -94,6 +97,7 @@ def execute(
     *,
     overrides: Sequence[str] = (),
     shard: tuple[int, int] | None = None,
+    trust: bool = False,
     command: str = "",
     console: Console | None = None,
     lend: Lend | None = None,
@@ -103,7 +107,8 @@ def execute(
     if isinstance(study, Study) and overrides:
         raise RequestError("overrides change a study file: expected none with a study that is checked already")
     part = None if shard is None else Shard(*shard)
-    checked = study if isinstance(study, Study) else read(study, overrides)
+    said = console or Console(stderr=True)
+    checked = study if isinstance(study, Study) else read(study, overrides, Trust.on(said, trust))
     chosen = RunOptions(workers, **options)
     wait_briefly()
     folder = Path(out) if out is not None else Path("runs") / folder_name(checked, part)
@@ -113,7 +118,6 @@ def execute(
         remove_left(workspace.folder)
         remove_left(workspace.folder / ".work")
         plan = planned(checked, workspace, command, part, chosen.retry_failed)
-        said = console or Console(stderr=True)
         try:
             with RunLock(workspace.folder, checked, part, said) as lock, RunLog(workspace.folder) as log:
                 outcome = _execute(plan, workspace, pool, chosen, said, lock, log, lend)

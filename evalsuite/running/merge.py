@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from evalsuite import checksums, store
+from evalsuite import store
 from evalsuite.errors import RequestError
 from evalsuite.running.baselines import MATTERING, release
 from evalsuite.store import Run, load
@@ -140,7 +140,7 @@ def _order(run: Run) -> dict[str, int]:
 
 def _intact(file: Path) -> None:
     try:
-        checksums.verified(file)
+        store.verified_records(file)
     except (OSError, ValueError) as error:
         raise RequestError(f"{file} is damaged ({error}): run its part again") from error
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from evalsuite import registry
 from evalsuite.errors import RequestError
+from evalsuite.files import is_utf8
 from evalsuite.hashing import digest, digest_arrays, digest_tensors
 from evalsuite.network_check import check_network
 from evalsuite.networks import plain
@@ -66,6 +67,9 @@ def _loaded_data(task: Task, title: str, root: str | None) -> TaskData:
 
 def _check_writable(data: TaskData, title: str) -> None:
     """Raise RequestError for names and values that only writing the records or the report would find impossible."""
+    odd = [name for name in data.classes if isinstance(name, str) and not is_utf8(name)]
+    if odd:
+        raise RequestError(f"task {title!r}, class {odd[0]!r}: expected a name in UTF-8; rename its folder")
     for what, values in (("class names", np.array(data.classes, dtype=object)), *data.groups.items()):
         try:
             pa.array(values)

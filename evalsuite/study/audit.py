@@ -16,6 +16,7 @@ from evalsuite.registry import Setting, configure, option_names
 from evalsuite.study.file import find, key_and_value, parse, read_raw
 from evalsuite.study.settings import Study
 from evalsuite.study.trials import CALIBRATION_ORDER
+from evalsuite.study.trust import Trust
 
 PROFILES = ("quick", "standard", "full")
 AFFORDABLE = {"iterations": 500, "learning_rate": 0.01}
@@ -39,6 +40,7 @@ class AuditRequest:
     rival_options : by name of a rival.
     overrides : ``KEY=VALUE`` of the profile, as for :func:`evalsuite.study.file.read`.
     is_network : whether the target is a network that comes quantized, which calibration sets do not change.
+    trust : whether the profile may name Python files that do not lie beside it.
     """
 
     target: Setting
@@ -51,6 +53,7 @@ class AuditRequest:
     rival_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     is_network: bool = False
+    trust: bool = False
 
     @property
     def name(self) -> str:
@@ -68,8 +71,10 @@ class AuditRequest:
         return f"audit-{words[:70]}" + (f"-{digest(asked)[:6]}" if any(asked) else "")
 
 
-def audit_study(request: AuditRequest) -> Study:
+def audit_study(request: AuditRequest, trust: Trust | None = None) -> Study:
     """Return the study of an audit: the profile with the target at every bit width.
+
+    ``trust``: of the profile's Python files; by default what the request says.
 
     Raises
     ------
@@ -77,7 +82,7 @@ def audit_study(request: AuditRequest) -> Study:
         For a profile, task, rival or option that is unknown or impossible, or a target that has no rival.
     """
     path = find(f"audit_{request.profile}" if request.profile in PROFILES else request.profile)
-    raw = read_raw(path, request.overrides)
+    raw = read_raw(path, request.overrides, trust or Trust(request.trust))
     if request.tasks:
         raw.pop("task", None)
         raw["tasks"] = list(request.tasks)

@@ -21,6 +21,7 @@ from evalsuite.registry import Setting, configure
 from evalsuite.study.settings import Calibration, Quantized, Study
 from evalsuite.study.tables import Analysis, Corruption, Gate
 from evalsuite.study.trials import CALIBRATION_ORDER
+from evalsuite.study.trust import Trust
 from evalsuite.study.values import MOST_TRIALS, check_count, check_name, check_values, read_toml
 
 _TABLES = {"task": "name", "calibration": "protocol", "quantizer": "method", "adapter": "method", "stream": "protocol"}
@@ -50,7 +51,7 @@ def find(name: str | Path) -> Path:
     return Path(registry.load("studies", str(name)))
 
 
-def read(name: str | Path, overrides: Iterable[str] = ()) -> Study:
+def read(name: str | Path, overrides: Iterable[str] = (), trust: Trust | None = None) -> Study:
     """Read and check a study.
 
     Parameters
@@ -58,19 +59,23 @@ def read(name: str | Path, overrides: Iterable[str] = ()) -> Study:
     name : a registered study or the path of a TOML file.
     overrides : ``KEY=VALUE`` strings; KEY is a key of the study or ``table.option``, VALUE is TOML (a bare
         word is a string). ``table.option`` applies to every entry of the table that has the option.
+    trust : what Python files the study may name; by default those beside it.
 
     Raises
     ------
     RequestError
-        For a file that is not TOML, an unknown key (the nearest known one is named) or an impossible value.
+        For a file that is not TOML, code that is not trusted, an unknown key (the nearest known one is named) or an
+        impossible value.
     """
     path = find(name)
-    return parse(read_raw(path, overrides), str(path))
+    return parse(read_raw(path, overrides, trust), str(path))
 
 
-def read_raw(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+def read_raw(path: Path, overrides: Iterable[str] = (), trust: Trust | None = None) -> dict[str, Any]:
     """Read a study file's plain values, overrides applied, without a check of what they mean; see :func:`read`."""
     raw = read_toml(path)
+    check_values(raw, str(path))
+    (trust or Trust()).check(path, raw, ("tasks", *_TABLES))  # before an override looks up what a plugin's options are
     for override in overrides:
         _override(raw, override)
     return raw

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalsuite.errors import RequestError
+from evalsuite.files import is_utf8
 
 MOST_TRIALS = 10_000
 """How many trials a study may have unless it says otherwise (``max_trials``)."""
@@ -61,7 +62,9 @@ def _parts(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _wrong(value: Any) -> str:
-    if isinstance(value, bool | str | Mapping | list | tuple) or value is None:
+    if isinstance(value, str):
+        return "" if is_utf8(value) else f"{value!r}: expected text in UTF-8"
+    if isinstance(value, bool | Mapping | list | tuple) or value is None:
         return ""
     if isinstance(value, int):  # one of thousands of digits cannot even be printed
         fits = -(2**63) <= value < 2**63

@@ -71,10 +71,15 @@ def factor(steps: list[dict[str, Any]], first: list[dict[str, Any]]) -> str:
 
 
 def kind_of_change(step: str) -> str:
-    """Return what kind of change a calibration step makes, as its class says; else, or if it is gone, its own name."""
+    """Return what kind of change an installed calibration step makes, as its class says; else its own name.
+
+    A report runs no code that a run's files name: they may be a stranger's, and a step may not be installed here.
+    """
+    if step not in registry.names("protocols"):
+        return readable(step)
     try:
         return factor_of(registry.load("protocols", step)) or readable(step)
-    except RequestError:  # a report can be made where a third party's step is not installed
+    except RequestError:  # a package that is broken here
         return readable(step)
 
 

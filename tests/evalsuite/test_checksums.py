@@ -97,6 +97,21 @@ def test_what_has_no_checksum_is_taken_unless_one_is_required(tmp_path):
             seal(file)
 
 
+def test_what_has_no_checksum_is_damaged_where_its_content_is_of_a_later_version(tmp_path):
+    file = tmp_path / "later"
+    file.write_bytes(b"later")
+    seen = []
+    assert verified(file, lambda content: seen.append(content.read()) is not None).read() == b"later"
+    assert seen == [b"later"]
+    with pytest.raises(Damaged, match="no checksum"):
+        verified(file, lambda content: True)
+    file, comment = tmp_path / "a.npz", BLANK.encode()
+    arrays(file)
+    file.write_bytes(file.read_bytes().replace(comment, b"x" * len(comment)))
+    with pytest.raises(Damaged, match="no checksum"):
+        verify(file)
+
+
 def test_the_line_is_found_at_either_end_of_a_large_file(tmp_path):
     file = tmp_path / "large"
     padding = bytes(2**22 + 2**20 + 7)

@@ -95,6 +95,7 @@ def test_help_loads_no_backend():
         (["run", "--wokers", "2"], "--workers"),
         (["run", "--workers", "many"], "--workers"),
         (["run", "quick", "--set", "stream.imags=3"], "did you mean 'images'"),
+        (["run", "quick", "--out", "caf\udce9"], r"'caf\udce9': expected names and values in UTF-8"),
         (["run", "absent.toml"], "no study file absent.toml"),
         (["report", "nowhere"], "is not a run's folder"),
         (["list", "taks"], "did you mean 'tasks'"),
@@ -192,9 +193,10 @@ def test_plugin_that_ends_the_program_ends_no_command(when, study, capsys, tmp_p
     assert cli.call(["validate", study]) == 2
     out, err = said(capsys)
     assert out == ""
-    assert err.count("\n") == 1
-    assert "mine.py" in err
-    assert "SystemExit" in err
+    announced, refused = err.splitlines()
+    assert announced == f"running the code of mine.py, as {study} asks"
+    assert "mine.py" in refused
+    assert "SystemExit" in refused
 
 
 def test_a_full_disk_is_a_line_of_the_report(capsys, tmp_path):

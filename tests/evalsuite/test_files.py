@@ -1,15 +1,20 @@
 import contextlib
 import csv
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from _dummies.disk import full_disk
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evalsuite.errors import RequestError
 from evalsuite.files import read_arrays, remove_left, replacing, reserve, write_csv, write_json, write_text
@@ -28,6 +33,16 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         fail_halfway()
     assert json.loads(file.read_text()) == {"a": 1}
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_name_that_is_not_utf8_is_refused_and_a_text_that_is_not_is_escaped(tmp_path):
+    odd = os.fsdecode(b"caf\xe9")
+    for file in (tmp_path / odd, tmp_path / odd / "a.txt"):
+        with pytest.raises(RequestError, match=r"caf\\udce9.*: expected a name in UTF-8"):
+            write_text(file, "a")
+    assert not list(tmp_path.iterdir())
+    write_text(tmp_path / "a.txt", odd)
+    assert (tmp_path / "a.txt").read_text() == "caf\\udce9"
 
 
 def test_nan_is_no_json(tmp_path):
@@ -52,6 +67,24 @@ def test_no_cell_is_a_formula_and_numbers_stay(tmp_path):
     assert [row[0] for row in rows[1:]] == ["'=1+1", "plain", "'@sum", "'-2+3", "'+x", "'\tx", ""]
     assert [row[1] for row in rows[1:3]] == ["'-a", "b"]
     assert [row[2:] for row in rows[1:4]] == [["-1.5", "-1"], ["2.0", "2"], ["", ""]]
+
+
+@given(
+    st.lists(
+        st.text(st.sampled_from("=+-@\t\r\n\uff1d,;'\"a 1") | st.characters(codec="utf-8"), max_size=6), min_size=1
+    )
+)
+def test_no_row_that_a_spreadsheet_sees_begins_a_formula(texts):
+    with tempfile.TemporaryDirectory() as folder:
+        write_csv(Path(folder) / "a.csv", pd.DataFrame({"a": texts, "b": 1.5}))
+        content = (Path(folder) / "a.csv").read_bytes().decode()
+    assert "\r" not in content  # outside quotes a spreadsheet begins a row there
+    rows = list(csv.reader(io.StringIO(content, newline="")))
+    assert [len(row) for row in rows] == [2] * (len(texts) + 1)
+    for text, (cell, number) in zip(texts, rows[1:], strict=True):
+        assert not cell.startswith(tuple("=+-@\t\r\n\uff1d"))
+        assert cell.removeprefix("'") == text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("'")
+        assert number == "1.5"
 
 
 def test_a_table_without_text_is_what_pandas_writes(tmp_path):

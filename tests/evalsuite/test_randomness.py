@@ -24,6 +24,13 @@ def test_a_seed_is_an_integer_in_any_form():
             numpy_generator(wrong)
 
 
+@pytest.mark.parametrize("bits", [63, 64, 70, 16_000])
+def test_a_seed_has_64_bits(bits):
+    with pytest.raises(RequestError, match=r"^seed = a whole number of \d+ bits: expected one below 2\^63 in size"):
+        torch_generator(-(2**bits) - 1, "a")
+    assert numpy_generator(2**63 - 1).random() != numpy_generator(-(2**63)).random()
+
+
 def test_every_key_matters():
     draws = {
         numpy_generator(*keys).random()

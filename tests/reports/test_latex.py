@@ -21,11 +21,11 @@ from reports.latex import (
     write_tables,
 )
 
-HOSTILE = r"<b>&_50% $x$ {y} ~^\#"
+HOSTILE = r"[5pt]*<b>&_50% $x$ {y} ~^\#" + "\n\n\0\u202e"
 
 
 def without_escapes(tex: str) -> str:
-    return re.sub(r"\\[&%$#_{}]", "", tex)
+    return re.sub(r"\\[&%$#_{}]|\{[\[\]*]\}", "", tex)
 
 
 def check_structure(tex: str) -> None:
@@ -59,7 +59,8 @@ def test_escaped_text_has_no_command_of_its_own(text: str) -> None:
     escaped = escape(text)
     assert not re.search(r"(?<!\\)[&%$#_]", escaped)
     rest = re.sub(r"\\text(backslash|asciitilde|asciicircum|less|greater)\{\}", "", without_escapes(escaped))
-    assert not set(rest) & set(r"\{}~^<>")
+    assert not set(rest) & set(r"\{}~^<>[]*")
+    assert rest.isprintable()
 
 
 def test_the_structure_holds_with_hostile_names(run: Run) -> None:

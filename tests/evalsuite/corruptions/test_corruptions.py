@@ -159,6 +159,8 @@ def test_the_engines_agree_where_nothing_is_drawn(name):
         ({"name": 3}, "unknown corruption '3'"),
         ({"seed": 7.5}, "seed = 7.5: expected an integer"),
         ({"first_index": 0.5}, "first_index = 0.5: expected an integer"),
+        ({"first_index": 2**63 - 1}, r"first_index \+ images = a whole number of 64 bits"),
+        ({"seed": 2**64}, "seed = a whole number of 65 bits"),
         ({"indices": [1.5]}, "index = 1.5: expected an integer"),
     ],
 )

@@ -17,7 +17,18 @@ from evalsuite import quantize
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
 from evalsuite.quantization.insert import insert_quantizers
-from evalsuite.quantization.saving import DamagedFile, load, pack, read_facts, read_state, save, unpack, write_state
+from evalsuite.quantization.saving import (
+    DamagedFile,
+    load,
+    pack,
+    read_facts,
+    read_state,
+    recipe_in,
+    save,
+    unpack,
+    write_state,
+)
+from evalsuite.quantizers.saved_network import SavedNetwork
 
 X = random_images(8)
 BUILDERS = {"cnn": tiny_resnet, "transformer": tiny_transformer}
@@ -100,7 +111,7 @@ def test_what_cannot_be_saved_is_one_clear_line(tmp_path):
     assert not (tmp_path / "q").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "missing", "other", "foreign", "recipe"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "missing", "other", "foreign", "recipe", "mark"])
 def test_a_damaged_file_is_one_clear_line(damage, tmp_path):
     file = tmp_path / "q.safetensors"
     quantized = quantize(tiny_resnet(), X, method="rtn")
@@ -112,6 +123,8 @@ def test_a_damaged_file_is_one_clear_line(damage, tmp_path):
         file.write_bytes(b"")
     elif damage == "noise":
         file.write_bytes(b"\xff" * 100)
+    elif damage == "mark":
+        file.write_bytes(content.replace(b"evalsuite.crc32", b"evalsuite.crc33"))
     elif damage == "missing":
         file.unlink()
     elif damage == "other":
@@ -142,6 +155,11 @@ def test_a_file_runs_no_code_that_it_names_unless_it_is_trusted(tmp_path):
     other = rewritten(file, name=f"{tmp_path / 'evil.py'}:Q")
     with pytest.raises(RequestError, match=r"is not registered.*trust=True"):
         load(other, tiny_resnet(), X[:1])
+    with pytest.raises(RequestError, match=r"evil\.py, and loading it would run its code: expected trust=True"):
+        recipe_in(rewritten(file, name="python_network", options={"path": f"{tmp_path / 'evil.py'}:Q"}))
+    cycle = rewritten(file, name="saved_network", options={"path": str(tmp_path / "other.safetensors")})
+    with pytest.raises(RequestError, match="names itself"):
+        assert SavedNetwork(str(cycle)).engine
     for name in ("os:system", "nothing", "", 5, None, ["rtn"]):
         with pytest.raises(RequestError):
             load(rewritten(file, name=name), tiny_resnet(), X[:1])

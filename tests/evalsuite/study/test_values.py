@@ -64,6 +64,11 @@ def test_a_value_that_no_study_can_hold_is_named_in_one_line(tmp_path, parts, na
     assert "\n" not in str(caught.value)
 
 
+def test_text_that_is_not_utf8_is_refused():
+    with pytest.raises(RequestError, match=r"study, stream\.file = 'caf\\udce9': expected text in UTF-8"):
+        check_values({"stream": [{"file": "caf\udce9"}]}, "study")
+
+
 def test_a_limit_can_be_lifted(tmp_path):
     file = write(tmp_path, top="max_trials = 1")
     with pytest.raises(RequestError, match="max_trials = 2 lifts"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 
 from evalsuite.errors import RequestError
 from evalsuite.registry import configure, list_options
-from evalsuite.running.task_data import describe_task
+from evalsuite.running.task_data import describe_task, task_data
 from evalsuite.streams import Domain
 from evalsuite.tasks.folder import Folder
 
@@ -67,6 +68,18 @@ def test_a_class_that_one_part_lacks_keeps_its_label(tmp_path: Path):
     assert data.classes == ("a", "b", "c", "d")
     assert data.test_labels.tolist() == [1, 2, 3]
     assert np.bincount(data.pool_labels).tolist() == [3, 3, 0, 3]
+
+
+def test_names_that_are_not_utf8_are_refused_by_name_or_do_no_harm(root: str, monkeypatch: pytest.MonkeyPatch):
+    odd = os.fsdecode(b"caf\xe9")
+    folder = Path(root) / "set"
+    (folder / "c0" / "000.png").rename(folder / "c0" / f"{odd}.png")
+    assert len(task().data(root).test_images) == 16
+    monkeypatch.chdir(root)
+    (folder / "c1").rename(folder / odd)
+    setting = configure("tasks", "folder", {"images": "set", "network": "_dummies.models:tiny_resnet", **SMALL})
+    with pytest.raises(RequestError, match=r"task 'folder', class 'caf\\udce9': expected a name in UTF-8"):
+        task_data(setting, root)
 
 
 def test_pixels_are_those_of_the_files(split: str):
