@@ -49,6 +49,7 @@ STRONG = {"regulariser": 10.0, "learning_rate": 0.1, "warmup": 0.0}
 SETTING: dict[str, dict[str, Any]] = {
     "momentum": MOMENTUM,
     "adapters/ttaq.momentum": {},
+    "neo.momentum": {},
     "percentile": {"range": "percentile"},
     "norm": {"range": "mse"},
     "steps": {"range": "mse"},
@@ -83,6 +84,9 @@ OTHER: dict[str, Any] = {
     "redundancy": 0.4,
     "fisher_weight": 1e4,
     "zoa.scale": 0.1,
+    "quar.last": 0.5,
+    "quar.largest_ratio": 0.5,
+    "quar.blocks": 1,
     "zoa.moment_weight": 7.0,
     "zoa.threshold": 1e9,
     "zoa.min_batch": 64,

@@ -25,6 +25,8 @@ OPTIONS = {
     "lame": {},
     "t3a": {},
     "foa": {"population": 4},
+    "evalsuite.adapters.neo:NEO": {},
+    "evalsuite.adapters.quar:QuAR": {},
     "zoa": {"min_batch": 8},
     "ttaq": {"host": "tent"},
 }

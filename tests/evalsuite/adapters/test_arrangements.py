@@ -19,7 +19,7 @@ def adapted(network, method, **options):
 
 
 @pytest.mark.filterwarnings("ignore::evalsuite.errors.AdaptationWarning")
-@pytest.mark.parametrize("method", ["t3a", "lame", "zoa", "foa"])
+@pytest.mark.parametrize("method", ["t3a", "lame", "zoa", "foa", "evalsuite.adapters.neo:NEO"])
 def test_tokens_first_is_images_first(method):
     options = {"population": 4} if method == "foa" else {}
     first, tokens = (adapted(net, method, **options) for net in arranged("images first", "tokens first"))
