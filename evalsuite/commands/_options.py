@@ -16,7 +16,10 @@ DataRoot = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to write to.")]
-Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 is one a core.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Processes; 0 is one a core, or a GPU [default: one a device]."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change the study, for example stream.images=100."),
@@ -52,7 +55,10 @@ ShardOf = Annotated[
     str | None,
     typer.Option("--shard", metavar="K/N", help="Only the K-th of N parts of the study; evalsuite merge joins them."),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto, cpu, cuda (all GPUs, each worker one in turn) or a list: cuda:0,cuda:2."),
+]
 
 
 def names(text: str | None) -> list[str]:

@@ -55,7 +55,7 @@ class Outcome:
 def run(
     study: str | Path | Study,
     out: str | Path | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     *,
     data_root: str | None = None,
     device: str = "auto",
@@ -77,9 +77,10 @@ def run(
     ----------
     study : a registered study's name, a TOML file or a checked study.
     out : the run's folder, by default ``runs/NAME``, or ``runs/NAME-K-of-N`` of a shard.
-    workers : processes; each gets an equal share of the cores that are free, or ``OMP_NUM_THREADS`` threads.
+    workers : processes, by default one a device; 0: one a core, or a GPU. Each gets an equal share of the cores that
+        are free, or ``OMP_NUM_THREADS`` threads.
     data_root : folder with images and weights, by default ``EVALSUITE_DATA``.
-    device : ``auto``, ``cpu`` or ``cuda``.
+    device : ``auto``, ``cpu``, ``cuda`` (all GPUs, each worker one in turn) or a list like ``cuda:0,cuda:2``.
     overrides : ``KEY=VALUE`` changes to the study.
     cache : folder for images that runs share, by default ``EVALSUITE_CACHE``; without either, corrupted images lie in
         the run's folder.
@@ -115,7 +116,7 @@ def run(
 def execute(
     study: str | Path | Study,
     out: str | Path | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     *,
     data_root: str | None = None,
     device: str = "auto",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalsuite.environment import available_cores, resolve_device, threads_per_worker
+from evalsuite.environment import available_cores, threads_per_worker
 from evalsuite.errors import RequestError
+from evalsuite.running.devices import resolve_devices
 from evalsuite.running.workers import TIME_LIMIT, Here, Limits, Workers
 from evalsuite.running.workspace import Workspace
 from evalsuite.shared_cache import shared_cache
@@ -26,7 +28,7 @@ class RunOptions:
         If one is impossible.
     """
 
-    workers: int = 1
+    workers: int | None = None
     data_root: str | None = None
     device: str = "auto"
     cache: str | Path | None = None
@@ -36,8 +38,8 @@ class RunOptions:
     memory_limit: float | None = None
 
     def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise RequestError(f"workers = {self.workers}: expected at least 1, or 0 for one a core")
+        if self.workers is not None and self.workers < 0:
+            raise RequestError(f"workers = {self.workers}: expected at least 1, or 0 for one a core or GPU")
         if not self.cache_gigabytes >= 0:
             raise RequestError(f"cache of {self.cache_gigabytes} gigabytes: expected at least 0")
         if not self.time_limit > 0:
@@ -51,7 +53,15 @@ class RunOptions:
 
     @property
     def _count(self) -> int:
-        return self.workers or available_cores()
+        if self.workers:
+            return self.workers
+        if self._devices[0].startswith("cuda"):  # each process fills one with its networks
+            return 1 if self.in_process else len(self._devices)
+        return 1 if self.workers is None else available_cores()
+
+    @functools.cached_property
+    def _devices(self) -> tuple[str, ...]:
+        return resolve_devices(self.device)
 
     @property
     def cache_bytes(self) -> float:
@@ -65,9 +75,10 @@ class RunOptions:
         return Workspace(
             folder.absolute(),
             str(Path(root).absolute()) if root else root,
-            resolve_device(self.device),
+            self._devices[0],
             threads_per_worker(self._count),
             cache.absolute() if cache else None,
+            self._devices,
         )
 
     def pool(self, workspace: Workspace) -> Here | Workers:

@@ -19,13 +19,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, TypeVar
 
 from evalsuite.environment import keep_freed_memory
 from evalsuite.errors import ReasonCode, RequestError, one_line_warnings
 from evalsuite.isolation import Failure, Forks, attempt, interrupts, nothing_left, printable
+from evalsuite.running.devices import alone, device_of, free_number
 from evalsuite.running.process_state import restored
 from evalsuite.running.system import end_marked, limit_memory, out_of_memory_kills, processor_seconds, resident_bytes
 from evalsuite.running.workspace import Workspace
@@ -164,7 +165,7 @@ class Workers:
             for worker in self._workers:
                 if not worker.group and waiting:
                     worker.group = waiting.popleft()
-                worker.go_on(work, self._workspace)
+                worker.go_on(work, replace(self._workspace, device=worker.device, devices=()))
             wait([worker.connection for worker in self._workers], timeout=_TICK)
             for worker in list(self._workers):
                 ending = worker.look(self._limits, self._workspace)
@@ -183,7 +184,9 @@ class Workers:
 
     def _fill(self, count: int) -> None:
         while len(self._workers) < count:
-            self._workers.append(_Worker(self._workspace.threads, self._limits.memory))
+            number = free_number([worker.number for worker in self._workers])
+            device = device_of(number, self._workspace.devices or (self._workspace.device,))
+            self._workers.append(_Worker(self._workspace.threads, self._limits.memory, number, device))
 
     def _stop(self) -> None:
         for worker in self._workers:
@@ -210,14 +213,16 @@ class _Ending:
 class _Worker:
     """A process, the line to it and the items that it is to do, the first of which it may be at."""
 
-    def __init__(self, threads: int, memory: float | None = None) -> None:
+    def __init__(self, threads: int, memory: float | None, number: int, device: str) -> None:
+        self.number = number
+        self.device, only = alone(device, os.environ)
         self.connection, other = Pipe()
         arguments = [json.dumps(sys.path), str(other.fileno()), str(os.getpid()), json.dumps(memory)]
         self._token, self._temporary = secrets.token_hex(16), tempfile.mkdtemp(prefix="evalsuite-worker-")
         own = {TOKEN: self._token, "TMPDIR": self._temporary}  # so that what it starts and leaves is found
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, *arguments],
-            env=dict.fromkeys(_THREADS, str(threads)) | os.environ | own,
+            env=dict.fromkeys(_THREADS, str(threads)) | os.environ | own | only,
             stdin=subprocess.DEVNULL,
             stdout=_standard_error(),  # what a plugin prints is no output of the command
             pass_fds=[other.fileno()],

@@ -16,6 +16,8 @@ class Workspace:
     threads: int = 1
     cache: Path | None = None
     """Folder that runs share for images; without one a run keeps its own."""
+    devices: tuple[str, ...] = ()
+    """All that the run's processes may compute on, where there are several of these; ``device`` is this process's."""
 
     def images_file(self, key: str) -> Path:
         """File of corrupted test images."""

@@ -44,3 +44,9 @@ def work(item: str, workspace: Workspace, kept: dict) -> None:
         script = "import time; page = bytearray(b'x') * 250_000_000; time.sleep(100)"
         children = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(3)]
         children[0].wait()
+
+
+def say_device(item: str, workspace: Workspace, kept: dict) -> None:
+    """Write down on which device this process is to compute, and which GPUs it sees."""
+    time.sleep(0.5)  # so that a process that starts later finds something to do
+    (workspace.folder / item).write_text(f"{workspace.device} {os.environ.get('CUDA_VISIBLE_DEVICES')}")
