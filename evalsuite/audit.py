@@ -94,7 +94,7 @@ def audit(
     else:
         lend = known.lend if known is not None else None
         # Planned anew: the checks have run the target's code, which may have written into the folder.
-        outcome = execute(study, folder, **vars(options), command=command, console=console, lend=lend)
+        outcome = execute(study, folder, **asdict(options), command=command, console=console, lend=lend)
         verdict = verdict_of(load(folder), seen)
     verdict = verdict.model_copy(update={"gates": gates_of(verdict, fail_if)})
     verdict.write(folder)

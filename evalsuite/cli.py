@@ -154,7 +154,7 @@ def _root(
 def run(
     study: Annotated[str, typer.Argument(help="A registered study or a TOML file.")] = "quick",
     out: Out = None,
-    workers: Workers = 1,
+    workers: Workers = None,
     overrides: Overrides = None,
     data_root: DataRoot = None,
     device: Device = "auto",

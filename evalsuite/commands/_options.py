@@ -16,7 +16,10 @@ DataRoot = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to write to.")]
-Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 is one a core.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Processes; 0 is one a core, or a GPU [default: one a device]."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change the study, for example stream.images=100."),
@@ -80,7 +83,10 @@ TrustCode = Annotated[
     bool,
     typer.Option("--trust", help="Run Python files that the study names and that do not lie beside it."),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto, cpu, cuda (all GPUs, each worker one in turn) or a list: cuda:0,cuda:2."),
+]
 
 
 def names(text: str | None) -> list[str]:

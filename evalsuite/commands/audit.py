@@ -89,7 +89,7 @@ def audit(
     baselines: BaselinesFrom = None,
     fail_if: FailIf = None,
     out: Out = None,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 is one a core.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 is one a core, or a GPU.")] = 0,
     data_root: DataRoot = None,
     device: Device = "auto",
     cache: Cache = None,

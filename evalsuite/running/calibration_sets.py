@@ -44,7 +44,7 @@ def calibration_pool(task: Setting, workspace: Workspace, seed: int) -> Pool:
 def _pool_outputs(task: Setting, workspace: Workspace) -> PoolOutputs:
     data, model = task_data(task, workspace.root), task_model(task, workspace.root)
     weights = digest_tensors(model.state_dict())
-    key = digest([task.as_dict(), data_digest(task, workspace.root), weights, workspace.device])
+    key = digest([task.as_dict(), data_digest(task, workspace.root), weights, workspace.device.partition(":")[0]])
     starts = range(0, len(data.pool_images), _BATCH)
     batches = (normalise(data.pool_images[start : start + _BATCH], data).to(workspace.device) for start in starts)
     file = workspace.outputs_file(key)

@@ -62,7 +62,7 @@ class Node:
 
     def workspace(self, folder: Path) -> Workspace:
         """Return where the node works; called on it."""
-        from evalsuite.environment import resolve_device
+        from evalsuite.running.devices import resolve_devices
 
         root, cache = os.environ.get("EVALSUITE_DATA"), os.environ.get("EVALSUITE_CACHE")
         if self.data_root is not None and Path(self.data_root).is_dir():
@@ -73,7 +73,7 @@ class Node:
         return Workspace(
             folder,
             root,
-            resolve_device(self.device),
+            resolve_devices(self.device)[0],
             int(threads) if threads.isdecimal() and int(threads) > 0 else 1,
             Path(cache).absolute() if cache else None,
         )

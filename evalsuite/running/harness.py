@@ -63,7 +63,7 @@ class Outcome:
 def run(
     study: str | Path | Study,
     out: str | Path | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     *,
     overrides: Sequence[str] = (),
     shard: tuple[int, int] | None = None,
@@ -76,7 +76,8 @@ def run(
     ----------
     study : a registered study's name, a TOML file or a checked study.
     out : the run's folder, by default ``runs/NAME``, or ``runs/NAME-K-of-N`` of a shard.
-    workers : processes; each gets an equal share of the cores that are free, or ``OMP_NUM_THREADS`` threads.
+    workers : processes, by default one a device; 0: one a core, or a GPU. Each gets an equal share of the cores that
+        are free, or ``OMP_NUM_THREADS`` threads.
     overrides : ``KEY=VALUE`` changes to the study.
     shard : ``(K, N)``: the K-th of N parts of the study, from 1 (:mod:`evalsuite.study.shards`).
     trust : whether a study file may name Python files that do not lie beside it: their code is run.
@@ -93,7 +94,7 @@ def run(
 def execute(
     study: str | Path | Study,
     out: str | Path | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     *,
     overrides: Sequence[str] = (),
     shard: tuple[int, int] | None = None,

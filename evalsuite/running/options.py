@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalsuite.environment import available_cores, resolve_device, threads_per_worker
+from evalsuite.environment import available_cores, threads_per_worker
 from evalsuite.errors import RequestError
 from evalsuite.files import read_only
 from evalsuite.running.backends import BACKENDS
 from evalsuite.running.cluster import Cluster
+from evalsuite.running.devices import resolve_devices
 from evalsuite.running.pools import Pool
 from evalsuite.running.workers import TIME_LIMIT, Here, Limits, Workers
 from evalsuite.running.workspace import Workspace
@@ -27,9 +29,10 @@ class RunOptions:
 
     Attributes
     ----------
-    workers : processes, 0 for one a core.
+    workers : processes, by default one a device; 0: one a core, or a GPU. On a cluster: how many items are done at
+        once, by default all that it has places for.
     data_root : folder with images and weights, by default ``EVALSUITE_DATA``.
-    device : ``auto``, ``cpu`` or ``cuda``.
+    device : ``auto``, ``cpu``, ``cuda`` (all GPUs, each worker one in turn) or a list like ``cuda:0,cuda:2``.
     cache : folder for images that runs share, by default ``EVALSUITE_CACHE``; without either, corrupted images lie in
         the run's folder.
     cache_gigabytes : beyond so many, the least recently used corrupted images there are removed, those of this run
@@ -49,7 +52,7 @@ class RunOptions:
         If one is impossible.
     """
 
-    workers: int = 1
+    workers: int | None = None
     data_root: str | None = None
     device: str = "auto"
     cache: str | Path | None = None
@@ -63,8 +66,8 @@ class RunOptions:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise RequestError(f"workers = {self.workers}: expected at least 1, or 0 for one a core")
+        if self.workers is not None and self.workers < 0:
+            raise RequestError(f"workers = {self.workers}: expected at least 1, or 0 for one a core or GPU")
         if not self.cache_gigabytes >= 0:
             raise RequestError(f"cache of {self.cache_gigabytes} gigabytes: expected at least 0")
         if not self.time_limit > 0:
@@ -89,7 +92,15 @@ class RunOptions:
     @property
     def count(self) -> int:
         """How many processes there are to be."""
-        return self.workers or available_cores()
+        if self.workers:
+            return self.workers
+        if self._devices[0].startswith("cuda"):  # each process fills one with its networks
+            return 1 if self.in_process else len(self._devices)
+        return 1 if self.workers is None else available_cores()
+
+    @functools.cached_property
+    def _devices(self) -> tuple[str, ...]:
+        return resolve_devices(self.device)
 
     @property
     def cache_bytes(self) -> float:
@@ -103,16 +114,17 @@ class RunOptions:
         return Workspace(
             folder.absolute(),
             str(Path(root).absolute()) if root else root,
-            resolve_device(self.device),
+            self._devices[0],
             threads_per_worker(self.count),
             cache.absolute() if cache else None,
             cache is not None and read_only(cache / "images" if (cache / "images").is_dir() else cache),
+            self._devices,
         )
 
     def pool(self, workspace: Workspace) -> Pool:
         """Return what does the items, not entered yet."""
         if self.backend != LOCAL:
-            return Cluster(self.backend, self.address, self.workers, workspace, self.device, self.limits)
+            return Cluster(self.backend, self.address, self.workers or 0, workspace, self.device, self.limits)
         return Here(workspace) if self.in_process else Workers(self.count, workspace, self.limits)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,3 +118,20 @@ def _kibibytes(file: str) -> dict[str, int]:
             if value.endswith(" kB"):
                 sizes[name] = 1024 * int(value.split()[0])
     return sizes
+
+
+def standard_error() -> int:
+    """Return where a process may write what is no output of the command: nowhere, if standard error is closed."""
+    try:
+        os.fstat(2)
+    except OSError:  # closed
+        return subprocess.DEVNULL
+    return 2
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's number and name."""
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, TypeVar
 
@@ -27,9 +27,18 @@ from evalsuite.environment import keep_freed_memory
 from evalsuite.errors import ReasonCode, RequestError, one_line_warnings
 from evalsuite.isolation import Failure, Forks, attempt, interrupts, nothing_left, printable
 from evalsuite.running.alive import born
+from evalsuite.running.devices import alone, device_of, free_number
 from evalsuite.running.guardian import TOKEN, Guardian
 from evalsuite.running.process_state import restored
-from evalsuite.running.system import end_marked, limit_memory, out_of_memory_kills, processor_seconds, resident_bytes
+from evalsuite.running.system import (
+    end_marked,
+    limit_memory,
+    out_of_memory_kills,
+    processor_seconds,
+    resident_bytes,
+    signal_name,
+    standard_error,
+)
 from evalsuite.running.watch import Unwatched, Watch
 from evalsuite.running.workspace import Workspace
 from evalsuite.shared_cache import sharing
@@ -178,7 +187,7 @@ class Workers:
             for worker in self._workers:
                 if not worker.group and waiting:
                     worker.group = waiting.popleft()
-                worker.go_on(work, self._workspace, watch)
+                worker.go_on(work, replace(self._workspace, device=worker.device, devices=()), watch)
             watch.tick()
             wait([worker.connection for worker in self._workers], timeout=_TICK)
             for worker in list(self._workers):
@@ -199,7 +208,9 @@ class Workers:
     def _fill(self, count: int) -> None:
         self._guardian = self._guardian or Guardian()
         while len(self._workers) < count:
-            self._workers.append(_Worker(self._workspace.threads, self._limits.memory, self._guardian))
+            number = free_number([worker.number for worker in self._workers])
+            device = device_of(number, self._workspace.devices or (self._workspace.device,))
+            self._workers.append(_Worker(self._workspace.threads, self._limits.memory, self._guardian, number, device))
 
     def _stop(self) -> None:
         for worker in self._workers:
@@ -229,7 +240,9 @@ class _Ending:
 class _Worker:
     """A process, the line to it and the items that it is to do, the first of which it may be at."""
 
-    def __init__(self, threads: int, memory: float | None, guardian: Guardian) -> None:
+    def __init__(self, threads: int, memory: float | None, guardian: Guardian, number: int, device: str) -> None:
+        self.number = number
+        self.device, only = alone(device, os.environ)
         self.connection, other = Pipe()
         arguments = [json.dumps(sys.path), str(other.fileno()), str(os.getpid()), json.dumps(memory)]
         self._token = guardian.token + secrets.token_hex(16)
@@ -237,9 +250,9 @@ class _Worker:
         own = {TOKEN: self._token, "TMPDIR": self._temporary}  # so that what it starts and leaves is found
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, *arguments],
-            env=dict.fromkeys(_THREADS, str(threads)) | os.environ | own,
+            env=dict.fromkeys(_THREADS, str(threads)) | os.environ | own | only,
             stdin=subprocess.DEVNULL,
-            stdout=_standard_error(),  # what a plugin prints is no output of the command
+            stdout=standard_error(),  # what a plugin prints is no output of the command
             pass_fds=[other.fileno()],
             start_new_session=True,  # so that all that it starts can be ended with it
         )
@@ -299,7 +312,7 @@ class _Worker:
             if ended is not None and ended.si_code == os.CLD_EXITED:
                 return f"ended with exit code {ended.si_status}"
             if ended is not None:
-                return f"was ended by {_signal_name(ended.si_status)}"
+                return f"was ended by {signal_name(ended.si_status)}"
             if time.monotonic() >= deadline:
                 return ""
             time.sleep(0.02)
@@ -338,21 +351,6 @@ class _Worker:
 def beyond(memory: float) -> str:
     """Say that an item took more than so many bytes."""
     return f"more than the memory limit of {memory / 1e9:g} GB (--memory-limit)"
-
-
-def _standard_error() -> int:
-    try:
-        os.fstat(2)
-    except OSError:  # closed
-        return subprocess.DEVNULL
-    return 2
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
 
 
 def _circumstances(how: str, starved: int, workspace: Workspace) -> str:

@@ -18,6 +18,8 @@ class Workspace:
     """Folder that runs share for images; without one a run keeps its own."""
     cache_read_only: bool = False
     """Whether that folder is read only: images that it lacks are then kept in the run's folder."""
+    devices: tuple[str, ...] = ()
+    """All that the run's processes may compute on, where there are several of these; ``device`` is this process's."""
 
     def images_files(self, key: str) -> tuple[Path, ...]:
         """Files that may hold corrupted test images, in the order in which they are tried; the last is written."""

@@ -28,6 +28,7 @@ from evalsuite.testing._check import (
     require,
     scatter,
 )
+from evalsuite.testing._elsewhere import on_another_device, require_there
 
 _BATCH = 6
 
@@ -91,6 +92,7 @@ def _questions(subject: _Subject) -> list[Question]:
     }
     other = {
         "a batch of one will do": (_single, "Take N = 1, for example without a variance."),
+        "its tensors are where the network is": (_elsewhere, "Make tensors with device=images.device."),
         "facts are JSON": (_facts, "Let facts() return counts, and lists of numbers of batches."),
     }
     return questions_about(subject, spoiling) + questions_about(subject, other, spoils_numbers=False)
@@ -155,6 +157,15 @@ def _images(subject: _Subject) -> None:
 def _process(subject: _Subject) -> None:
     with process_kept():
         subject.logits()
+
+
+def _elsewhere(subject: _Subject) -> None:
+    plugin = subject.fresh()
+    with on_another_device() as device:
+        model = subject.network().to(device)
+        state = plugin.prepare(model, subject.source.to(device), torch_generator(0, "testing"))
+        for batch in subject.batches:
+            require_there(plugin.step(state, batch.to(device)))
 
 
 def _single(subject: _Subject) -> None:

@@ -34,6 +34,7 @@ from evalsuite.testing._check import (
     require,
     scatter,
 )
+from evalsuite.testing._elsewhere import on_another_device, require_there
 from evalsuite.testing._operands import levels
 
 BITS = BitPolicy(3, 3, first_last_bits=3)
@@ -153,6 +154,7 @@ def _questions(subject: _Subject) -> list[Question]:
         "a channel of zeros will do": (_zero_channel, "Take a weight's row of zeros, whose range has no width."),
         "1 x 1 pixel will do": (lambda s: _finite(s, s.images[..., :1, :1]), "Assume no size of an image."),
         "images need not be square": (lambda s: _finite(s, s.images[..., :-4]), "Assume no shape of an image."),
+        "its tensors are where the network is": (_elsewhere, "Make tensors with device=images.device, or as buffers."),
         "nonsense is refused clearly": (_nonsense, "Raise RequestError: expected finite images (N, C, H, W)."),
     }
     return questions_about(subject, spoiling) + questions_about(subject, other, spoils_numbers=False)
@@ -282,6 +284,16 @@ def _memory(subject: _Subject) -> None:
 def _process(subject: _Subject) -> None:
     if subject.observed.process:
         raise Failed(f"changed: {', '.join(subject.observed.process)}")
+
+
+def _elsewhere(subject: _Subject) -> None:
+    plugin = subject.fresh()
+    twin = subject.insert(plugin=plugin)
+    with on_another_device(products_here=not subject.takes_bits) as device:
+        images = subject.images.to(device)
+        plugin.calibrate(twin.to(device), images, torch_generator(0, "testing"))
+        with torch.no_grad():
+            require_there(twin(images))
 
 
 @torch.no_grad()

@@ -48,3 +48,9 @@ def work(item: str, workspace: Workspace, kept: dict) -> None:
         program = subprocess.Popen(["sleep", "1000"], start_new_session=True)
         (workspace.folder / "program").write_text(str(program.pid))
         program.wait()
+
+
+def say_device(item: str, workspace: Workspace, kept: dict) -> None:
+    """Write down on which device this process is to compute, and which GPUs it sees."""
+    time.sleep(0.5)  # so that a process that starts later finds something to do
+    (workspace.folder / item).write_text(f"{workspace.device} {os.environ.get('CUDA_VISIBLE_DEVICES')}")

@@ -18,6 +18,9 @@ from evalsuite.quantization.reconstruction.options import Pass, ReconstructionOp
 from evalsuite.quantization.reconstruction.soft_rounding import SoftRounding
 from evalsuite.quantization.reconstruction.units import Tail, Unit
 
+_FUSED = ("cpu", "cuda")
+"""Devices for which torch has Adam as one operation."""
+
 
 class Learner:
     """A unit in which soft weights and learnt activation scales stand in for its own while a context lasts.
@@ -77,7 +80,8 @@ class Learner:
             groups.append({"params": [self._rounding.logit], "lr": self._options.rounding_rate})
         if self._steps.leaves:
             groups.append({"params": [self._steps.scales], "lr": 0.0})
-        self._optimiser = torch.optim.Adam(groups, fused=True)
+        fused = self.leaves[0].device.type in _FUSED  # elsewhere the same steps, slower
+        self._optimiser = torch.optim.Adam(groups, fused=fused)
         for parameter in self._module.parameters():
             self._context.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_(False)

@@ -262,7 +262,7 @@ def test_a_wrong_one_fails_at_its_check(plugin):
 
 
 def test_the_failure_lists_checks_with_their_mend():
-    with pytest.raises(AssertionError, match="1 of 20 checks failed") as raised:
+    with pytest.raises(AssertionError, match="1 of 21 checks failed") as raised:
         testing.check_quantizer(ChangesImages(), model=small_cnn(), images=examples.images(6))
     assert "Change a copy of the images." in str(raised.value)
 
