@@ -1,11 +1,14 @@
 """Damaged and hostile files: flipped bits of a run, mutated study files, mutated binary files, all from a fixed seed.
 
+``--minutes N`` draws files of :mod:`foreign_files` by hypothesis instead, and prints what each that fails holds.
+
 Bars: each flip is noticed or without effect; no mutated file ends in anything but its content or a refusal of one
 line, none takes 30 s of a processor, none takes a gigabyte of memory.
 """
 
 from __future__ import annotations
 
+import argparse
 import collections
 import resource
 import sys
@@ -18,9 +21,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import torch
+from foreign_files import FILES
+from foreign_files import attempt as attempt_file
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from report import Figure, main
 from safetensors.torch import load_file
 
@@ -32,6 +40,7 @@ from evalsuite.running.pool_outputs import kept
 from evalsuite.streams import Domain, Stream
 from evalsuite.study.cost import cost_of
 from evalsuite.study.file import parse, read
+from evalsuite.study.settings import Study
 from evalsuite.tasks._files import load_array, load_checkpoint, load_labels
 from reports.figures.examples import Examples
 
@@ -287,16 +296,21 @@ def _seal_if_possible(file: Path) -> None:
         return
 
 
+def small_study() -> Study:
+    """Return a study of three networks and two corrupted domains that runs in seconds."""
+    raw = tomllib.loads(SMALL) | {"seeds": [0]}
+    raw["stream"][0] |= {"images": 20, "batch_size": 10, "corruptions": ["fog"]}
+    raw["quantizer"][1] |= {"range": "minmax"}
+    return parse(raw)
+
+
 def small_run(folder: Path) -> None:
     """Make a run with every kind of file in it."""
     from evalsuite.running.harness import execute
     from evalsuite.running.workspace import Workspace
 
-    raw = tomllib.loads(SMALL) | {"seeds": [0]}
-    raw["stream"][0] |= {"images": 20, "batch_size": 10, "corruptions": ["fog"]}
-    raw["quantizer"][1] |= {"range": "minmax"}
     with torch.random.fork_rng():
-        execute(parse(raw), folder)
+        execute(small_study(), folder)
     ones = np.ones((_POOL, 3), np.float32)
     kept(Workspace(folder).outputs_file("made"), _POOL, lambda: PoolOutputs(ones, ones))
 
@@ -310,17 +324,54 @@ def damage_is_an_error() -> Iterator[None]:
         yield
 
 
-def measure(data_root: str | None, flip: int = FLIPS, study: int = STUDIES, binary: int = BINARIES) -> list[Figure]:
-    """Return how often what should not happen happened."""
+def drawn(folder: Path, minutes: float, seed: int) -> Counts:
+    """Read files that hypothesis draws, kinds in turn, until the time is up; count what should not happen."""
+    counts: Counts = collections.Counter()
+    end, place = time.monotonic() + 60 * minutes, iter(range(10**9))
+
+    def examine(name: str, content: bytes) -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            wrong = list(attempt_file(name, content, Path(own) / "in" / "it"))
+        for line in wrong:
+            kind = line.partition(": ")[0] + ": " + line.partition(": ")[2][:120]
+            if kind not in counts:
+                (folder / f"found-{next(place)}").write_bytes(content)
+                print(line, content[:600], sep="\n    ", file=sys.stderr, flush=True)
+            counts[kind] += 1
+        counts["done" if not wrong else "wrong"] += 1
+
+    def look(name: str, strategy: st.SearchStrategy[bytes]) -> None:
+        @hypothesis.seed(seed)
+        @settings(max_examples=100, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(strategy)
+        def each(content: bytes) -> None:
+            examine(name, content)
+
+        each()
+
+    while time.monotonic() < end:
+        for name, (strategy, _) in FILES.items():
+            if time.monotonic() < end:
+                look(name, strategy)
+        seed += 1
+    return counts
+
+
+def measure(data_root: str | None, minutes: float = 0.0, seed: int = 0) -> list[Figure]:
+    """Return how often what should not happen happened; with ``minutes`` in files that hypothesis draws for so long."""
+    if minutes:
+        with tempfile.TemporaryDirectory() as name, damage_is_an_error():
+            found = drawn(Path(name), minutes, seed)
+        return [Figure(f"of {found['done'] + found['wrong']} drawn files end badly", found["wrong"], at_most=0)]
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as name, damage_is_an_error():
         folder = Path(name)
         small_run(folder / "run")
         before = _peak()
         parts: list[tuple[str, Callable[[], Counts]]] = [
-            ("flips", lambda: flips(folder / "run", flip, np.random.default_rng(0))),
-            ("study files", lambda: studies(folder, study, np.random.default_rng(1))),
-            ("binary files", lambda: binaries(folder / "corpus", binary, np.random.default_rng(2))),
+            ("flips", lambda: flips(folder / "run", FLIPS, np.random.default_rng(0))),
+            ("study files", lambda: studies(folder, STUDIES, np.random.default_rng(1))),
+            ("binary files", lambda: binaries(folder / "corpus", BINARIES, np.random.default_rng(2))),
         ]
         for what, make in parts:
             found = make()
@@ -338,5 +389,11 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the script's options."""
+    parser.add_argument("--minutes", type=float, default=0.0, help="draw files by hypothesis for so long")
+    parser.add_argument("--seed", type=int, default=0)
+
+
 if __name__ == "__main__":
-    main(measure, __doc__)
+    main(measure, __doc__, options)
