@@ -7,8 +7,9 @@ killed, or is under way, it is made when read, from those rows and ``plan.parque
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,6 +87,10 @@ _SEAL = {checksums.KEY.encode(): checksums.BLANK.encode()}
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
+Columns = Mapping[str, Any]
+"""Arrays of equal lengths by name."""
+
+
 def _later(column: str) -> Callable[[pa.BufferReader], bool]:
     """Return how a Parquet file without a checksum is known to have lost it: it names one, or has a later column."""
 
@@ -114,20 +119,26 @@ def _names_a_checksum(content: pa.BufferReader) -> bool:
     return checksums.KEY in json.loads(content.read().decode())
 
 
-def write_trial(folder: Path, row: dict[str, Any], records: dict[str, Any] | None = None) -> None:
-    """Write a trial's row and records (columns by name, equal lengths; none for a trial that has no result)."""
-    columns = records or {}
-    extra = [name for name in columns if name not in RECORD_SCHEMA.names]
+def write_trial(folder: Path, row: dict[str, Any], records: Columns | Iterable[Columns] | None = None) -> None:
+    """Write a trial's row and records: columns, or parts of them one after the other; none where it has no result."""
+    parts = iter([records or {}] if records is None or isinstance(records, Mapping) else records)
+    first = next(parts)
     schema = RECORD_SCHEMA
-    for name in extra:
-        schema = schema.append(pa.field(name, pa.array(columns[name]).type))
+    for name in first:
+        if name not in RECORD_SCHEMA.names:
+            schema = schema.append(pa.field(name, pa.array(first[name]).type))
+    schema = schema.with_metadata({_ROW: json.dumps(row, allow_nan=False).encode(), **_SEAL})
+    file = record_file(folder, row["trial"])
+    with checksums.sealing(file) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for part in itertools.chain([first], parts):
+            writer.write_table(_table(part, row["trial"], schema))
+
+
+def _table(columns: Columns, trial: str, schema: pa.Schema) -> pa.Table:
     length = len(columns["image"]) if columns else 0
     filled = {name: pa.nulls(length, schema.field(name).type) for name in _LATER_RECORDS}
-    filled |= {"trial": pa.array([row["trial"]] * length, schema.field("trial").type), **columns}
-    table = pa.table({name: filled.get(name, []) for name in schema.names}, schema=schema)
-    table = table.replace_schema_metadata({_ROW: json.dumps(row, allow_nan=False).encode(), **_SEAL})
-    with checksums.sealing(record_file(folder, row["trial"])) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    filled |= {"trial": pa.array([trial] * length, schema.field("trial").type), **columns}
+    return pa.table({name: filled.get(name, []) for name in schema.names}, schema=schema)
 
 
 def record_file(folder: Path, trial: str) -> Path:

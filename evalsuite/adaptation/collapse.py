@@ -12,6 +12,8 @@ WINDOW = 500
 SHARE = 0.95
 """Of them predicted as one class, above which a network has collapsed."""
 
+_BLOCK = 2**16  # positions looked at together, so that a long stream takes no memory
+
 
 def first_collapse(
     prediction: NDArray[np.int32], label: NDArray[np.int32], window: int = WINDOW, share: float = SHARE
@@ -24,8 +26,12 @@ def first_collapse(
     if len(prediction) < window:
         return None
     least = share * window
-    collapsed = _dominated(prediction, window, least) & ~_dominated(label, window, least)
-    return int(np.argmax(collapsed)) + window - 1 if collapsed.any() else None
+    for start in range(0, len(prediction) - window + 1, _BLOCK):
+        block = slice(start, start + _BLOCK + window - 1)
+        collapsed = _dominated(prediction[block], window, least) & ~_dominated(label[block], window, least)
+        if collapsed.any():
+            return start + int(np.argmax(collapsed)) + window - 1
+    return None
 
 
 def _dominated(values: NDArray[np.int32], window: int, least: float) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -66,6 +66,9 @@ class Costs:
 
 _COLUMNS = tuple(field.name for field in fields(Predictions))
 
+PART = 2**16
+"""Images whose records are made and written together, so that a long stream takes no more memory than a short one."""
+
 
 def predictions(logits: Tensor, labels: NDArray[np.int64]) -> Predictions:
     """Read (T, classes) logits against (T,) labels. Raises RequestError where a label has no logit."""
@@ -78,8 +81,13 @@ def predictions(logits: Tensor, labels: NDArray[np.int64]) -> Predictions:
     return Predictions(prediction.numpy().astype(np.int32), best.exp().numpy(), loss.numpy(), brier.numpy())
 
 
-def _joined(parts: Sequence[Predictions]) -> Predictions:
-    return Predictions(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS))
+def _unfilled(size: int) -> Predictions:
+    return Predictions(np.empty(size, np.int32), *(np.empty(size, np.float32) for _ in _COLUMNS[1:]))
+
+
+def _fill(predicted: Predictions, where: Any, part: Predictions, rows: Any = slice(None)) -> None:
+    for name in _COLUMNS:
+        getattr(predicted, name)[where] = getattr(part, name)[rows]
 
 
 def run_adapting(
@@ -92,15 +100,16 @@ def run_adapting(
     source = source_images(data, trial.source_images, trial.seed).to(workspace.device)
     generator = torch_generator(trial.seed, "adapt", trial.identity)
     adapted = AdaptedModel.from_setting(trial.adapter, model, source, generator)
-    parts: list[Predictions] = []
+    predicted = _unfilled(len(stream))
     watch, fallen, resets = CollapseWatch(), False, []
     for batch in stream.batches():
         resets.append(batch.start > 0 and (batch.reset or fallen))
         if resets[-1]:
             adapted.reset()
         inputs = normalise(images.fetch(batch.image, batch.domain), data).to(workspace.device)
-        parts.append(predictions(adapted(inputs), data.test_labels[batch.image]))
-        fallen = stream.reset_on_collapse and watch.collapsed(parts[-1].prediction)
+        part = predictions(adapted(inputs), data.test_labels[batch.image])
+        _fill(predicted, slice(batch.start, batch.start + len(batch.image)), part)
+        fallen = stream.reset_on_collapse and watch.collapsed(part.prediction)
     totals = adapted.totals
     costs = Costs(
         forwards=totals["forwards"],
@@ -111,7 +120,7 @@ def run_adapting(
         state_bytes=int(totals["state_bytes"]),
         adapter_facts=canonical_json(adapted.facts | {"adapted_modules": adapted.adapted_modules}),
     )
-    return _joined(parts), costs, np.array(resets)
+    return predicted, costs, np.array(resets)
 
 
 class FixedModel:
@@ -126,54 +135,59 @@ class FixedModel:
     def run(self, stream: Stream, images: StreamImages) -> tuple[Predictions, Costs, NDArray[np.bool_]]:
         """Look the stream's predictions up, computing what is not known yet; its resets are those it plans."""
         batch_size = int(np.diff(np.append(stream.starts, len(stream))).max())
-        size = len(stream)
-        parts = Predictions(np.empty(size, np.int32), *(np.empty(size, np.float32) for _ in _COLUMNS[1:]))
-        seconds = 0.0
+        predicted, seconds = _unfilled(len(stream)), 0.0
         for number, (shown, opened) in enumerate(zip(images.shown, images.images, strict=True)):
             indices, key = shown.indices, (shown.key, batch_size)
             if key not in self.known:
                 self.known[key] = self._evaluate(opened, indices, batch_size)
             known, spent = self.known[key]
             here = np.flatnonzero(stream.domain == number)
-            rows = np.searchsorted(indices, stream.image[here])
-            for name in _COLUMNS:
-                getattr(parts, name)[here] = getattr(known, name)[rows]
+            _fill(predicted, here, known, np.searchsorted(indices, stream.image[here]))
             seconds += spent * len(here) / len(indices)
         # One pass an image, whichever stream it was first computed for.
         costs = Costs(float(len(stream.starts)), 0.0, seconds, seconds, 0, 0)
-        return parts, costs, stream.resets & (stream.starts > 0)
+        return predicted, costs, stream.resets & (stream.starts > 0)
 
     def _evaluate(self, images: OpenImages, indices: IntArray, batch_size: int) -> tuple[Predictions, float]:
-        parts = []
+        predicted = _unfilled(len(indices))
         start = time.perf_counter()
         for first in range(0, len(indices), batch_size):
             chosen = indices[first : first + batch_size]
             inputs = normalise(images.fetch(chosen), self.data).to(self.workspace.device)
-            parts.append(predictions(self.adapted(inputs), self.data.test_labels[chosen]))
-        return _joined(parts), time.perf_counter() - start
+            part = predictions(self.adapted(inputs), self.data.test_labels[chosen])
+            _fill(predicted, slice(first, first + batch_size), part)
+        return predicted, time.perf_counter() - start
 
 
-def records(stream: Stream, predicted: Predictions, resets: NDArray[np.bool_], data: TaskData) -> dict[str, Any]:
-    """Return the columns of a trial's records, in stream order; (B,) ``resets``: before which batches there was one."""
+def records(
+    stream: Stream, predicted: Predictions, resets: NDArray[np.bool_], data: TaskData, size: int = PART
+) -> Iterator[dict[str, Any]]:
+    """Yield the columns of a trial's records, in stream order and in parts of ``size`` images.
+
+    (B,) ``resets``: before which batches there was one.
+    """
     names = [domain.name for domain in stream.domains]
+    families = [family(name) for name in names]
     severities = np.array([domain.severity for domain in stream.domains], dtype=np.int8)
-    batch = stream.batch_of()
-    return {
-        "image": stream.image,
-        "position": np.arange(len(stream), dtype=np.int32),
-        "domain": _encoded(names, stream.domain),
-        "family": _encoded([family(name) for name in names], stream.domain),
-        "severity": severities[stream.domain],
-        "label": data.test_labels[stream.image].astype(np.int32),
-        "prediction": predicted.prediction,
-        "confidence": predicted.confidence,
-        "loss": predicted.loss,
-        "brier": predicted.brier,
-        "batch": batch,
-        "reset": resets[batch],
-        "round": stream.rounds(),
-        **{name: values[stream.image] for name, values in data.groups.items()},
-    }
+    rounds = stream.rounds()
+    for start in range(0, len(stream), size):
+        part = slice(start, start + size)
+        image, domain = stream.image[part], stream.domain[part]
+        position = np.arange(start, start + len(image), dtype=np.int32)
+        batch = np.searchsorted(stream.starts, position, side="right").astype(np.int32) - 1
+        yield {
+            "image": image,
+            "position": position,
+            "domain": _encoded(names, domain),
+            "family": _encoded(families, domain),
+            "severity": severities[domain],
+            "label": data.test_labels[image].astype(np.int32),
+            **{name: getattr(predicted, name)[part] for name in _COLUMNS},
+            "batch": batch,
+            "reset": resets[batch],
+            "round": rounds[part],
+            **{name: values[image] for name, values in data.groups.items()},
+        }
 
 
 def _encoded(names: Sequence[str], codes: NDArray[np.int16]) -> pa.DictionaryArray:
@@ -191,8 +205,8 @@ class Evaluator:
         adapting = adapts(trial.adapter)
         self.fixed = None if adapting else FixedModel(trial, self.quantized.module, workspace, self.data)
 
-    def run(self, trial: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the result columns and the records of a trial. Raises whatever its plugins raise."""
+    def run(self, trial: Trial) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+        """Return the result columns of a trial, and its records in parts. Raises whatever its plugins raise."""
         stream = plan_stream(trial, self.data.test_labels)
         images = StreamImages(trial, stream, self.workspace)
         with own_warnings(AdaptationWarning) as caught:
@@ -201,7 +215,7 @@ class Evaluator:
             else:
                 model = self.quantized.module
                 predicted, costs, resets = run_adapting(trial, model, stream, images, self.workspace, self.data)
-        labels = self.data.test_labels[stream.image]
+        labels = self.data.test_labels.astype(np.int32)[stream.image]
         columns = {
             "status": "done",
             "reason": "",
@@ -215,7 +229,7 @@ class Evaluator:
             "engine": engine_of(trial.quantizer.method.build()),
             "stream_digest": stream.digest(),
             "warnings": canonical_json([*self.quantized.warnings, *caught]),
-            "collapsed_at": first_collapse(predicted.prediction, labels.astype(np.int32)),
+            "collapsed_at": first_collapse(predicted.prediction, labels),
         }
         return columns, records(stream, predicted, resets, self.data)
 

@@ -60,6 +60,17 @@ def test_same_records_same_bytes(tmp_path):
     assert first == second
 
 
+def test_parts_of_records_are_the_whole(tmp_path):
+    whole = columns(5, group=np.arange(5), **{name: np.arange(5) for name in ("label",)})
+    store.write_trial(tmp_path / "whole", row("a"), whole)
+    parts = [{name: values[start : start + 2] for name, values in whole.items()} for start in (0, 2, 4)]
+    store.write_trial(tmp_path / "parts", row("a"), iter(parts))
+    one, other = (pq.read_table(store.record_file(tmp_path / name, "a")) for name in ("whole", "parts"))
+    assert one.to_pydict() == other.to_pydict()
+    assert one.schema.equals(other.schema)
+    assert store.read_rows(tmp_path / "parts") == store.read_rows(tmp_path / "whole")
+
+
 def test_damaged_record_counts_for_nothing(tmp_path):
     store.write_trial(tmp_path, row("a"), columns())
     file = tmp_path / "records" / "a.parquet"

@@ -29,6 +29,13 @@ def test_one_class_for_everything_is_a_collapse_but_not_where_the_labels_are_sor
     assert first_collapse(ordered, ordered) is None
     assert first_collapse(np.zeros(2000, np.int32), ordered) == 1000 + 24
     assert first_collapse(one[:499], mixed[:499]) is None
+    for healthy in (65_535 - 499, 65_535, 65_536, 70_000):  # about where blocks meet
+        labels = np.arange(healthy + 600, dtype=np.int32) % 10
+        said = np.where(np.arange(len(labels)) < healthy, labels, 3).astype(np.int32)
+        assert (
+            first_collapse(said, labels)
+            == first_collapse(said[healthy - 500 :], labels[healthy - 500 :]) + healthy - 500
+        )
 
 
 def test_watch_fires_once_its_window_is_full_and_begins_anew():
