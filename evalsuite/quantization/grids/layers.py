@@ -243,6 +243,14 @@ class QuantLayer(nn.Module):
         self.weight.copy_(real.reshape(self.weight.shape))
 
     @torch.no_grad()
+    def set_points(self, points: Tensor) -> None:
+        """Replace the weight by these points of its grid: integers, or values of its number format; of its shape."""
+        if self.weight_format is None:
+            self.set_integers(points)
+        else:
+            self.weight.copy_(points)
+
+    @torch.no_grad()
     def round_weight(self) -> None:
         """Replace the weight by the nearest point of its grid."""
         if self.weight_format is None:

@@ -14,6 +14,7 @@ from evalsuite.quantization.grids.formats import cast, round_by, round_to
 from evalsuite.quantization.grids.layers import FormatQuantizer, QuantConv2d, QuantMatMul, quantized_layers
 from evalsuite.quantization.grids.ranges import CosineSimilarity, MinMax, Percentile, PowerError, Sample
 from evalsuite.quantization.saving import load, save
+from evalsuite.quantizers.gptq import hessian_of, second_order_rounding
 
 X = random_images(4)
 ONE = torch.tensor(1.0)
@@ -110,6 +111,25 @@ def test_fp8_has_a_scale_per_channel_of_weights_that_its_greatest_is_on():
     one = evalsuite.quantize(network, X, method="rtn", bits="FP8", range="minmax", per_channel=False)
     assert {len(layer.weight_scale) for layer in quantized_layers(one).values()} == {1}
     assert torch.equal(cast(torch.tensor([448.0]), E4M3), torch.tensor([448.0]))
+
+
+@pytest.mark.parametrize("name", ["FP8", "MXFP4", "NVFP4"])
+def test_gptq_stays_on_the_grid_that_rounding_to_nearest_is_on_and_loses_less(name):
+    generator = torch.Generator().manual_seed(0)
+    conv = nn.Conv2d(40, 6, 2, bias=False)
+    x = torch.randn(300, 5, 2, 2, generator=generator).repeat(1, 8, 1, 1)
+    x += 0.1 * torch.randn(x.shape, generator=generator)
+    layers = [QuantConv2d(conv, formatted(name).for_layer("a")) for _ in range(2)]
+    for layer in layers:
+        layer.set_weight_range(*torch.aminmax(layer.rows(), dim=1))
+    scale = layers[0].point_scales()
+    layers[0].set_points(second_order_rounding(layers[0], hessian_of(layers[0], [x])))
+    layers[1].round_weight()
+    assert torch.equal(round_by(layers[0].weight, scale, layers[0].weight_format.element), layers[0].weight)
+    losses = [(layer.apply_weight(x, layer.weight) - conv(x)).square().mean() for layer in layers]
+    assert losses[0] < 0.8 * losses[1]
+    network = tiny_resnet().eval()
+    assert evalsuite.quantize(network, X, method="gptq", bits=name, range="minmax")(X).isfinite().all()
 
 
 def test_what_cannot_be_in_a_format_is_refused_in_a_line():
