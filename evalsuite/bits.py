@@ -13,12 +13,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from evalsuite.errors import RequestError
+from evalsuite.number_formats import FORMATS, number_format
 
 Overrides = tuple[tuple[str, str], ...]
+_KINDS = ("weight", "activation")
+_FORMAT_FIELDS = tuple(f"{kind}_format" for kind in _KINDS)
+BITS_FIELDS = (*(f"{kind}_bits" for kind in _KINDS), *_FORMAT_FIELDS)
+"""The fields of a policy that ``bits`` says, as in ``W4A8`` or ``FP8``."""
 
 
 def canonical_overrides(given: Any) -> Overrides:
-    """Return overrides, a mapping or pairs of glob and bits, sorted and with every bit width as ``W4A8``.
+    """Return overrides, a mapping or pairs of glob and bits, sorted and with bits as they are printed: ``W4A8``.
 
     Raises RequestError for anything else.
     """
@@ -27,10 +32,10 @@ def canonical_overrides(given: Any) -> Overrides:
         raise RequestError(f'overrides = {given!r}: expected layer names with bits, as in {{"layer3.*" = "W8A8"}}')
     found: dict[str, str] = {}
     for glob, text in pairs:
-        weights, activations = parse_bits(text)
-        for name, value in (("weight_bits", weights), ("activation_bits", activations)):
-            _check(f"overrides, {glob!r}, {name}", value)
-        bits = f"W{weights}A{activations}"
+        fields = bits_fields(text)
+        for name in ("weight_bits", "activation_bits"):
+            _check(f"overrides, {glob!r}, {name}", fields[name])
+        bits = _written(**fields)
         if found.setdefault(glob, bits) != bits:
             raise RequestError(f"overrides give {glob!r} both {found[glob]} and {bits}: expected one of them")
     return tuple(sorted(found.items()))
@@ -38,7 +43,7 @@ def canonical_overrides(given: Any) -> Overrides:
 
 @dataclass(frozen=True)
 class BitPolicy:
-    """Bits of weights and activations, 2..8 each.
+    """Bits of weights and activations, 2..8 each, of integers or of a number format.
 
     First layer and classifier take ``first_last_bits`` for both, or ``first_bits`` and ``last_bits`` where these are
     given. ``overrides`` maps globs of qualified layer names to bits (``{"layer3.*": "W8A8"}``) and goes before all
@@ -50,6 +55,11 @@ class BitPolicy:
     gives each token that a linear layer of a transformer reads the range of its own extremes, found when it runs;
     convolutions and attention products keep theirs. Logits and normalisation layers stay in floating point;
     ``fold_norm`` folds BatchNorm into the convolution before it.
+
+    ``weight_format`` and ``activation_format`` name a format of :mod:`evalsuite.number_formats`, which then says how
+    many bits; None: integers. Formats are symmetric by themselves; only FP8's weights have scales per channel. First
+    layer and classifier are in this format or its companion, whichever has the bits that they get (ours: MXFP8 beside
+    MXFP4, FP8 beside NVFP4). Formats that are None are left out of :meth:`as_dict`, and so of a trial's identity.
     """
 
     weight_bits: int = 8
@@ -63,36 +73,57 @@ class BitPolicy:
     symmetric_activations: bool = False
     per_token: bool = False
     overrides: Annotated[Overrides, BeforeValidator(canonical_overrides)] = ()
+    weight_format: str | None = None
+    activation_format: str | None = None
 
     def __post_init__(self) -> None:
+        for kind in _KINDS:
+            name = getattr(self, f"{kind}_format")
+            if name is not None:
+                chosen = number_format(name)
+                object.__setattr__(self, f"{kind}_format", chosen.name)
+                object.__setattr__(self, f"{kind}_bits", chosen.bits)
+        if self.per_token and self.activation_format is not None:
+            raise RequestError(f"per_token = true with activations in {self.activation_format}: expected integers")
         for name in ("weight_bits", "activation_bits", "first_last_bits", "first_bits", "last_bits"):
             value = getattr(self, name)
             if value is not None:
                 _check(name, value)
+        for bits in (self.first_last_bits, self.first_bits, self.last_bits):
+            if bits is not None:
+                self._outermost(bits)
         object.__setattr__(self, "overrides", canonical_overrides(self.overrides))
 
     def __str__(self) -> str:
-        return f"W{self.weight_bits}A{self.activation_bits}{' mixed' if self.overrides else ''}"
+        bits = _written(self.weight_bits, self.activation_bits, self.weight_format, self.activation_format)
+        return f"{bits} mixed" if self.overrides else bits
 
     @classmethod
     def options(cls) -> tuple[str, ...]:
         """Return the names of all fields but the bits of inner layers; each is a column of ``trials.parquet``."""
-        bits = ("weight_bits", "activation_bits")
-        return tuple(field.name for field in dataclasses.fields(cls) if field.name not in bits)
+        return tuple(field.name for field in dataclasses.fields(cls) if field.name not in BITS_FIELDS)
+
+    @property
+    def has_formats(self) -> bool:
+        """Whether any layer is to be in a number format, not in integers."""
+        overridden = (bits_fields(bits) for _, bits in self.overrides)
+        mine = {name: getattr(self, name) for name in _FORMAT_FIELDS}
+        return any(fields[name] is not None for fields in (mine, *overridden) for name in _FORMAT_FIELDS)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a plain dictionary."""
-        return dataclasses.asdict(self) | {"overrides": dict(self.overrides)}
+        values = dataclasses.asdict(self) | {"overrides": dict(self.overrides)}
+        return {name: value for name, value in values.items() if value is not None or name not in _FORMAT_FIELDS}
 
     def for_layer(self, name: str, position: Literal["first", "inner", "last"] = "inner") -> BitPolicy:
         """Return the policy of one layer, whose ``weight_bits`` and ``activation_bits`` are its own.
 
         Raises RequestError if two equally specific overrides disagree on it.
         """
-        weights, activations = self.weight_bits, self.activation_bits
+        own = {name: getattr(self, name) for name in BITS_FIELDS}
         if position != "inner":
-            own = self.first_bits if position == "first" else self.last_bits
-            weights = activations = self.first_last_bits if own is None else own
+            given = self.first_bits if position == "first" else self.last_bits
+            own = self._outermost(self.first_last_bits if given is None else given)
         matching = {glob: bits for glob, bits in self.overrides if fnmatchcase(name, glob)}
         if matching:
             most = max(map(_literal, matching))
@@ -100,8 +131,21 @@ class BitPolicy:
             if len(set(best.values())) > 1:
                 globs = " and ".join(map(repr, best))
                 raise RequestError(f"overrides {globs} give {name} different bits: expected one more specific")
-            weights, activations = parse_bits(next(iter(best.values())))
-        return dataclasses.replace(self, weight_bits=weights, activation_bits=activations, overrides=())
+            own = bits_fields(next(iter(best.values())))
+        # What is left plays no role for one layer, and must not forbid it a format.
+        return dataclasses.replace(self, **own, overrides=(), first_last_bits=8, first_bits=None, last_bits=None)
+
+    def _outermost(self, bits: int) -> dict[str, Any]:
+        """Return the fields of the first layer or the classifier, which get so many bits."""
+        own: dict[str, Any] = {}
+        for kind in _KINDS:
+            name = getattr(self, f"{kind}_format")
+            chosen = number_format(name).with_bits(bits) if name is not None else None
+            if name is not None and chosen is None:
+                expected = f"{number_format(name).bits} or 8 bits"
+                raise RequestError(f"first and last layer with {bits} bits beside {name}: expected {expected}")
+            own |= {f"{kind}_bits": bits, f"{kind}_format": chosen.name if chosen else None}
+        return own
 
     def check_overrides(self, layers: Iterable[str]) -> None:
         """Raise RequestError, naming the nearest layer, for an override that matches none of these."""
@@ -132,3 +176,26 @@ def parse_bits(text: str) -> tuple[int, int]:
     if match is None:
         raise RequestError(f"bits {text!r}: expected the form W4A8")
     return int(match[1]), int(match[2])
+
+
+def bits_fields(text: str) -> dict[str, Any]:
+    """Read ``W4A8``, ``FP8``, or one of either as in ``W4AFP8``, as fields of :class:`BitPolicy`; no format is None.
+
+    Raises RequestError if it is none of these.
+    """
+    names = "|".join(sorted(FORMATS, key=len, reverse=True))
+    match = re.fullmatch(rf"({names})|w(\d|{names})a(\d|{names})", text, re.IGNORECASE)
+    if match is None:
+        raise RequestError(f"bits {text!r}: expected the form W4A8, or a number format: {', '.join(FORMATS)}")
+    fields: dict[str, Any] = {}
+    for kind, own in zip(_KINDS, (match[1] or match[2], match[1] or match[3]), strict=True):
+        is_integer = own.isdigit()
+        fields[f"{kind}_bits"] = int(own) if is_integer else number_format(own).bits
+        fields[f"{kind}_format"] = None if is_integer else number_format(own).name
+    return fields
+
+
+def _written(weight_bits: int, activation_bits: int, weight_format: str | None, activation_format: str | None) -> str:
+    if weight_format is not None and weight_format == activation_format:
+        return weight_format
+    return f"W{weight_format or weight_bits}A{activation_format or activation_bits}"

@@ -9,8 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from evalsuite.arguments import image_tensor
-from evalsuite.bits import BitPolicy
-from evalsuite.errors import unknown_name
+from evalsuite.bits import BitPolicy, bits_fields
+from evalsuite.errors import RequestError, unknown_name
 from evalsuite.networks import floating_type, narrowed, outside_inference, plain
 from evalsuite.plugins import Quantizer
 from evalsuite.quantization.grids.range_setting import check_images
@@ -42,7 +42,8 @@ def quantize(
     weight_bits, activation_bits : 2..8.
     seed : of every random draw.
     options : further fields of :class:`evalsuite.bits.BitPolicy`, and the method's own options; these
-        are not taken beside an instance.
+        are not taken beside an instance. ``bits`` says both widths at once, as a study does: ``W4A8``, or a number
+        format such as ``FP8`` or ``MXFP4``.
 
     Raises
     ------
@@ -69,6 +70,12 @@ def quantize(
 
 def _request(method: Any, options: dict[str, Any]) -> tuple[BitPolicy, Setting, str]:
     """Return the bits, the method with its options, and the method's name."""
+    bits = options.get("bits")
+    if bits is not None:
+        given = {"weight_format", "activation_format"} & set(options)
+        if given:
+            raise RequestError(f"bits = {bits!r} beside {min(given)}: give either bits or weight_format")
+        options = {key: value for key, value in options.items() if key != "bits"} | bits_fields(str(bits))
     policy_fields = [field.name for field in dataclasses.fields(BitPolicy)]
     mine = {name: value for name, value in options.items() if name in policy_fields}
     name, own = named("quantizers", method, {key: value for key, value in options.items() if key not in mine})

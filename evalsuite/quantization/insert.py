@@ -25,7 +25,7 @@ from evalsuite.quantization.grids.layers import QuantConv2d, QuantLinear, QuantM
 from evalsuite.structure import Structure, describe
 
 
-def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.Module:
+def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor, *, formats: bool = False) -> nn.Module:
     """Return a quantized copy of a model, in eval mode, which still computes what the model does.
 
     Convolutions, linear layers and products of activations become quantized modules that round nothing until
@@ -38,15 +38,18 @@ def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.
     model : stays untouched.
     bits : which layer gets how many bits.
     example : (1, C, H, W) normalised image, on the model's device.
+    formats : whether the method can round to number formats too; one that cannot works with integers of its layers.
 
     Raises
     ------
     Refused
         For a product outside Conv2d, Linear and attention that can be opened up, with the module's name; for
-        ``bits.per_token`` in a network without tokens.
+        ``bits.per_token`` in a network without tokens; for number formats without ``formats``.
     RequestError
         If the model fails on ``example``, or an override matches no layer.
     """
+    if bits.has_formats and not formats:
+        raise Refused(f"{bits}: this method rounds to integers; expected bits such as W4A8")
     twin = prepare(model, example, fold_norm=bits.fold_norm)
     structure = describe(twin, example)
     if bits.per_token and structure.architecture != "transformer":
@@ -63,7 +66,8 @@ def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.
         elif isinstance(module, nn.Linear):
             replacements[module] = QuantLinear(module, layer_bits)
         elif type(module) is MatMul:
-            product = QuantMatMul(layer_bits.activation_bits, layer_bits.symmetric_activations)
+            given = layer_bits.activation_bits, layer_bits.symmetric_activations, layer_bits.activation_format
+            product = QuantMatMul(*given)
             replacements[module] = product.to(example.device).eval()
     return replace_modules(twin, replacements)
 

@@ -40,8 +40,9 @@ class DamagedFile(RequestError):
 def save(quantized: nn.Module, path: str | Path) -> None:
     """Write what :func:`evalsuite.quantize` returned to a safetensors file.
 
-    A weight takes as many bits in the file as on its grid. The quantizer, its options and the bit policy are kept
-    as JSON in the file's header; the source network's code is not, so :func:`load` needs the source network.
+    A weight of integers takes as many bits in the file as on its grid, one in a number format 32. The quantizer, its
+    options and the bit policy are kept as JSON in the file's header; the source network's code is not, so :func:`load`
+    needs the source network.
 
     Raises
     ------
@@ -149,7 +150,8 @@ def write_state(file: Path, quantized: nn.Module, facts: Mapping[str, str]) -> N
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise RequestError(f"values that are not finite in {', '.join(broken)}: expected finite ones")
-    for name, layer in quantized_layers(quantized).items():
+    integer = {name: layer for name, layer in quantized_layers(quantized).items() if layer.weight_format is None}
+    for name, layer in integer.items():
         key = f"{name}.weight" if name else "weight"
         integers = layer.integer_weight().cpu()
         if _same_bits(_real(integers, layer).to(state[key].dtype), state[key]):  # else it was never rounded

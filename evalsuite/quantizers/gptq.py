@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from evalsuite.errors import QuantizationWarning, RequestError
 from evalsuite.plugins import cost_only
 from evalsuite.quantization.graph.unfolding import unfolded_input
 from evalsuite.quantization.grids.affine import dequantize, quantize
+from evalsuite.quantization.grids.formats import round_by
 from evalsuite.quantization.grids.layers import QuantConv2d, QuantLayer, quantized_layers
 from evalsuite.quantization.grids.range_setting import batches, check_images, set_activation_ranges, set_weight_ranges
 from evalsuite.quantization.grids.ranges import RangeOptions
@@ -31,7 +32,8 @@ class GPTQ(RangeOptions):
     reach it through the layers already rounded; the grid of each output channel is chosen before. A column is an
     input of the layer, of a convolution one place of its kernel in one input channel, and each group of a grouped
     convolution is a problem of its own. An input that is always zero is rounded to nearest (the paper's program
-    sets its weight to zero). The method is of weights only: ranges of activations are chosen after.
+    sets its weight to zero). The method is of weights only: ranges of activations are chosen after. Weights in number
+    formats are rounded column by column too, for the scales that they had (*choice*).
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ class GPTQ(RangeOptions):
 
     def insert(self, model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.Module:
         """Return a quantized copy, see :func:`evalsuite.quantization.insert.insert_quantizers`."""
-        return insert_quantizers(model, bits, example)
+        return insert_quantizers(model, bits, example, formats=True)
 
     @torch.no_grad()
     def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:
@@ -69,7 +71,7 @@ class GPTQ(RangeOptions):
                 warnings.warn(message, QuantizationWarning, stacklevel=2)
                 layer.round_weight()
             else:
-                layer.set_integers(rounded)
+                layer.set_points(rounded)
         for layer in left.values():
             layer.round_weight()
         set_activation_ranges(model, images, self.activation_estimator(), bins=self.bins)
@@ -104,9 +106,10 @@ def _columns(layer: QuantLayer, x: Tensor) -> Tensor:
 def second_order_rounding(
     layer: QuantLayer, hessian: Tensor, damping: float = 0.01, block_columns: int = 128
 ) -> Tensor | None:
-    """Return a layer's weight as integers of its grid, int32 of the weight's shape.
+    """Return a layer's weight as points of its grid, of its shape: int32, or values of its number format.
 
-    None if the damped ``hessian``, (groups, n, n), is not finite or not positive definite.
+    Scales of blocks are those of the weight before any column is rounded. None if the damped ``hessian``,
+    (groups, n, n), is not finite or not positive definite.
     """
     groups, n, _ = hessian.shape
     diagonal = hessian.diagonal(dim1=1, dim2=2)
@@ -120,19 +123,38 @@ def second_order_rounding(
     if broken.any() or not spread.isfinite().all():
         return None
     weight = layer.weight.detach().reshape(groups, -1, n).double()
-    per_row = (groups, weight.shape[1])
-    scale, zero = (
-        values.expand(len(layer.weight)).reshape(per_row) for values in (layer.weight_scale, layer.weight_zero_point)
-    )
-    chosen = torch.empty(weight.shape, dtype=torch.int32, device=weight.device)
+    nearest = _nearest(layer, groups, n)
+    kind = torch.int32 if layer.weight_format is None else layer.weight.dtype
+    chosen = torch.empty(weight.shape, dtype=kind, device=weight.device)
     for start in range(0, n, block_columns):
         stop = min(start + block_columns, n)
         errors = torch.empty_like(weight[:, :, start:stop])
         for j in range(start, stop):
             column = weight[:, :, j]
-            chosen[:, :, j] = quantize(column.to(scale.dtype), scale, zero, layer.integers)
-            error = (column - dequantize(chosen[:, :, j], scale, zero)) / spread[:, j, j, None]
+            chosen[:, :, j], value = nearest(column, j)
+            error = (column - value) / spread[:, j, j, None]
             errors[:, :, j - start] = error
             weight[:, :, j:stop] -= error[:, :, None] * spread[:, j, None, j:stop]
         weight[:, :, stop:] -= errors @ spread[:, start:stop, stop:]
     return chosen.reshape(layer.weight.shape)
+
+
+def _nearest(layer: QuantLayer, groups: int, n: int) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
+    """Return the function that rounds column j of a layer, (groups, rows): to points of its grid, and their values."""
+    if layer.weight_format is not None:
+        element, own = layer.weight_format.element, layer.point_scales().reshape(groups, -1, n)
+
+        def to_format(column: Tensor, j: int) -> tuple[Tensor, Tensor]:
+            value = round_by(column.to(own.dtype), own[:, :, j], element)
+            return value, value
+
+        return to_format
+    scale, zero = (
+        values.expand(len(layer.weight)).reshape(groups, -1) for values in (layer.weight_scale, layer.weight_zero_point)
+    )
+
+    def to_integers(column: Tensor, j: int) -> tuple[Tensor, Tensor]:
+        integers = quantize(column.to(scale.dtype), scale, zero, layer.integers)
+        return integers, dequantize(integers, scale, zero)
+
+    return to_integers

@@ -158,5 +158,5 @@ def _check_signature(title: str, graph: Graph, example: Tensor) -> None:
 def _refuse_policy(bits: BitPolicy) -> None:
     widths = {bits.weight_bits, bits.activation_bits, bits.first_last_bits}
     widths |= {chosen for chosen in (bits.first_bits, bits.last_bits) if chosen is not None}
-    if widths != {8} or bits.overrides:
+    if widths != {8} or bits.overrides or bits.has_formats:
         raise Refused(f"ONNX Runtime quantizes to W8A8, every layer alike; expected this instead of {bits}")

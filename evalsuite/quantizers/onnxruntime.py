@@ -80,6 +80,8 @@ class ONNXRuntime:
 
 
 def _refuse_policy(bits: BitPolicy, has_norms: bool) -> None:
+    if bits.has_formats:
+        raise Refused(f"{bits}: this method rounds to integers; expected bits such as W8A8")
     plain = BitPolicy(8, 8, 8, per_channel=bits.per_channel, symmetric=True, fold_norm=bits.fold_norm)
     wanted = {**plain.as_dict(), "fold_norm": has_norms or bits.fold_norm}
     different = [name for name, value in bits.as_dict().items() if value != wanted[name]]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning, RequestError
+from evalsuite.number_formats import NumberFormat
 from evalsuite.quantization.graph.trace import trace
 from evalsuite.quantization.grids.affine import affine_parameters, integer_range
 from evalsuite.quantization.grids.layers import QuantLinear, activation_quantizers, quantized_layers
@@ -46,7 +47,9 @@ class Tails:
 
     spare_bits: int = 1
 
-    def __call__(self, sample: Sample, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, sample: Sample, bits: int, symmetric: bool, format: NumberFormat | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the percentiles."""
         return Percentile(100 * (1 - 4.0 ** -(bits + self.spare_bits)))(sample, bits, symmetric)
 

@@ -27,7 +27,8 @@ class RoundToNearest(RangeOptions):
 
     Weights are rounded first; then each activation's range is chosen from what the network with rounded weights
     computes while no activation is rounded. Baseline of every PTQ comparison, see Nagel et al. 2021,
-    arXiv 2106.08295, section 3.
+    arXiv 2106.08295, section 3. Rounds to number formats too: of FP8 the ranges are estimated (not by kl), scales of
+    blocks follow from the values.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ class RoundToNearest(RangeOptions):
 
     def insert(self, model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.Module:
         """Return a quantized copy, see :func:`evalsuite.quantization.insert.insert_quantizers`."""
-        twin = insert_quantizers(equalise(model, example) if self.equalisation else model, bits, example)
+        twin = insert_quantizers(equalise(model, example) if self.equalisation else model, bits, example, formats=True)
         if self.bias_correction:
             add_biases(twin)
         return twin

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from evalsuite.bits import BitPolicy
+from evalsuite.bits import BITS_FIELDS, BitPolicy
 from evalsuite.errors import Refused, RequestError
 from evalsuite.optional_members import engine_of
 from evalsuite.quantization.saving import Recipe, load, recipe_in
@@ -56,7 +56,7 @@ class SavedNetwork:
             For another bit policy than the file's.
         """
         made = self._recipe()
-        if (bits.weight_bits, bits.activation_bits) != (made.bits.weight_bits, made.bits.activation_bits):
+        if any(getattr(bits, name) != getattr(made.bits, name) for name in BITS_FIELDS):
             raise Refused(f"{self} was quantized to {made.bits}; expected this instead of {bits}")
         return load(self.path, model, example)
 

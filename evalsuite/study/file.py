@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from evalsuite import registry
-from evalsuite.bits import BitPolicy, parse_bits
+from evalsuite.bits import BITS_FIELDS, BitPolicy, bits_fields
 from evalsuite.errors import RequestError, unknown_name
 from evalsuite.hashing import canonical_json
 from evalsuite.optional_members import is_calibrated
@@ -276,9 +276,9 @@ def _quantizers(table: Mapping[str, Any], where: str) -> Iterable[Quantized]:
             if key not in known:
                 raise unknown_name(f"option of quantizer {name!r}", key, known)
         if bits is not None:
-            if {"weight_bits", "activation_bits"} & set(policy):
+            if set(BITS_FIELDS) & set(policy):
                 raise RequestError(f"[[quantizer]] in {where}: give either bits or weight_bits and activation_bits")
-            policy["weight_bits"], policy["activation_bits"] = parse_bits(str(bits))
+            policy |= bits_fields(str(bits))
         try:
             checked = TypeAdapter(BitPolicy).validate_json(canonical_json(policy), strict=True)
         except ValidationError as error:

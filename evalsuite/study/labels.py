@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from evalsuite import registry
-from evalsuite.bits import BitPolicy
+from evalsuite.bits import BITS_FIELDS, BitPolicy
 from evalsuite.hashing import canonical_json
 from evalsuite.registry import Setting
 from evalsuite.study.settings import Quantized, display_name
@@ -49,7 +49,7 @@ def task_labels(tasks: Iterable[Setting]) -> dict[Setting, str]:
 
 def _quantizer_options(quantizer: Quantized) -> dict[str, Any]:
     policy = quantizer.bits.as_dict() if quantizer.bits else {}
-    return quantizer.method.values() | {k: v for k, v in policy.items() if k not in ("weight_bits", "activation_bits")}
+    return quantizer.method.values() | {k: v for k, v in policy.items() if k not in BITS_FIELDS}
 
 
 def _defaults(setting: Setting) -> dict[str, Any]:

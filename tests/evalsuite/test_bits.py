@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from evalsuite.bits import BitPolicy, parse_bits
+from evalsuite.bits import BitPolicy, bits_fields, parse_bits
 from evalsuite.errors import RequestError
 from evalsuite.hashing import canonical_json
+from evalsuite.number_formats import FORMATS
 
 bits = st.integers(2, 8)
 widths = st.builds("W{}A{}".format, bits, bits)
@@ -20,6 +21,40 @@ def test_bits_are_written_as_they_are_read():
             policy = BitPolicy(weights, activations)
             assert parse_bits(str(policy)) == (weights, activations)
             assert BitPolicy(**policy.as_dict()) == policy
+
+
+@pytest.mark.parametrize("weights", [*FORMATS, 4])
+@pytest.mark.parametrize("activations", [*FORMATS, 8])
+def test_formats_are_written_as_they_are_read(weights, activations):
+    text = f"W{weights}A{activations}"
+    policy = BitPolicy(**bits_fields(text.lower()))
+    assert str(policy) == (weights if weights == activations else text)
+    assert BitPolicy(**bits_fields(str(policy))) == policy == BitPolicy(**policy.as_dict())
+    assert TypeAdapter(BitPolicy).validate_json(canonical_json(policy.as_dict()), strict=True) == policy
+    assert policy.weight_bits == (FORMATS[weights].bits if weights in FORMATS else 4)
+    assert policy.has_formats == (weights in FORMATS or activations in FORMATS)
+
+
+def test_a_policy_of_integers_is_written_as_it_was_before_there_were_formats():
+    assert not {"weight_format", "activation_format"} & {*BitPolicy().as_dict(), *BitPolicy.options()}
+    assert not BitPolicy(overrides={"a": "W4A4"}).has_formats
+    assert BitPolicy(overrides={"a": "mxfp4"}).has_formats
+    assert BitPolicy(overrides={"a": "mxfp4"}).overrides == (("a", "MXFP4"),)
+
+
+def test_first_and_last_layer_are_in_the_format_or_its_companion():
+    def outer(name: str, **more) -> str:
+        return str(BitPolicy(**bits_fields(name), **more).for_layer("conv1", "first"))
+
+    assert [outer(name) for name in ("FP8", "MXFP4", "MXFP6-E3M2", "MXINT8", "NVFP4", "WMXFP4A8")] == [
+        "FP8", "MXFP8", "MXFP8", "MXINT8", "FP8", "WMXFP8A8",
+    ]  # fmt: skip
+    assert outer("MXFP4", first_bits=4) == "MXFP4"
+    assert str(BitPolicy(4, 4, overrides={"conv1": "NVFP4"}).for_layer("conv1", "first")) == "NVFP4"
+    with pytest.raises(RequestError, match="first and last layer with 5 bits beside MXFP4: expected 4 or 8 bits"):
+        BitPolicy(weight_format="MXFP4", first_last_bits=5)
+    with pytest.raises(RequestError, match="per_token = true with activations in FP8: expected integers"):
+        BitPolicy(activation_format="FP8", per_token=True)
 
 
 @pytest.mark.parametrize("field", ["weight_bits", "activation_bits", "first_last_bits", "first_bits", "last_bits"])

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from evalsuite.bits import BitPolicy
 from evalsuite.models.attention import MatMul
+from evalsuite.number_formats import NumberFormat, number_format
 from evalsuite.quantization.grids.affine import (
     IntegerRange,
     affine_parameters,
@@ -25,7 +26,9 @@ from evalsuite.quantization.grids.affine import (
     integer_range,
     quantize,
     round_to_steps,
+    straight_through,
 )
+from evalsuite.quantization.grids.formats import chosen_scale, round_by, round_to, scales
 
 
 class ActivationQuantizer(nn.Module):
@@ -37,8 +40,10 @@ class ActivationQuantizer(nn.Module):
     ready, reach : what they say as plain values, so that no forward pass has to read a tensor: whether to round, and
         how many steps the grid reaches below and above zero.
     observer : where one is set, it is shown each input, which then passes unchanged.
+    format : the number format that is rounded to; None: integers.
     """
 
+    format: NumberFormat | None = None
     scale: Tensor
     zero_point: Tensor
     calibrated: Tensor
@@ -113,6 +118,60 @@ class TokenQuantizer(ActivationQuantizer):
         return f"bits={self.bits}, per token"
 
 
+class FormatQuantizer(ActivationQuantizer):
+    """Rounds a tensor to a number format; ``zero_point`` plays no role.
+
+    Parameters
+    ----------
+    axis : along which the products are summed that the tensor enters, negative: blocks lie along it.
+    groups : equal parts of that axis which no block crosses.
+    """
+
+    def __init__(self, format: NumberFormat, axis: int = -1, groups: int = 1) -> None:
+        super().__init__(format.bits, symmetric=True)
+        self.format: NumberFormat = format
+        self.axis = axis
+        self.groups = groups
+
+    @torch.no_grad()
+    def set_range(self, low: Tensor, high: Tensor) -> None:
+        """Cover ``low``..``high``, finite scalars, where the format has a scale to choose."""
+        self.scale.copy_(chosen_scale(low, high, self.format))
+        self.switch(True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` rounded to the format; gradients pass unchanged."""
+        if self.observer is not None or not self.ready:
+            return super().forward(x)
+        with torch.no_grad():
+            rounded = self._rounded(x)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return straight_through(x, rounded, torch.ones_like(x, dtype=torch.bool))
+        return rounded
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        wide = x if x.dtype == torch.float64 else x.float()
+        scale = self.scale.to(wide.dtype)
+        if not self.format.block:
+            return round_to(wide, scale, self.format).to(x.dtype)
+        last = wide.movedim(self.axis, -1)
+        grouped = last.reshape(*last.shape[:-1], self.groups, -1)
+        return round_to(grouped, scale, self.format).reshape(last.shape).movedim(-1, self.axis).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Show the format and, if one was chosen, its scale."""
+        return self.format.name if self.format.unscaled else f"{self.format.name}, scale={self.scale.item():.4g}"
+
+
+def activation_quantizer(
+    bits: int, format: str | None, symmetric: bool = False, *, axis: int = -1, groups: int = 1
+) -> ActivationQuantizer:
+    """Return what rounds a tensor to integers of so many bits, or to a format; see :class:`FormatQuantizer`."""
+    if format is None:
+        return ActivationQuantizer(bits, symmetric)
+    return FormatQuantizer(number_format(format), axis, groups)
+
+
 class QuantLayer(nn.Module):
     """What quantized convolutions and linear layers have in common.
 
@@ -120,6 +179,7 @@ class QuantLayer(nn.Module):
     ----------
     input_quantizer : rounds the layer's input.
     weight_scale, weight_zero_point : buffers, a value per row of :meth:`rows`.
+    weight_format : the number format that the weight is rounded to; None: integers.
     """
 
     input_quantizer: ActivationQuantizer
@@ -134,10 +194,17 @@ class QuantLayer(nn.Module):
             bias = nn.Parameter(layer.bias.detach().clone(), requires_grad=layer.bias.requires_grad)
             self.register_parameter("bias", bias)
         self.weight_bits = bits.weight_bits
-        self.per_channel = bits.per_channel
+        self.weight_format = None if bits.weight_format is None else number_format(bits.weight_format)
+        # Blocks have scales of their own: what is above them is one for the tensor.
+        self.per_channel = bits.per_channel and (self.weight_format is None or not self.weight_format.block)
         self.symmetric = bits.symmetric
-        kind = TokenQuantizer if bits.per_token and isinstance(layer, nn.Linear) else ActivationQuantizer
-        self.input_quantizer = kind(bits.activation_bits, bits.symmetric_activations).to(layer.weight.device)
+        if bits.per_token and isinstance(layer, nn.Linear):
+            quantizer: ActivationQuantizer = TokenQuantizer(bits.activation_bits, bits.symmetric_activations)
+        else:
+            axis, groups = (-1, 1) if isinstance(layer, nn.Linear) else (-3, layer.groups)
+            given = bits.activation_bits, bits.activation_format, bits.symmetric_activations
+            quantizer = activation_quantizer(*given, axis=axis, groups=groups)
+        self.input_quantizer = quantizer.to(layer.weight.device)
         rows = len(self.rows())
         scale = torch.ones(rows, dtype=self.weight.dtype, device=self.weight.device)
         self.register_buffer("weight_scale", scale)
@@ -156,6 +223,9 @@ class QuantLayer(nn.Module):
     @torch.no_grad()
     def set_weight_range(self, low: Tensor, high: Tensor) -> None:
         """Choose the grid that covers ``low``..``high``, a finite value per row; rounds nothing yet."""
+        if self.weight_format is not None:
+            self.weight_scale.copy_(chosen_scale(low, high, self.weight_format))
+            return
         scale, zero_point = affine_parameters(low, high, self.weight_bits, self.symmetric)
         self.weight_scale.copy_(scale)
         self.weight_zero_point.copy_(zero_point)
@@ -172,9 +242,34 @@ class QuantLayer(nn.Module):
         real = dequantize(rows, self.weight_scale[:, None], self.weight_zero_point[:, None])
         self.weight.copy_(real.reshape(self.weight.shape))
 
+    @torch.no_grad()
+    def set_points(self, points: Tensor) -> None:
+        """Replace the weight by these points of its grid: integers, or values of its number format; of its shape."""
+        if self.weight_format is None:
+            self.set_integers(points)
+        else:
+            self.weight.copy_(points)
+
+    @torch.no_grad()
     def round_weight(self) -> None:
         """Replace the weight by the nearest point of its grid."""
-        self.set_integers(self.integer_weight())
+        if self.weight_format is None:
+            self.set_integers(self.integer_weight())
+        else:
+            self.weight.copy_(round_by(self.weight, self.point_scales(), self.weight_format.element))
+
+    @torch.no_grad()
+    def point_scales(self) -> Tensor:
+        """Return the scale of each value of the weight in its format, of its shape; found from the weight as it is.
+
+        Blocks lie along the input channels, an input channel of a convolution's group at one place of the kernel
+        after the other (*choice*: the specification leaves open how a kernel is laid out).
+        """
+        assert self.weight_format is not None
+        scale = self.weight_scale.reshape(-1, *[1] * (self.weight.ndim - 1))
+        if not self.weight_format.block:
+            return scale.expand(self.weight.shape)
+        return scales(self.weight.movedim(1, -1), scale, self.weight_format).movedim(-1, 1)
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return the layer's output for an input taken as it is and another weight."""
@@ -185,6 +280,8 @@ class QuantLayer(nn.Module):
         return self.apply_weight(_rounded(self.input_quantizer, x), self.weight)
 
     def _bits(self) -> str:
+        if self.weight_format is not None:
+            return f"weight_format={self.weight_format.name}, per_channel={self.per_channel}"
         return f"weight_bits={self.weight_bits}, per_channel={self.per_channel}, symmetric={self.symmetric}"
 
 
@@ -275,12 +372,12 @@ class QuantLinear(QuantLayer, nn.Linear):
 
 
 class QuantMatMul(MatMul):
-    """The product of two rounded activations."""
+    """The product of two rounded activations, of integers of so many ``bits`` unless a ``format`` is named."""
 
-    def __init__(self, bits: int, symmetric: bool = False) -> None:
+    def __init__(self, bits: int, symmetric: bool = False, format: str | None = None) -> None:
         super().__init__()
-        self.left = ActivationQuantizer(bits, symmetric)
-        self.right = ActivationQuantizer(bits, symmetric)
+        self.left = activation_quantizer(bits, format, symmetric, axis=-1)
+        self.right = activation_quantizer(bits, format, symmetric, axis=-2)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the product of (..., n, m) and (..., m, p), each rounded: (..., n, p)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import Refused
+from evalsuite.number_formats import NumberFormat
 from evalsuite.quantization.graph.trace import trace
 from evalsuite.quantization.grids.affine import straight_through
 from evalsuite.quantization.grids.layers import ActivationQuantizer, activation_quantizers
@@ -156,7 +157,9 @@ class LogSqrt2Error:
 
     steps: int = 100
 
-    def __call__(self, sample: Sample, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, sample: Sample, bits: int, symmetric: bool, format: NumberFormat | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return 0 and the greatest level, (C,) each."""
         best = sample.high.clone()
         least = torch.full_like(best, torch.inf, dtype=torch.double)

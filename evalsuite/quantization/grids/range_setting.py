@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from evalsuite.errors import QuantizationWarning, RequestError
 from evalsuite.networks import HALF
+from evalsuite.number_formats import NumberFormat
 from evalsuite.quantization.grids.layers import ActivationQuantizer, activation_quantizers, quantized_layers
 from evalsuite.quantization.grids.ranges import FAR, RARE, RangeEstimator, Sample, bulk
 
@@ -45,6 +46,8 @@ def batches(images: Tensor, size: int = _BATCH) -> Iterator[Tensor]:
 def set_weight_ranges(model: nn.Module, estimator: RangeEstimator) -> None:
     """Choose every weight's grid; rounds nothing yet. Warns of channels that hold nothing but zeros.
 
+    Where blocks of a number format have scales of their own, the extremes are covered whatever the estimator.
+
     Raises
     ------
     RequestError
@@ -57,7 +60,17 @@ def set_weight_ranges(model: nn.Module, estimator: RangeEstimator) -> None:
         empty = int((rows == 0).all(dim=1).sum())
         if empty:
             _warn(f"{name}: {empty} of {len(rows)} output channels have only zero weights")
-        layer.set_weight_range(*estimator(Sample.of(rows), layer.weight_bits, layer.symmetric))
+        grid = layer.weight_bits, layer.symmetric, layer.weight_format
+        layer.set_weight_range(*_chosen(estimator, Sample.of(rows), *grid))
+
+
+def _chosen(
+    estimator: RangeEstimator, sample: Sample, bits: int, symmetric: bool, format: NumberFormat | None
+) -> tuple[Tensor, Tensor]:
+    """Return the range that an estimator chooses, or the extremes where blocks choose their own scales."""
+    if format is None:
+        return estimator(sample, bits, symmetric)
+    return estimator(sample, bits, symmetric, format) if format.is_searched else (sample.low, sample.high)
 
 
 def round_weights(model: nn.Module) -> None:
@@ -110,7 +123,7 @@ def set_activation_ranges(
         histograms |= waiting
     for name, histogram in histograms.items():
         sample, quantizer = histogram.sample(), chosen[name]
-        low, high = estimator(sample, quantizer.bits, quantizer.symmetric)
+        low, high = _chosen(estimator, sample, quantizer.bits, quantizer.symmetric, quantizer.format)
         quantizer.set_range(low[0], high[0])
         if type(quantizer) is ActivationQuantizer and 0 < float(bulk(sample)) < float(quantizer.scale) / 2:
             title = f"{within}.{name}" if within else name

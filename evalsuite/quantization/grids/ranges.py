@@ -13,8 +13,10 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from evalsuite.errors import RequestError
+from evalsuite.errors import Refused, RequestError
+from evalsuite.number_formats import NumberFormat
 from evalsuite.quantization.grids.affine import affine_parameters, fake_quantize, integer_range, quantize
+from evalsuite.quantization.grids.formats import chosen_scale, round_to
 
 RARE = 0.01  # of the values that are not zero: so many may lie beyond the bulk
 FAR = 17  # times as far as the bulk lies what is beyond it; odd, so that bins centred on zero divide evenly
@@ -77,8 +79,13 @@ def _clipped(sample: Sample) -> Iterator[tuple[Tensor, Tensor]]:
 class RangeEstimator(Protocol):
     """Chooses the range of each channel of a sample."""
 
-    def __call__(self, sample: Sample, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
-        """Return the lower and the upper end, (C,) each, of what a grid of so many bits should cover."""
+    def __call__(
+        self, sample: Sample, bits: int, symmetric: bool, format: NumberFormat | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the lower and the upper end, (C,) each, of what a grid of so many bits should cover.
+
+        ``format`` stands in the place of the integers where one is given, and has no blocks.
+        """
         ...
 
 
@@ -86,7 +93,9 @@ class RangeEstimator(Protocol):
 class MinMax:
     """Everything that occurred."""
 
-    def __call__(self, sample: Sample, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, sample: Sample, bits: int, symmetric: bool, format: NumberFormat | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the extremes."""
         return sample.low, sample.high
 
@@ -109,7 +118,9 @@ class Percentile:
         """The part of all values that lies above, 0..0.5."""
         return 1 - self.percentile / 100
 
-    def __call__(self, sample: Sample, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, sample: Sample, bits: int, symmetric: bool, format: NumberFormat | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the percentiles 100 - p and p."""
         values, order = sample.values.sort(dim=1)
         counts = sample.counts.expand_as(values).gather(1, order).double().cumsum(dim=1)
@@ -137,10 +148,12 @@ class _Shrinking:
 
     steps: int
 
-    def __call__(self, sample: Sample, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, sample: Sample, bits: int, symmetric: bool, format: NumberFormat | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the ends with the least loss."""
         best_low, best_high = sample.low, sample.high
-        loss = self.losses(sample, bits, symmetric)
+        loss = self.losses(sample, bits, symmetric, format)
         best = loss(best_low, best_high)
         for number, (lowest, highest) in enumerate(_clipped(sample)):
             for step in range(self.steps if number else self.steps - 1, 0, -1):
@@ -151,7 +164,9 @@ class _Shrinking:
                 best_low, best_high = torch.where(better, low, best_low), torch.where(better, high, best_high)
         return best_low, best_high
 
-    def losses(self, sample: Sample, bits: int, symmetric: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    def losses(
+        self, sample: Sample, bits: int, symmetric: bool, format: NumberFormat | None = None
+    ) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the function that tells what a range, (C,) lower and upper ends, loses of a sample: (C,)."""
         raise NotImplementedError
 
@@ -161,8 +176,12 @@ def _check_steps(steps: int) -> None:
         raise RequestError(f"steps = {steps}: expected at least 1")
 
 
-def _rounded(sample: Sample, low: Tensor, high: Tensor, bits: int, symmetric: bool) -> Tensor:
+def _rounded(
+    sample: Sample, low: Tensor, high: Tensor, bits: int, symmetric: bool, format: NumberFormat | None
+) -> Tensor:
     """Return the sample's values on the grids that cover ``low``..``high``, (C, n)."""
+    if format is not None:
+        return round_to(sample.values, chosen_scale(low, high, format).unsqueeze(1), format)
     scale, zero_point = affine_parameters(low, high, bits, symmetric)
     return fake_quantize(sample.values, scale.unsqueeze(1), zero_point.unsqueeze(1), integer_range(bits, symmetric))
 
@@ -179,11 +198,13 @@ class PowerError(_Shrinking):
         if self.norm <= 0:
             raise RequestError(f"norm = {self.norm}: expected above 0")
 
-    def losses(self, sample: Sample, bits: int, symmetric: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    def losses(
+        self, sample: Sample, bits: int, symmetric: bool, format: NumberFormat | None = None
+    ) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the sum over the sample of |x - x̂|^norm."""
 
         def error(low: Tensor, high: Tensor) -> Tensor:
-            difference = _rounded(sample, low, high, bits, symmetric).sub_(sample.values)
+            difference = _rounded(sample, low, high, bits, symmetric, format).sub_(sample.values)
             return difference.abs_().pow_(self.norm).mul_(sample.counts).sum(dim=1)
 
         return error
@@ -202,13 +223,15 @@ class CosineSimilarity(_Shrinking):
     def __post_init__(self) -> None:
         _check_steps(self.steps)
 
-    def losses(self, sample: Sample, bits: int, symmetric: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    def losses(
+        self, sample: Sample, bits: int, symmetric: bool, format: NumberFormat | None = None
+    ) -> Callable[[Tensor, Tensor], Tensor]:
         """Return one minus the cosine; 1 where all of x̂ is zero."""
         values, counts = sample.values.double(), sample.counts.double()
         length = (values.square() * counts).sum(dim=1).sqrt()
 
         def angle(low: Tensor, high: Tensor) -> Tensor:
-            rounded = _rounded(sample, low, high, bits, symmetric).double()
+            rounded = _rounded(sample, low, high, bits, symmetric, format).double()
             product = (values * rounded * counts).sum(dim=1)
             lengths = length * (rounded.square() * counts).sum(dim=1).sqrt()
             # The last digits are rounding, and must not decide between ranges that are equally good.
@@ -239,8 +262,15 @@ class Divergence(_Shrinking):
     def __post_init__(self) -> None:
         _check_steps(self.steps)
 
-    def losses(self, sample: Sample, bits: int, symmetric: bool) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the divergence in nats; infinite where the candidate calls impossible what occurs."""
+    def losses(
+        self, sample: Sample, bits: int, symmetric: bool, format: NumberFormat | None = None
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the divergence in nats; infinite where the candidate calls impossible what occurs.
+
+        Raises Refused for a format: its levels are no equal parts of the range, which the bins' mass is spread over.
+        """
+        if format is not None:
+            raise Refused(f"range = kl with {format.name}: expected minmax, percentile, mse or cosine")
         width, first, last, mass, outside = _histogram(sample, self.bins)
         index = first + torch.arange(mass.shape[1], device=mass.device)
         centres = index * width
