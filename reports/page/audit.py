@@ -71,7 +71,7 @@ def _render(verdict: Verdict) -> str:
         environment=_environment(verdict),
         options=json.dumps(verdict.options, indent=2, ensure_ascii=False) if verdict.options else "",
         version=verdict.versions.get("evalsuite", ""),
-        css=own("page.css") + own("audit.css"),
+        css=own("page.css") + own("tiles.css") + own("audit.css"),
         js=own("page.js"),
     )
 

@@ -2,70 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import inspect
-import json
 import math
 import re
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from evalsuite import registry, store
-from evalsuite.adaptation.collapse import SHARE, WINDOW
 from evalsuite.errors import RequestError
 from evalsuite.files import remove_left, write_csv, write_text
 from evalsuite.optional_members import order_of, pages_of
 from evalsuite.plugins import Figure
 from evalsuite.store import Run
 from reports import style
-from reports.frames.adaptation import adaptation
 from reports.frames.evidence import evidence
 from reports.latex import write_tables
-from reports.page.facts import facts_of
-from reports.page.tables import missing_table, result_tables
-from reports.page.templates import own, template
-from reports.words.answers import answer
-from reports.words.jitter import jitter_note
-from reports.words.numbers import count
-from reports.words.verdict import judge
+from reports.page.pictures import Picture, Sheet, embedded
+from reports.page.run_page import render
 
 _REM_PER_INCH = 8  # 7-point print becomes 12-pixel text
-_SECTIONS = (
-    ("verdict", "Verdict"),
-    ("answers", "Answers"),
-    ("figures", "Figures"),
-    ("tables", "Tables"),
-    ("missing", "Trials without a result"),
-    ("notes", "Notes"),
-    ("method", "How the numbers are made"),
-    ("reproduce", "Reproduce"),
-)
-
-
-@dataclass(frozen=True)
-class _Sheet:
-    """A printed page of a figure."""
-
-    name: str
-    """Of its files, without the ending."""
-    alt: str
-    source: str
-    width: float
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A figure as the page shows it."""
-
-    name: str
-    title: str
-    caption: str
-    sheets: list[_Sheet]
 
 
 def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Path | None = None) -> Path:
@@ -100,7 +56,7 @@ def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Pat
     drawn = {name: _draw(name, plugin(), run, place / "figures") for name, plugin in plugins.items()}
     page = place / "index.html"
     write_text(
-        page, _render(run, [each for each in drawn.values() if each], [n for n, each in drawn.items() if not each])
+        page, render(run, [each for each in drawn.values() if each], [n for n, each in drawn.items() if not each])
     )
     return page
 
@@ -128,7 +84,7 @@ def _make_writable(folder: Path) -> None:
         ) from error
 
 
-def _draw(name: str, figure: Figure, run: Run, folder: Path) -> _Picture | None:
+def _draw(name: str, figure: Figure, run: Run, folder: Path) -> Picture | None:
     data = figure.data(run)
     if data.empty:
         return None
@@ -144,11 +100,10 @@ def _draw(name: str, figure: Figure, run: Run, folder: Path) -> _Picture | None:
             drawing, own = figure.draw(part), stem if number == 1 else f"{stem}_{number}"
             for suffix in ("pdf", "png"):
                 style.save(drawing, folder / f"{own}.{suffix}")
-            source = f"data:image/svg+xml;base64,{base64.b64encode(style.svg(drawing)).decode()}"
             said = alt if len(pages) == 1 else f"{alt} Page {number} of {len(pages)}."
-            sheets.append(_Sheet(own, said, source, drawing.get_figwidth() * _REM_PER_INCH))
+            sheets.append(Sheet(own, said, embedded(style.svg(drawing)), drawing.get_figwidth() * _REM_PER_INCH))
     _remove_pages(folder, stem, len(pages))
-    return _Picture(stem, title, caption, sheets)
+    return Picture(stem, title, caption, sheets)
 
 
 def _remove_pages(folder: Path, stem: str, pages: int) -> None:
@@ -158,70 +113,3 @@ def _remove_pages(folder: Path, stem: str, pages: int) -> None:
         for file in left:
             file.unlink()
         number += 1
-
-
-def _render(run: Run, pictures: list[_Picture], omitted: list[str]) -> str:
-    study = run.study
-    found = evidence(run)
-    answered = answer(run, found)
-    return template("page.html.j2").render(
-        title=study["title"],
-        study=study,
-        notes=[*study["notes"], *jitter_note(found.analysis.summary)],
-        version=study["versions"].get("evalsuite", ""),
-        facts=_facts(run),
-        sections=[each for each in _SECTIONS if each[0] != "answers" or answered.answers],
-        answers=answered,
-        verdict=judge(run, found),
-        figures=pictures,
-        omitted=omitted,
-        tables=result_tables(found, adaptation(run)),
-        missing=missing_table(run),
-        unfinished=_unfinished(run),
-        warnings=_warnings(run.trials),
-        permutations=f"{study['analysis']['permutations']:,}",
-        bootstrap=f"{study['analysis']['bootstrap']:,}",
-        environment=_environment(study),
-        settings=json.dumps(study["settings"], indent=2, ensure_ascii=False),
-        css=own("page.css"),
-        js=own("page.js"),
-    )
-
-
-def _facts(run: Run) -> str:
-    status = run.trials["status"].value_counts()
-    trials = ", ".join(f"{status[each]:,} {each}" for each in ("done", "failed", "refused") if each in status)
-    seeds = run.trials["seed"].nunique()
-    parts = [
-        count(len(run.trials), "trial") + (f" ({trials})" if trials else ""),
-        count(run.trials["task"].nunique(), "task"),
-        count(run.trials["quantizer_label"].nunique(), "quantizer setting"),
-        count(run.trials["adapter_label"].nunique(), "adapter"),
-        count(run.trials["stream_label"].nunique(), "stream"),
-        count(seeds, "seed"),
-    ]
-    return " · ".join(parts)
-
-
-def _unfinished(run: Run) -> str:
-    left = run.left
-    return f"{count(left, 'trial')} of the study {'has' if left == 1 else 'have'} not ended yet" if left else ""
-
-
-def _warnings(trials: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return every named warning with the number of trials that gave it, and how many trials collapsed."""
-    names = trials["warnings"].dropna().map(json.loads).explode().dropna()
-    shown = [(str(name), count(int(number), "trial")) for name, number in names.value_counts().items()]
-    collapsed = int(trials["collapsed_at"].notna().sum())
-    text = f"collapse: one class is predicted for over {100 * SHARE:g} % of {WINDOW} in a row that show more classes"
-    return [*shown, *([(text, count(collapsed, "trial"))] if collapsed else [])]
-
-
-def _environment(study: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    tables = [("Versions", study["versions"]), ("Hardware", study["hardware"])]
-    tables += [(f"Task {task}", _task_facts(facts)) for task, facts in study["tasks"].items()]
-    return [(title, facts_of(facts)) for title, facts in tables]
-
-
-def _task_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    return facts | {"classes": len(facts["classes"])}

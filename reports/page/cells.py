@@ -42,11 +42,21 @@ class Table:
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
+    marks: Sequence[str] = ()
+    """Of each row the method combinations that it is about, where the page can be filtered by them."""
 
 
-def table_of(name: str, title: str, caption: str, columns: Sequence[Column], frame: pd.DataFrame) -> Table:
+def table_of(
+    name: str,
+    title: str,
+    caption: str,
+    columns: Sequence[Column],
+    frame: pd.DataFrame,
+    marks: Callable[[pd.DataFrame], Sequence[str]] | None = None,
+) -> Table:
     """Make a table of a frame's rows."""
-    return Table(name, title, caption, columns, [[each.cell(row) for each in columns] for row in each_row(frame)])
+    rows = [[each.cell(row) for each in columns] for row in each_row(frame)]
+    return Table(name, title, caption, columns, rows, marks(frame) if marks else ())
 
 
 def text_column(label: str, field: str, *, wide: bool = False) -> Column:

@@ -8,6 +8,17 @@ for (const table of document.querySelectorAll("table.sortable")) {
   if (rows.length > 5) addFilter(table, rows);
 }
 
+// A cell is sorted by its number, if it has one, else by what is read; a dash stands for nothing.
+function sortValue(cell) {
+  return cell.dataset.value ?? (cell.textContent === "\u2013" ? "" : cell.textContent);
+}
+
+// A row is shown where no filter hides it: that of its table ("words") and that of the page ("page").
+function hide(row, reason, hidden) {
+  row[`hidden_${reason}`] = hidden;
+  row.hidden = Boolean(row.hidden_words || row.hidden_page);
+}
+
 function addSorting(table, body, rows) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
@@ -21,7 +32,7 @@ function addSorting(table, body, rows) {
       for (const other of heads) other.setAttribute("aria-sort", "none");
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const numeric = head.classList.contains("number");
-      const value = (row) => row.cells[column].dataset.value;
+      const value = (row) => sortValue(row.cells[column]);
       // Cells without a value stay at the end in either direction.
       rows.sort((a, b) => {
         const [x, y] = [value(a), value(b)];
@@ -30,6 +41,7 @@ function addSorting(table, body, rows) {
         return down ? -order : order;
       });
       body.append(...rows);
+      table.dispatchEvent(new CustomEvent("sorted", { bubbles: true, detail: { column, down } }));
     });
   });
 }
@@ -51,14 +63,14 @@ function addFilter(table, rows) {
   block.prepend(line);
   const show = () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
     for (const row of rows) {
-      const text = row.textContent.toLowerCase();
-      row.hidden = !words.every((word) => text.includes(word));
-      shown += !row.hidden;
+      const text = words.length ? row.textContent.toLowerCase() : "";
+      hide(row, "words", !words.every((word) => text.includes(word)));
     }
-    count.textContent = `${shown} of ${rows.length} rows`;
+    tell();
   };
+  const tell = () => { count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`; };
   input.addEventListener("input", show);
-  show();
+  table.addEventListener("filtered", tell);
+  tell();
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -26,6 +27,8 @@ from reports.page.cells import (
 )
 from reports.words.numbers import CONFIDENCE_PERCENT
 
+_Marks = Callable[[pd.DataFrame], Sequence[str]] | None
+
 
 def _method(frame: pd.DataFrame) -> list[Column]:
     """Columns that name a method; task and stream only where there are several."""
@@ -35,14 +38,14 @@ def _method(frame: pd.DataFrame) -> list[Column]:
     return [text_column(label, field) for label, field in names]
 
 
-def result_tables(evidence: Evidence, adapted: pd.DataFrame) -> list[Table]:
+def result_tables(evidence: Evidence, adapted: pd.DataFrame, marks: _Marks = None) -> list[Table]:
     """Return the tables of mean errors, worst groups, adaptation and costs, comparisons, rankings.
 
     ``adapted`` is :func:`reports.frames.adaptation.adaptation`; without a row there is no table of adaptation and
-    costs, and without a test no table of rankings.
+    costs, and without a test no table of rankings. ``marks`` says which method combinations rows are about.
     """
     methods = evidence.methods
-    worst = [_worst(evidence, group) for group in evidence.groups]
+    worst = [_worst(evidence, group, marks) for group in evidence.groups]
     mean = table_of(
         "mean",
         "Mean error and drop",
@@ -57,13 +60,14 @@ def result_tables(evidence: Evidence, adapted: pd.DataFrame) -> list[Table]:
             number_column("Images", "images", grouped=True),
         ],
         methods,
+        marks,
     )
-    ranked = [_rankings(evidence)] if evidence.rankings["p"].notna().any() else []
-    adaptation = [_adaptation(adapted), _costs(methods)] if len(adapted) else []
-    return [mean, *worst, *adaptation, _comparisons(evidence), *ranked]
+    ranked = [_rankings(evidence, marks)] if evidence.rankings["p"].notna().any() else []
+    adaptation = [_adaptation(adapted, marks), _costs(methods, marks)] if len(adapted) else []
+    return [mean, *worst, *adaptation, _comparisons(evidence, marks), *ranked]
 
 
-def _adaptation(adapted: pd.DataFrame) -> Table:
+def _adaptation(adapted: pd.DataFrame, marks: _Marks) -> Table:
     changes = [
         number_column("Changes seen (%)", "hit_rate", scale=100),
         number_column("False alarms (%)", "false_alarm_rate", scale=100),
@@ -87,10 +91,11 @@ def _adaptation(adapted: pd.DataFrame) -> Table:
             *(changes if adapted["hit_rate"].notna().any() else []),
         ],
         adapted,
+        marks,
     )
 
 
-def _worst(evidence: Evidence, group: str) -> Table:
+def _worst(evidence: Evidence, group: str, marks: _Marks) -> Table:
     drop = f"worst_drop_{group}"
     return table_of(
         f"worst-{re.sub(r'[^A-Za-z0-9]+', '-', group)}",
@@ -110,10 +115,11 @@ def _worst(evidence: Evidence, group: str) -> Table:
             number_column("Rows", f"worst_{group}_size", grouped=True),
         ],
         evidence.methods[evidence.methods[f"worst_{group}"].notna()],
+        marks,
     )
 
 
-def _comparisons(evidence: Evidence) -> Table:
+def _comparisons(evidence: Evidence, marks: _Marks) -> Table:
     return table_of(
         "comparisons",
         "Comparisons",
@@ -131,10 +137,11 @@ def _comparisons(evidence: Evidence) -> Table:
             text_column("Note", "note", wide=True),
         ],
         evidence.comparisons,
+        marks,
     )
 
 
-def _rankings(evidence: Evidence) -> Table:
+def _rankings(evidence: Evidence, marks: _Marks) -> Table:
     rankings = evidence.rankings[evidence.rankings["p"].notna()]
     return table_of(
         "rankings",
@@ -152,10 +159,11 @@ def _rankings(evidence: Evidence) -> Table:
             units_column("Over"),
         ],
         rankings,
+        marks,
     )
 
 
-def _costs(methods: pd.DataFrame) -> Table:
+def _costs(methods: pd.DataFrame, marks: _Marks) -> Table:
     return table_of(
         "costs",
         "Cost of adaptation",
@@ -170,10 +178,11 @@ def _costs(methods: pd.DataFrame) -> Table:
             number_column("Bytes kept", "state_bytes", grouped=True),
         ],
         methods,
+        marks,
     )
 
 
-def missing_table(run: Run) -> Table | None:
+def missing_table(run: Run, marks: _Marks = None) -> Table | None:
     """Return the trials that failed or were refused, with the reasons; None if there are none."""
     trials = labelled(run)
     missing = trials[trials["status"] != "done"]
@@ -190,4 +199,5 @@ def missing_table(run: Run) -> Table | None:
             text_column("Reason", "reason", wide=True),
         ],
         missing,
+        marks,
     )

@@ -35,6 +35,15 @@ from reports.words.numbers import (
 CHOSEN = ("augmentation", "sampling")
 """The factors of the third question; all others belong to the first."""
 _EQUALS = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
+_DISTRIBUTION = "Does the distribution of the calibration set matter?"
+_PARADIGM = "Does the choice of the calibration paradigm matter?"
+_AUGMENTATION = "Do augmentation and sampling of the calibration set help?"
+_FIGURES = {
+    _DISTRIBUTION: ("calibration_effects", "calibration_curves", "severity_curves"),
+    _PARADIGM: ("paradigm_comparison", "critical_difference", "performance_profile", "rank_stability"),
+    _AUGMENTATION: (),
+    QUESTION: ("stream_error", "ablation_bars", "cost_against_error", "recurring_rounds"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,8 @@ class Answer:
 
     question: str
     tasks: tuple[tuple[str, tuple[str, ...]], ...]
+    figures: tuple[str, ...] = ()
+    """Names of the figures that show it, the first beside the question."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +79,12 @@ def answer(run: Run, evidence: Evidence) -> Answers:
     rows = rows.assign(least_p=least)
     compared = compared.merge(rows[[*KEYS, "least_p"]], on=KEYS)
     found = [
-        _answer("Does the distribution of the calibration set matter?", _of_sets, changed[~chosen], rows, evidence),
-        _answer("Does the choice of the calibration paradigm matter?", _of_paradigms, compared, rows, evidence),
-        _answer("Do augmentation and sampling of the calibration set help?", _of_sets, changed[chosen], rows, evidence),
+        _answer(_DISTRIBUTION, _of_sets, changed[~chosen], rows, evidence),
+        _answer(_PARADIGM, _of_paradigms, compared, rows, evidence),
+        _answer(_AUGMENTATION, _of_sets, changed[chosen], rows, evidence),
     ]
     tasks = [(str(task), tuple(of_adapters(own))) for task, own in adapted.groupby("task", sort=False)]
-    answers = tuple(each for each in (*found, Answer(QUESTION, tuple(tasks))) if each.tasks)
+    answers = tuple(each for each in (*found, Answer(QUESTION, tuple(tasks), _FIGURES[QUESTION])) if each.tasks)
     return Answers(answers, _note(evidence, len(changed) > 0, len(compared) > 0, len(adapted) > 0) if answers else "")
 
 
@@ -87,7 +98,7 @@ def _answer(
         (str(task), tuple(sentences(own, rows[rows["task"] == task], evidence)))
         for task, own in table.groupby("task", sort=False)
     ]
-    return Answer(question, tuple(tasks))
+    return Answer(question, tuple(tasks), _FIGURES[question])
 
 
 def _of_sets(changed: pd.DataFrame, rows: pd.DataFrame, evidence: Evidence) -> Iterator[str]:

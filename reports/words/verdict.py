@@ -10,7 +10,8 @@ import pandas as pd
 
 from evalsuite.analysis.claims import out_of_reach, significant
 from evalsuite.store import Run
-from reports.frames.evidence import Comparison, Evidence, family_sizes, least_p, with_room
+from reports.frames.evidence import Comparison, Evidence, with_room
+from reports.frames.first_screen import by_reliability, worst_first
 from reports.frames.methods import each_row, readable
 from reports.words.numbers import count, interval, is_missing, listed, number, p_value, percent, points
 
@@ -40,7 +41,7 @@ class Verdict:
 def judge(run: Run, evidence: Evidence) -> Verdict:
     """Put the evidence of a run into words; of many calibration sets, that of the first one."""
     everything, evidence = evidence, with_room(evidence)
-    ranked = {str(task): _ranked(run, evidence, str(task)) for task in run.trials["task"].unique()}
+    ranked = {str(task): by_reliability(run, evidence, str(task)) for task in run.trials["task"].unique()}
     found = [
         TaskVerdict(_title(evidence, task, own), tuple(_sentences(run, evidence, own))) for task, own in ranked.items()
     ]
@@ -106,25 +107,6 @@ def group_sentence(method: Any, group: str) -> str:
     return f"There is no evidence that it harms one {group} more than another: the worst, {worst} ({p_value(p)})."
 
 
-def _ranked(run: Run, evidence: Evidence, task: str) -> pd.DataFrame:
-    """Return a task's quantized networks, unadapted if there are such, the least reliable in its worst class first.
-
-    Those beyond chance come before the others, then the largest drop decides. All are of one stream: that of
-    the first.
-    """
-    methods = evidence.methods[evidence.methods["task"] == task]
-    methods = methods.assign(least_p=[least_p(run, int(tests)) for tests in family_sizes(methods)])
-    own = methods[~methods["full_precision"]]
-    own = own[own["unadapted"]] if own["unadapted"].any() else own
-    own = own.assign(beyond=own["worst_drop_class_shown"])
-    own = _worst_first(own)
-    return own[own["stream_label"] == own["stream_label"].iloc[0]] if len(own) else own
-
-
-def _worst_first(methods: pd.DataFrame) -> pd.DataFrame:
-    return methods.sort_values(["beyond", "worst_drop_class_value"], ascending=False, kind="stable")
-
-
 def _title(evidence: Evidence, task: str, ranked: pd.DataFrame) -> str:
     streams = evidence.methods.loc[evidence.methods["task"] == task, "stream_label"].nunique()
     return f"{task}, stream {ranked['stream_label'].iloc[0]}" if streams > 1 and len(ranked) else task
@@ -133,7 +115,7 @@ def _title(evidence: Evidence, task: str, ranked: pd.DataFrame) -> str:
 def _lead(evidence: Evidence, ranked: pd.DataFrame) -> str:
     if ranked.empty:
         return "This run has no result of a quantized network, so there is nothing to judge."
-    worst = next(each_row(_worst_first(ranked)))
+    worst = next(each_row(worst_first(ranked)))
     if is_missing(worst.worst_drop_class_p_holm):
         return (
             "There is no full-precision result to compare with: this run says how large the errors are, "
@@ -143,16 +125,16 @@ def _lead(evidence: Evidence, ranked: pd.DataFrame) -> str:
         return "No quantized network makes more errors than full precision in any class."
     where = f"{_name(worst)} on {worst.task}"
     loses = (
-        f"{_class(worst.worst_drop_class)} loses {points(worst.worst_drop_class_value)} where chance alone "
+        f"{named_class(worst.worst_drop_class)} loses {points(worst.worst_drop_class_value)} where chance alone "
         f"would give {number(worst.worst_drop_class_null * 100)} ({p_value(worst.worst_drop_class_p_holm)})"
     )
     if not worst.beyond:
-        largest = f"The largest drop is that of {where}: {loses}; on average it {_loses(worst.drop)}."
+        largest = f"The largest drop is that of {where}: {loses}; on average it {lost(worst.drop)}."
         if out_of_reach(ranked["least_p"]).all():
             return f"This run has too few permutations to tell unequal harm of the classes from chance. {largest}"
         return f"There is no evidence that any quantized network harms one class more than another. {largest}"
-    text = f"By its worst class, the least reliable network is {where}: {loses}; on average it {_loses(worst.drop)}."
-    tried = [(row, found) for row, found in _adapted(evidence, worst) if row.stream_label == worst.stream_label]
+    text = f"By its worst class, the least reliable network is {where}: {loses}; on average it {lost(worst.drop)}."
+    tried = [(row, found) for row, found in with_adapters(evidence, worst) if row.stream_label == worst.stream_label]
     if not tried:
         return text
     helped = [(row, found) for row, found in tried if found.shown and found.difference < 0]
@@ -164,7 +146,7 @@ def _lead(evidence: Evidence, ranked: pd.DataFrame) -> str:
 def _helpers(helped: Sequence[tuple[Any, Comparison]]) -> str:
     """Say what the adapters that help do, the most effective first; which of them is best is not tested."""
     row, found = helped[0]
-    after = f"its worst class then {_loses(row.worst_drop_class_value)}"
+    after = f"its worst class then {lost(row.worst_drop_class_value)}"
     if len(helped) == 1:
         return f"{change(row.adapter_label, 'its mean error', found)}; {after}"
     names = _shortened([other.adapter_label for other, _ in helped])
@@ -216,7 +198,7 @@ def _of_others(others: pd.DataFrame) -> Iterator[str]:
     beyond, within = others[others["beyond"]], others[~others["beyond"]]
     if len(beyond):
         names = [
-            f"{_name(row)} ({_class(row.worst_drop_class)}, {points(row.worst_drop_class_value)})"
+            f"{_name(row)} ({named_class(row.worst_drop_class)}, {points(row.worst_drop_class_value)})"
             for row in each_row(beyond)
         ]
         yield f"The worst class of {_shortened(names)} also loses more than chance explains."
@@ -240,7 +222,7 @@ def _of_rivals(evidence: Evidence, ranked: pd.DataFrame) -> Iterator[str]:
 
 
 def _of_adapters(evidence: Evidence, worst: Any) -> Iterator[str]:
-    adapted = _adapted(evidence, worst)
+    adapted = with_adapters(evidence, worst)
     streams = list(dict.fromkeys(row.stream_label for row, _ in adapted))
     streams.sort(key=lambda stream: stream != worst.stream_label)
     for stream in streams[:_MOST_STREAMS]:
@@ -261,7 +243,7 @@ def _of_adapters(evidence: Evidence, worst: Any) -> Iterator[str]:
     if found.shown and found.difference < 0 and not is_missing(best.worst_drop_class_value):
         yield (
             f"With {best.adapter_label}, the largest drop of a class of {worst.network} is "
-            f"{points(best.worst_drop_class_value)} ({_class(best.worst_drop_class)}) instead of "
+            f"{points(best.worst_drop_class_value)} ({named_class(best.worst_drop_class)}) instead of "
             f"{number(worst.worst_drop_class_value * 100)}; no test compares the two."
         )
 
@@ -280,7 +262,7 @@ def _briefly(others: Sequence[tuple[Any, Comparison]]) -> Iterator[str]:
         yield f"no evidence that {_shortened(unclear, 'or')} changes it"
 
 
-def _adapted(evidence: Evidence, worst: Any) -> list[tuple[Any, Comparison]]:
+def with_adapters(evidence: Evidence, worst: Any) -> list[tuple[Any, Comparison]]:
     """Return the adapters of a network, each with its comparison with the unadapted one, where there is one."""
     if not worst.unadapted:
         return []
@@ -290,13 +272,14 @@ def _adapted(evidence: Evidence, worst: Any) -> list[tuple[Any, Comparison]]:
     return [(row, each) for row, each in found if each is not None and not is_missing(each.difference)]
 
 
-def _class(name: Any) -> str:
+def named_class(name: Any) -> str:
     """Call a class a class, for its name may be a mere number."""
     text = readable(str(name))
     return text if text.startswith("class") else f"class {text}"
 
 
-def _loses(drop: float) -> str:
+def lost(drop: float) -> str:
+    """Say that a network loses or gains so many points, where it is the subject."""
     return f"{'loses' if drop >= 0 else 'gains'} {points(abs(drop))}"
 
 

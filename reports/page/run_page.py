@@ -1,0 +1,154 @@
+"""What the page of a run consists of: the first screen, questions beside their pictures, tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from evalsuite.adaptation.collapse import SHARE, WINDOW
+from evalsuite.store import Run
+from reports.frames.adaptation import adaptation
+from reports.frames.evidence import Evidence, evidence
+from reports.frames.first_screen import matrices, networks
+from reports.page.facts import facts_of
+from reports.page.filters import Filters
+from reports.page.overview import LEGEND, grids, hero
+from reports.page.pictures import Picture
+from reports.page.tables import missing_table, result_tables
+from reports.page.templates import own, template
+from reports.words import first_screen as words
+from reports.words.answers import answer
+from reports.words.jitter import jitter_note
+from reports.words.numbers import count
+from reports.words.verdict import judge
+
+_SECTIONS = (
+    ("verdict", "Overview"),
+    ("answers", "Questions and answers"),
+    ("figures", "Further pictures"),
+    ("tables", "Tables"),
+    ("missing", "Trials without a result"),
+    ("notes", "About this study"),
+    ("method", "How the numbers are made"),
+    ("reproduce", "Reproduce"),
+)
+_FIRST = "Which network is least reliable, and is that more than chance?"
+_OF_FIRST = ("mean_against_worst", "class_drops", "error_heatmap")
+_CLAIMS = (
+    "An effect is claimed only where its test has p < 0.05 after Holm's correction and its 95\N{NO-BREAK SPACE}% "
+    "interval excludes zero. Networks are ranked by the drop of their worst class; the ranking itself is not tested."
+)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A question, the pictures beside it, and its answer, folded."""
+
+    title: str
+    tasks: Sequence[tuple[str, Sequence[str]]]
+    beside: Sequence[Picture]
+    lead: str = ""
+    note: str = ""
+
+    @property
+    def length(self) -> int:
+        """Sentences of the answer."""
+        return sum(len(sentences) for _, sentences in self.tasks) + bool(self.lead)
+
+
+def render(run: Run, pictures: list[Picture], omitted: list[str]) -> str:
+    """Return the page of a run; ``omitted``: names of figures that have no numbers in it."""
+    study, found, filters = run.study, evidence(run), Filters.of(run)
+    rows = networks(run, found)
+    questions, further = _questions(run, found, pictures)
+    return template("page.html.j2").render(
+        title=study["title"],
+        asked=words.asked(run, found),
+        brief=words.brief(found, rows),
+        tiles=words.tiles(run, found, rows),
+        hero=hero(rows, filters),
+        grids=grids(matrices(found), filters),
+        legend=LEGEND,
+        study=study,
+        notes=[*study["notes"], *jitter_note(found.analysis.summary)],
+        version=study["versions"].get("evalsuite", ""),
+        facts=_facts(run),
+        sections=_SECTIONS,
+        questions=questions,
+        further=further,
+        omitted=omitted,
+        tables=result_tables(found, adaptation(run), filters.marks),
+        missing=missing_table(run, filters.marks),
+        unfinished=_unfinished(run),
+        warnings=_warnings(run.trials),
+        permutations=f"{study['analysis']['permutations']:,}",
+        bootstrap=f"{study['analysis']['bootstrap']:,}",
+        environment=_environment(study),
+        settings=json.dumps(study["settings"], indent=2, ensure_ascii=False),
+        methods=filters.data,
+        css=own("page.css") + own("tiles.css") + own("run.css"),
+        js=own("page.js") + own("run.js"),
+    )
+
+
+def _questions(run: Run, found: Evidence, pictures: list[Picture]) -> tuple[list[_Question], list[Picture]]:
+    """Return the questions with their pictures, numbered as they stand on the page, and the pictures left over."""
+    left = {each.name: each for each in pictures}
+    numbered: list[Picture] = []
+
+    def take(names: Sequence[str]) -> list[Picture]:
+        own = [left.pop(name) for name in names if name in left]
+        own = [replace(each, number=len(numbered) + place) for place, each in enumerate(own, start=1)]
+        numbered.extend(own)
+        return own
+
+    verdict, answered = judge(run, found), answer(run, found)
+    tasks = [(each.title, each.sentences) for each in verdict.tasks]
+    questions = [_Question(_FIRST, tasks, take(_OF_FIRST), verdict.lead, f"{verdict.note} {_CLAIMS}".strip())]
+    for place, each in enumerate(answered.answers, start=1):
+        note = answered.note if place == len(answered.answers) else ""
+        questions.append(_Question(each.question, each.tasks, take(each.figures), note=note))
+    return questions, take(list(left))
+
+
+def _facts(run: Run) -> str:
+    status = run.trials["status"].value_counts()
+    trials = ", ".join(f"{status[each]:,} {each}" for each in ("done", "failed", "refused") if each in status)
+    seeds = run.trials["seed"].nunique()
+    parts = [
+        count(len(run.trials), "trial") + (f" ({trials})" if trials else ""),
+        count(run.trials["task"].nunique(), "task"),
+        count(run.trials["quantizer_label"].nunique(), "quantizer setting"),
+        count(run.trials["adapter_label"].nunique(), "adapter"),
+        count(run.trials["stream_label"].nunique(), "stream"),
+        count(seeds, "seed"),
+    ]
+    return " · ".join(parts)
+
+
+def _unfinished(run: Run) -> str:
+    left = run.left
+    return f"{count(left, 'trial')} of the study {'has' if left == 1 else 'have'} not ended yet" if left else ""
+
+
+def _warnings(trials: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return every named warning with the number of trials that gave it, and how many trials collapsed."""
+    names = trials["warnings"].dropna().map(json.loads).explode().dropna()
+    shown = [(str(name), count(int(number), "trial")) for name, number in names.value_counts().items()]
+    collapsed = int(trials["collapsed_at"].notna().sum())
+    text = f"collapse: one class is predicted for over {100 * SHARE:g} % of {WINDOW} in a row that show more classes"
+    return [*shown, *([(text, count(collapsed, "trial"))] if collapsed else [])]
+
+
+def _environment(study: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    tables = [("Versions", study["versions"]), ("Hardware", study["hardware"])]
+    tables += [(f"Task {task}", _task_facts(facts)) for task, facts in study["tasks"].items()]
+    return [(title, facts_of(facts)) for title, facts in tables]
+
+
+def _task_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    return facts | {"classes": len(facts["classes"])}
