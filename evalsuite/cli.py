@@ -20,6 +20,7 @@ from evalsuite import __version__, registry
 from evalsuite.commands import audit as audit_command
 from evalsuite.commands import merge as merge_command
 from evalsuite.commands import new as new_command
+from evalsuite.commands import report as report_command
 from evalsuite.commands import schema as schema_command
 from evalsuite.commands import slurm as slurm_command
 from evalsuite.commands import validate as validate_command
@@ -40,7 +41,6 @@ from evalsuite.commands._options import (
     ShardOf,
     TimeLimit,
     Workers,
-    names,
 )
 from evalsuite.environment import wait_briefly
 from evalsuite.errors import RequestError, one_line_warnings
@@ -158,7 +158,7 @@ def run(
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),
     )
-    page = _write_report(outcome.folder) if outcome.done else None
+    page = registry.load("reports", "page")(outcome.folder) if outcome.done else None
     _say_outcome(outcome, page, as_json)
     return SOME_FAILED if outcome.failed else DONE
 
@@ -171,24 +171,6 @@ def _say_outcome(outcome: Any, page: Path | None, as_json: bool) -> None:
     print(f"{total} trials: {outcome.done} done, {outcome.refused} refused, {outcome.failed} failed", end="")
     print(f" ({outcome.reused} from an earlier call)" if outcome.reused else "")
     print(f"report: {page}" if page else f"nothing to report; see {outcome.folder / 'trials.parquet'} for the reasons")
-
-
-def _write_report(folder: Path, figures: list[str] | None = None, out: Path | None = None) -> Path:
-    path: Path = registry.load("reports", "page")(folder, figures=figures, out=out)
-    return path
-
-
-@app.command()
-def report(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    figures: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these figures.")] = None,
-    out: Out = None,
-    as_json: AsJson = False,
-) -> int:
-    """Make figures, tables and page from a run's records; runs no network."""
-    page = _write_report(run, names(figures) or None, out)
-    print(json.dumps({"page": str(page)}) if as_json else f"report: {page}")
-    return DONE
 
 
 @app.command()
@@ -220,6 +202,7 @@ def compare(
 app.command()(audit_command.audit)
 app.command()(new_command.new)
 app.command()(merge_command.merge)
+app.command()(report_command.report)
 app.command()(schema_command.schema)
 app.command()(slurm_command.slurm)
 app.command()(validate_command.validate)
