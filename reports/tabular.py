@@ -18,7 +18,8 @@ from reports import style
 _COLUMN = 3.17  # inches: the narrowest usual column, of LaTeX's own two-column article
 _SMALL, _POINTS = 8.0, 72.27  # \footnotesize of a paper in 10 points; TeX's points an inch
 _SEPARATION = 3.0  # points on either side of a column
-_MOST = 42  # rows of a float
+_MOST = 40.0  # lines of a float
+_RULE = 0.7  # lines that a rule takes
 _LEAST = 0.42  # of the width, which a label may always take
 
 
@@ -64,7 +65,9 @@ def floats(name: str, caption: str, label: str, columns: Sequence[Column], block
     width = (look.column if asked else _COLUMN) * _POINTS
     environment = "table*" if width > 1.5 * _COLUMN * _POINTS else "table"
     found = [
-        (part, chosen) for chosen in _across(columns, blocks, label, width) for part in _down(_with(blocks, chosen))
+        (part, chosen)
+        for chosen in _across(columns, blocks, label, width)
+        for part in _down(_with(blocks, chosen), width)
     ]
     texts = []
     for number, (part, chosen) in enumerate(found, start=1):
@@ -94,19 +97,29 @@ def _with(blocks: Sequence[Block], chosen: Sequence[int]) -> list[Block]:
     return [replace(own, rows=tuple((row[0], *(row[k + 1] for k in chosen)) for row in own.rows)) for own in blocks]
 
 
-def _down(blocks: Sequence[Block]) -> list[list[Block]]:
-    """Cut blocks into floats of so many rows."""
+def _down(blocks: Sequence[Block], width: float) -> list[list[Block]]:
+    """Cut blocks into floats of so many lines; a block that goes on has its title again."""
     parts: list[list[Block]] = [[]]
-    left = _MOST
+    used = 0.0
     for block in blocks:
-        pieces = [block.rows[first : first + _MOST - 1] for first in range(0, len(block.rows), _MOST - 1)]
-        for rows in pieces:
-            if parts[-1] and len(rows) + 1 > left:
+        title = _RULE + _lines(block.title, 0.8 * width)
+        rows: list[tuple[str, ...]] = []
+        for row in block.rows:
+            own = _lines(row[0], _LEAST * width) + (0.0 if rows else title)
+            if used and used + own > _MOST:
+                if rows:
+                    parts[-1].append(replace(block, rows=tuple(rows)))
+                    rows, own = [], own + title
                 parts.append([])
-                left = _MOST
-            parts[-1].append(replace(block, rows=rows))
-            left -= len(rows) + 1
+                used = 0.0
+            rows.append(row)
+            used += own
+        parts[-1].append(replace(block, rows=tuple(rows)))
     return parts
+
+
+def _lines(text: str, points: float) -> int:
+    return math.ceil(1.1 * text_points(text) / points)
 
 
 def _label_width(label: str, blocks: Sequence[Block], width: float, least: float) -> float:
