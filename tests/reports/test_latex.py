@@ -30,7 +30,7 @@ def without_escapes(tex: str) -> str:
 
 
 def check_structure(tex: str) -> None:
-    """Parse booktabs floats: balanced braces and environments, as many cells in each row as columns, one column wide."""
+    """Parse booktabs floats: balanced braces and environments, as many cells in each row as columns."""
     bare = without_escapes(tex)
     depth = 0
     for character in bare:
