@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _DODGE = 0.062  # inches from one quantizer to the next within a row
 _LEAST = 0.16  # inches of a row
 _HEAD, _FOOT = 0.1, 0.5  # inches, between blocks and below the last
-_MOST = 0.4  # of the width, for labels
+_LABELS = 0.4  # of the width, for labels
 _TALL = 4.6  # inches beyond which the factors go into two columns
 _MOST = 12  # sets of one factor
 _PANELS = {
@@ -67,7 +67,7 @@ class CalibrationEffects:
     def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw two panels per factor, a row per calibration set, a marker per quantizer; a block of factors a task."""
         plan = _Plan.of(data, ax)
-        width, inner, heights = plan.left + 2 * plan.inner + 0.2, plan.inner, plan.heights
+        width, inner, heights = plan.width, plan.inner, plan.heights
         canvas = Canvas.of(width * len(plan.columns), plan.height, ax)
         limits = {name: _limits(data, low, high) for name, (_, low, high, _) in _PANELS.items()}
         for place, part in enumerate(plan.columns):
@@ -101,6 +101,8 @@ class _Plan:
     levels: dict[str, str]
     """The labels of sets, broken into lines."""
     row: float
+    width: float
+    """Of a column."""
     left: float
     """Room for the labels of the sets."""
     inner: float
@@ -115,7 +117,7 @@ class _Plan:
         rows = sum(own["calibration_label"].nunique() for own in blocks) * max(_LEAST, _DODGE * quantizers + 0.06)
         wide = rows + len(blocks) * 0.22 > _TALL and len(blocks) > 1 and page(ax) >= 1.5 * style.COLUMN
         width = page(ax) / 2 if wide else column(ax)
-        levels = {str(name): broken(str(name), _MOST * width) for name in data["level"].unique()}
+        levels = {str(name): broken(str(name), _LABELS * width) for name in data["level"].unique()}
         tallest = max(line_height(label) + 0.03 for label in levels.values())
         row = max(style.scaled(_LEAST), _DODGE * quantizers + 0.06, tallest)
         names = [f"{own['task'].iloc[0]}: " * several + str(own["factor"].iloc[0]) for own in blocks]
@@ -127,7 +129,7 @@ class _Plan:
         columns = _split(heights) if wide else [range(len(blocks))]
         left = text_width(list(levels.values())) + 0.1
         legend = legend_height(_handles(data), width * len(columns)) + style.scaled(0.06)
-        return cls(blocks, heights, columns, headings, levels, row, left, (width - left - 0.2) / 2, legend)
+        return cls(blocks, heights, columns, headings, levels, row, width, left, (width - left - 0.2) / 2, legend)
 
     @property
     def height(self) -> float:
