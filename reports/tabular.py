@@ -98,11 +98,15 @@ def _with(blocks: Sequence[Block], chosen: Sequence[int]) -> list[Block]:
 
 
 def _down(blocks: Sequence[Block], width: float) -> list[list[Block]]:
-    """Cut blocks into floats of so many lines; a block that goes on has its title again."""
+    """Cut blocks into floats of so many lines; a block that is longer has its title again."""
     parts: list[list[Block]] = [[]]
     used = 0.0
     for block in blocks:
         title = _RULE + _lines(block.title, 0.8 * width)
+        whole = title + sum(_lines(row[0], _LEAST * width) for row in block.rows)
+        if used and used + whole > _MOST >= whole:
+            parts.append([])
+            used = 0.0
         rows: list[tuple[str, ...]] = []
         for row in block.rows:
             own = _lines(row[0], _LEAST * width) + (0.0 if rows else title)
