@@ -22,6 +22,7 @@ from evalsuite import __version__, registry
 from evalsuite.commands import audit as audit_command
 from evalsuite.commands import merge as merge_command
 from evalsuite.commands import new as new_command
+from evalsuite.commands import report as report_command
 from evalsuite.commands import schema as schema_command
 from evalsuite.commands import slurm as slurm_command
 from evalsuite.commands import status as status_command
@@ -48,7 +49,6 @@ from evalsuite.commands._options import (
     TimeLimit,
     TrustCode,
     Workers,
-    names,
 )
 from evalsuite.environment import wait_briefly
 from evalsuite.errors import RequestError, one_line_warnings
@@ -197,7 +197,7 @@ def run(
         command=shlex.join(["evalsuite", *sys.argv[1:]]),
         console=Console(stderr=True, quiet=as_json),
     )
-    page = _write_report(outcome.folder) if outcome.done else None
+    page = registry.load("reports", "page")(outcome.folder) if outcome.done else None
     _say_outcome(outcome, page, as_json)
     if outcome.stopped:
         print(
@@ -217,30 +217,6 @@ def _say_outcome(outcome: Any, page: Path | None, as_json: bool) -> None:
     print(f" ({outcome.reused} from an earlier call)" if outcome.reused else "", end="")
     print(f"; {outcome.left} have not been run" if outcome.left else "")
     print(f"report: {page}" if page else f"nothing to report; see {outcome.folder / 'trials.parquet'} for the reasons")
-
-
-def _write_report(folder: Path, figures: list[str] | None = None, out: Path | None = None) -> Path:
-    path: Path = registry.load("reports", "page")(folder, figures=figures, out=out)
-    return path
-
-
-@app.command()
-def report(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    figures: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these figures.")] = None,
-    out: Out = None,
-    as_json: AsJson = False,
-) -> int:
-    """Make figures, tables and page from a run's records; runs no network."""
-    from evalsuite.store import load
-
-    page, left = _write_report(run, names(figures) or None, out), load(run).left
-    print(json.dumps({"page": str(page), "left": left}) if as_json else f"report: {page}")
-    if left and not as_json:
-        print(
-            f"evalsuite: the run is unfinished: {left} trials have not ended, which the report lacks", file=sys.stderr
-        )
-    return DONE
 
 
 @app.command()
@@ -272,6 +248,7 @@ def compare(
 app.command()(audit_command.audit)
 app.command()(new_command.new)
 app.command()(merge_command.merge)
+app.command()(report_command.report)
 app.command()(schema_command.schema)
 app.command()(slurm_command.slurm)
 app.command()(status_command.status)

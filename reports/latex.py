@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ from evalsuite.files import write_csv, write_text
 from evalsuite.groups import ALWAYS
 from evalsuite.isolation import printable
 from evalsuite.store import Run
+from reports import style
 from reports.frames.adaptation import adaptation
 from reports.frames.evidence import Evidence
 from reports.frames.methods import each_row, labelled, readable
+from reports.frames.rankings import chosen_rankings
 from reports.frames.rivals import best_of_rivals
+from reports.selection import Selection
+from reports.tabular import Block, Column, digits_for, floats
 from reports.words.numbers import CONFIDENCE_PERCENT, MINUS, is_missing, number
 
 _ESCAPES = {
@@ -37,16 +41,20 @@ _OF_A_GROUP = (
 )
 
 
-def write_tables(run: Run, evidence: Evidence, folder: Path) -> None:
+def write_tables(run: Run, evidence: Evidence, folder: Path, selection: Selection | None = None) -> None:
     """Write ``mean_error``, ``worst_group``, ``rankings`` and, where there are adapters, ``adaptation``.
 
     Each as ``.tex`` and ``.csv`` into a folder.
     """
-    mean, worst, ranked, adapted = mean_error(run, evidence), worst_group(evidence), rankings(evidence), adaptation(run)
+    frames = mean_error(run, evidence), worst_group(evidence), rankings(evidence), adaptation(run)
+    chosen = chosen_rankings(run)
+    if selection is not None:
+        frames, chosen = tuple(map(selection.of_frame, frames)), selection.of_frame(chosen)  # type: ignore[assignment]
+    mean, worst, ranked, adapted = frames
     tables = [
         ("mean_error", mean, mean_error_tex(mean)),
         ("worst_group", worst, worst_group_tex(worst, evidence.groups)),
-        ("rankings", ranked, rankings_tex(ranked)),
+        ("rankings", ranked, rankings_tex(chosen)),
     ]
     if len(adapted):
         tables.append(("adaptation", adapted, adaptation_tex(adapted)))
@@ -82,12 +90,15 @@ def mean_error(run: Run, evidence: Evidence) -> pd.DataFrame:
 def mean_error_tex(table: pd.DataFrame) -> str:
     """Return the LaTeX of :func:`mean_error`: networks by adapters, a block per task and stream."""
     adapters = list(table["adapter_label"].unique())
+    digits = digits_for(table["error_low"], table["error_high"])
     blocks = []
     for (task, stream), own in table.groupby(["task", "stream_label"], sort=False):
-        cells = {(row.network, row.adapter_label): _error_cell(row) for row in each_row(own)}
-        networks = own["network"].unique()
-        rows = [[escape(name), *(cells.get((name, each), _NOTHING) for each in adapters)] for name in networks]
-        blocks.append((f"{escape(str(task))}, stream {escape(str(stream))}", rows))
+        cells = {(row.network, row.adapter_label): _error_cell(row, digits) for row in each_row(own)}
+        rows = [
+            (escape(str(name)), *(cells.get((name, each), _NOTHING) for each in adapters))
+            for name in own["network"].unique()
+        ]
+        blocks.append(Block(f"{escape(str(task))}, stream {escape(str(stream))}", tuple(rows)))
     caption = (
         rf"Mean error in \% with the half-width of its {CONFIDENCE_PERCENT}\,\% bootstrap interval over test images. "
         r"\textbf{Bold}: lowest in its column of the quantizers with equal bits and calibration set; $\dagger$: not "
@@ -95,16 +106,15 @@ def mean_error_tex(table: pd.DataFrame) -> str:
         rf"Wilcoxon over domains, Holm-corrected $p < {LEVEL:g}$ (over the quantizers of equal bits, for $\ast$ over "
         r"the adapters of the row), and an interval of the difference without 0."
     )
-    head = [_line(["Network", *map(escape, adapters)])]
-    return _float("mean_error", caption, "l" + "r" * len(adapters), head, blocks)
+    return floats("mean_error", caption, "Network", [Column(escape(str(name))) for name in adapters], blocks)
 
 
-def _error_cell(row: Any) -> str:
-    value = number(row.error * 100)
+def _error_cell(row: Any, digits: int) -> str:
+    value = number(row.error * 100, digits)
     value = rf"\textbf{{{value}}}" if row.best else value
     marks = ",".join(mark for mark, yes in ((r"\dagger", row.not_distinct), (r"\ast", row.adapted)) if yes)
     marks = f"$^{{{marks}}}$" if marks else ""
-    return rf"{value}{marks} {{\scriptsize$\pm$ {number((row.error_high - row.error_low) * 50)}}}"
+    return rf"{value}{marks} {{\scriptsize$\pm$ {number((row.error_high - row.error_low) * 50, digits)}}}"
 
 
 def worst_group(evidence: Evidence) -> pd.DataFrame:
@@ -114,98 +124,97 @@ def worst_group(evidence: Evidence) -> pd.DataFrame:
 
 
 def worst_group_tex(table: pd.DataFrame, groups: Sequence[str] = ALWAYS) -> str:
-    """Return the LaTeX of :func:`worst_group`: two groupings side by side, as many tables as they need."""
-    pairs = [groups[start : start + 2] for start in range(0, len(groups), 2)]
-    names = ["worst_group", *(f"worst_group_{number}" for number in range(2, len(pairs) + 1))]
-    return "\n".join(_worst_group_float(table, pair, name) for pair, name in zip(pairs, names, strict=True))
+    """Return the LaTeX of :func:`worst_group`: a table per grouping, of its worst drop; the CSV has the rest."""
+    return "\n".join(_worst_group_floats(table, group) for group in groups)
 
 
-def _worst_group_float(table: pd.DataFrame, groups: Sequence[str], label: str) -> str:
-    blocks = []
-    for (task, stream), own in table.groupby(["task", "stream_label"], sort=False):
-        rows = [
-            [name, escape(row.adapter_label), *(cell for group in groups for cell in _group_cells(row, group))]
-            for name, row in _named(own)
-        ]
-        blocks.append((f"{escape(str(task))}, stream {escape(str(stream))}", rows))
+def _worst_group_floats(table: pd.DataFrame, group: str) -> str:
+    drop = f"worst_drop_{group}"
+    digits = style.current().digits
+    digits = 1 if digits is None else digits  # a worst drop's interval is in summary.csv alone
+    blocks = _blocks(table, lambda row: _group_cells(row, group, digits))
     caption = (
-        r"Worst groups. Error and CVaR (mean of the worst 10\,\% of groups) in \%; drop in points: error minus that of "
-        r"the full-precision, unadapted network on the same images, in the group with the largest drop; chance: its "
-        r"expectation where all groups are harmed alike; $p$: permutation test, Holm-corrected over the networks with "
-        rf"one calibration set, or the adapters of one network, on one stream, in bold below {LEVEL:g}."
+        rf"Worst {escape(readable(group))}. Drop in points: error minus that of the full-precision, unadapted network "
+        r"on the same images, in the group with the largest drop; chance: its expectation where all groups are harmed "
+        r"alike; $p$: permutation test, Holm-corrected over the networks with one calibration set, or the adapters of "
+        rf"one network, on one stream, in bold below {LEVEL:g}."
     )
-    names = ["error", "", "CVaR", "drop", "", "chance", "$p$"]
-    titles = [rf"\multicolumn{{7}}{{c}}{{Worst {escape(group)}}}" for group in groups]
-    rules = [rf"\cmidrule(lr){{{start}-{start + 6}}}" for start in range(3, 3 + 7 * len(groups), 7)]
-    head = [_line(["", "", *titles]), " ".join(rules), _line(["Network", "Adapter", *names * len(groups)])]
-    return _float(label, caption, "ll" + "rlrrlrr" * len(groups), head, blocks)
+    columns = [Column("drop"), Column(escape(readable(group)), "l"), Column("chance"), Column("$p$")]
+    return floats(drop.replace("drop_", "group_"), caption, "Adapter", columns, blocks)
 
 
-def _group_cells(row: Any, group: str) -> list[str]:
+def _group_cells(row: Any, group: str, digits: int) -> list[str]:
     def rate(column: str) -> str:
         value = getattr(row, column.format(group))
-        return _NOTHING if is_missing(value) else _signed(number(value * 100))
+        return _NOTHING if is_missing(value) else _signed(number(value * 100, digits))
 
-    def name(column: str) -> str:
-        value = getattr(row, column.format(group))
-        return escape(readable(value)) if isinstance(value, str) else ""
-
-    p = getattr(row, f"worst_drop_{group}_p_holm")
+    name, p = getattr(row, f"worst_drop_{group}"), getattr(row, f"worst_drop_{group}_p_holm")
     tested = _NOTHING if is_missing(p) else r"$<$0.001" if p < 0.001 else f"{p:.3f}"
     return [
-        rate("worst_{}_error"),
-        name("worst_{}"),
-        rate("cvar10_{}"),
         rate("worst_drop_{}_value"),
-        name("worst_drop_{}"),
+        escape(readable(name)) if isinstance(name, str) else "",
         rate("worst_drop_{}_null"),
         rf"\textbf{{{tested}}}" if getattr(row, f"worst_drop_{group}_shown") else tested,
     ]
 
 
-def adaptation_tex(table: pd.DataFrame) -> str:
-    """Return the LaTeX of :func:`reports.frames.adaptation.adaptation`: a block per task and stream, a row a method."""
-    blocks = []
-    for (task, stream), own in table.groupby(["task", "stream_label"], sort=False):
-        rows = [[name, *_adaptation_cells(row)] for name, row in _named(own)]
-        blocks.append((f"{escape(str(task))}, stream {escape(str(stream))}", rows))
-    caption = (
-        r"Adaptation against none. Error in \% without and with the adapter; change in points with its "
-        rf"{CONFIDENCE_PERCENT}\,\% bootstrap interval; "
-        r"$p$: Wilcoxon over domains or McNemar over images, Holm-corrected over the adapters of one network on one "
-        r"stream, bold where a change is shown; passes per batch; time, 1 without adaptation; "
-        r"collapsed trials; changes of domain seen with their first batch, and false alarms in other batches, in \%."
-    )
-    names = ["Network", "Adapter", "without", "with", "change", "", "$p$", "fwd", "bwd", "time", "coll."]
-    return _float("adaptation", caption, "llrrrlrrrrrrr", [_line([*names, "seen", "false"])], blocks)
-
-
-def _adaptation_cells(row: Any) -> list[str]:
-    def rate(value: float) -> str:
-        return _NOTHING if is_missing(value) else _signed(number(value * 100))
-
-    tested = _NOTHING if is_missing(row.p) else r"$<$0.001" if row.p < 0.001 else f"{row.p:.3f}"
+def _blocks(table: pd.DataFrame, cells: Callable[[Any], list[str]]) -> list[Block]:
+    """Return a block per task, stream and network, a row per adapter."""
+    several = table.groupby("task")["stream_label"].nunique().max() > 1
     return [
-        escape(row.adapter_label),
-        rate(row.unadapted_error),
-        rate(row.error),
-        rate(row.difference),
-        "" if is_missing(row.low) else rf"{{\scriptsize {rate(row.low)} to {rate(row.high)}}}",
+        Block(
+            escape(", ".join([str(task), *([str(stream)] if several else []), str(network)])),
+            tuple((escape(str(row.adapter_label)), *cells(row)) for row in each_row(own)),
+        )
+        for (task, stream, network), own in table.groupby(["task", "stream_label", "network"], sort=False)
+    ]
+
+
+def adaptation_tex(table: pd.DataFrame) -> str:
+    """Return the LaTeX of :func:`reports.frames.adaptation.adaptation`: what changes, then what it costs."""
+    digits = digits_for(table["low"], table["high"])
+    changes = (
+        r"Adaptation against none. Error in \% without and with the adapter; change in points with its "
+        rf"{CONFIDENCE_PERCENT}\,\% bootstrap interval; $p$: Wilcoxon over domains or McNemar over images, "
+        r"Holm-corrected over the adapters of one network on one stream, bold where a change is shown."
+    )
+    costs = (
+        r"What adaptation costs. Passes per batch; time, 1 without adaptation; collapsed trials; changes of domain "
+        r"seen with their first batch, and false alarms in other batches, in \%."
+    )
+    first = [Column(name) for name in ("without", "with", "change")] + [Column("", "l"), Column("$p$")]
+    second = [Column(name) for name in ("fwd", "bwd", "time", "coll.", "seen", "false")]
+    return "\n".join(
+        [
+            floats("adaptation", changes, "Adapter", first, _blocks(table, lambda row: _change_cells(row, digits))),
+            floats("adaptation_cost", costs, "Adapter", second, _blocks(table, _cost_cells)),
+        ]
+    )
+
+
+def _rate(value: float, digits: int = 1) -> str:
+    return _NOTHING if is_missing(value) else _signed(number(value * 100, digits))
+
+
+def _change_cells(row: Any, digits: int) -> list[str]:
+    tested = _NOTHING if is_missing(row.p) else r"$<$0.001" if row.p < 0.001 else f"{row.p:.3f}"
+    ends = "" if is_missing(row.low) else f"{_rate(row.low, digits)} to {_rate(row.high, digits)}"
+    return [
+        *(_rate(value, digits) for value in (row.unadapted_error, row.error, row.difference)),
+        rf"{{\scriptsize {ends}}}" if ends else "",
         rf"\textbf{{{tested}}}" if shown(row.p, row.low, row.high) else tested,
+    ]
+
+
+def _cost_cells(row: Any) -> list[str]:
+    return [
         number(row.forwards_per_batch),
         number(row.backwards_per_batch),
         _NOTHING if is_missing(row.seconds_ratio) else number(row.seconds_ratio),
         f"{row.collapsed:.0f}/{row.trials:.0f}",
-        rate(row.hit_rate),
-        rate(row.false_alarm_rate),
+        _rate(row.hit_rate),
+        _rate(row.false_alarm_rate),
     ]
-
-
-def _named(table: pd.DataFrame) -> Iterator[tuple[str, Any]]:
-    """Yield each row with its network's name, which is empty below a row of the same network."""
-    first = table["network"] != table["network"].shift()
-    for row, new in zip(each_row(table), first, strict=True):
-        yield escape(row.network) if new else "", row
 
 
 def _signed(text: str) -> str:
@@ -227,41 +236,21 @@ def rankings_tex(table: pd.DataFrame) -> str:
         first = own.iloc[0]
         p = "$p<0.001$" if first["p"] < 0.001 else f"$p={first['p']:.3f}$"
         title = f"{escape(str(task))}, {escape(context_in_words(first.to_dict()))}: Friedman {p}, "
-        title += f"{first['n']} {first['unit']}s, "
+        title += f"{first['n']} {first['unit']}s, CD {first['critical_difference']:.2f}"
         rows = [_ranking_cells(row, own["mean_rank"].min()) for row in each_row(own)]
-        blocks.append((title + f"CD {first['critical_difference']:.2f}", rows))
+        blocks.append(Block(title, tuple(rows)))
     caption = (
-        r"Mean rank over domains, 1 being the lowest error, and mean error in \%. \textbf{Bold}: the best mean rank; "
-        r"$\dagger$: not distinguishable from it, that is within Nemenyi's critical difference (CD) at "
-        rf"{100 * LEVEL:g}\,\%."
+        r"Mean rank over domains, 1 being the lowest error; the ranks that a method may have, given which of them "
+        r"differ; and mean error in \%. \textbf{Bold}: the best mean rank; $\dagger$: not distinguishable from it, "
+        rf"that is within Nemenyi's critical difference (CD) at {100 * LEVEL:g}\,\%."
     )
-    return _float("rankings", caption, "lrr", [_line(["Method", "mean rank", "error"])], blocks)
+    return floats("rankings", caption, "Method", [Column(name) for name in ("mean rank", "ranks", "error")], blocks)
 
 
-def _ranking_cells(row: Any, best: float) -> list[str]:
+def _ranking_cells(row: Any, best: float) -> tuple[str, ...]:
     rank = f"{row.mean_rank:.2f}"
     mark = r"$^{\dagger}$" if row.among_best else ""
     rank = rf"\textbf{{{rank}}}" if row.mean_rank == best else rank + mark
-    return [escape(row.method), rank, number(row.error * 100)]
-
-
-def _float(
-    name: str, caption: str, columns: str, head: Sequence[str], blocks: Sequence[tuple[str, list[list[str]]]]
-) -> str:
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table*}",
-        r"\centering\footnotesize\setlength{\tabcolsep}{3.5pt}",
-        rf"\caption{{{caption}}}\label{{tab:{name.replace('_', '-')}}}",
-        rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
-        r"\toprule",
-        *head,
-    ]
-    for title, rows in blocks:
-        lines += [r"\midrule", rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textit{{{title}}}}} \\"]
-        lines += [_line(row) for row in rows]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    ranks = f"{row.best_rank}--{row.worst_rank}" if row.best_rank != row.worst_rank else str(row.best_rank)
+    digits = style.current().digits
+    return escape(row.method), rank, ranks, number(row.error * 100, 1 if digits is None else digits)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,22 +11,23 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.figure import SubFigure
 from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
+from evalsuite.errors import RequestError
 from reports import style
 from reports.frames.methods import each_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 GAP = 0.35
 """Room between two networks, in rows."""
 _PAD = 0.06  # between a label and what it labels, inches
-_WRAP = 20  # characters on one line of a network's label
 _LINE = 0.12  # height of a line, inches
 _TITLE = 8 / 7  # size of a title's text against the other text
 _HINTED = 1.03  # what hinting adds to a text at most, at the resolution of the PNG files
@@ -54,20 +54,112 @@ def pages(data: pd.DataFrame, height: Callable[[pd.DataFrame], float], *cuts: Se
 
 def title(text: str, inches: float) -> str:
     """Break a panel's title into lines that fit above it; each line of ``text`` by itself."""
-    return "\n".join(line for each in text.splitlines() for line in _fitting(each, inches / _TITLE))
+    return "\n".join(broken(line, inches / _TITLE, bold=True) for line in text.splitlines())
 
 
-def _fitting(text: str, inches: float) -> list[str]:
-    lines, width = [text], len(text)
-    while text_width(lines, bold=True) > inches and width > 8:
-        width -= 1
-        lines = textwrap.wrap(text, width, break_long_words=False)
-    return lines
+def column(ax: Axes | None = None) -> float:
+    """Return the width in inches of what fits a column, or the place of ``ax``."""
+    return style.current().column if ax is None else _place(ax)
 
 
-def panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+def page(ax: Axes | None = None) -> float:
+    """Return the width in inches of what may take both columns of a page, or the place of ``ax``."""
+    return style.current().page if ax is None else _place(ax)
+
+
+def _place(ax: Axes) -> float:
+    spec, figure = ax.get_subplotspec(), ax.get_figure(root=False)
+    if spec is None or figure is None:
+        raise RequestError(
+            "ax has no place in a grid: expected one of matplotlib's subplots, subplot_mosaic or GridSpec"
+        )
+    ratios = np.asarray(spec.get_gridspec().get_width_ratios(), np.float64)
+    share = ratios[spec.colspan.start : spec.colspan.stop].sum() / ratios.sum()
+    return float(share * figure.bbox.width / figure.dpi)
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """What is drawn on, measured in inches from its left and upper edge: a figure, or the place of somebody's axes.
+
+    In a place that is less high than the drawing the drawing is pressed together, in one that is higher drawn out.
+    """
+
+    figure: MatplotlibFigure | SubFigure
+    width: float
+    height: float
+
+    @classmethod
+    def of(cls, width: float, height: float, ax: Axes | None = None, layout: str | None = None) -> Canvas:
+        """Make a figure, or take the place of ``ax``, which goes.
+
+        Raises RequestError where ``ax`` has no place in a grid, or ``layout`` is needed and its figure has another.
+        """
+        if ax is None:
+            return cls(MatplotlibFigure(figsize=(width, height), layout=layout), width, height)  # type: ignore[arg-type]
+        width, spec, figure = _place(ax), ax.get_subplotspec(), ax.get_figure(root=False)
+        root = ax.get_figure(root=True)
+        assert spec is not None
+        assert figure is not None
+        assert root is not None
+        if layout == "constrained" and not isinstance(root.get_layout_engine(), ConstrainedLayoutEngine):
+            raise RequestError(
+                "this figure arranges its panels itself: expected an ax of a figure made with layout='constrained'"
+            )
+        ax.remove()
+        return cls(figure.add_subfigure(spec), width, height)
+
+    def grow(self, inches: float) -> None:
+        """Make a figure of our own higher."""
+        if isinstance(self.figure, MatplotlibFigure):
+            self.figure.set_figheight(self.figure.get_figheight() + inches)
+
+    @property
+    def whole(self) -> MatplotlibFigure:
+        """The figure that this is, or is a part of."""
+        root = self.figure.get_figure(root=True)
+        assert root is not None
+        return root
+
+    def panel(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Add axes at a place."""
+        bottom = self.height - top - height
+        return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
+
+    def text(self, left: float, top: float, text: str, **options: Any) -> None:
+        """Write a text whose anchor is at a place."""
+        self.figure.text(left / self.width, 1 - top / self.height, text, **options)
+
+    def heading(self, left: float, top: float, text: str) -> None:
+        """Write a heading in bold, above a place."""
+        self.text(left, top, text, weight="bold", size=mpl.rcParams["axes.titlesize"], va="bottom")
+
+    def legend(self, handles: Sequence[Any], most: int = 99) -> None:
+        """Explain marks at the upper left, in as many columns as there is room for, ``most`` at most."""
+        columns = legend_columns(handles, self.width, most)
+        usual: dict[str, Any] = {"loc": "upper left", "handletextpad": 0.1, "columnspacing": 1.2}
+        self.figure.legend(handles=list(handles), ncols=columns, **usual)
+
+
+def legend_columns(handles: Sequence[Any], width: float, most: int = 99) -> int:
+    """Return in how many columns marks are explained on so many inches; breaks labels that are too long for one."""
+    mark, gap = style.scaled(0.3), style.scaled(0.12)
+    for each in handles:
+        each.set_label(broken(str(each.get_label()), width - mark))
+    widths = [text_width([str(each.get_label())]) + mark for each in handles]
+    fits = (n for n in range(min(most, len(handles)), 1, -1) if _across(widths, n) + gap * (n - 1) <= width)
+    return next(fits, 1)
+
+
+def legend_height(handles: Sequence[Any], width: float, most: int = 99) -> float:
+    """Return the inches that :meth:`Canvas.legend` takes."""
+    columns = legend_columns(handles, width, most)
+    return style.scaled(0.134) * _lines_of(handles, columns)
+
+
+def panel(figure: MatplotlibFigure | SubFigure, left: float, top: float, width: float, height: float) -> Axes:
     """Add axes at a place given in inches from the figure's left and upper edge."""
-    whole_width, whole_height = figure.get_size_inches()
+    whole_width, whole_height = figure.bbox.width / figure.dpi, figure.bbox.height / figure.dpi
     bottom = whole_height - top - height
     return figure.add_axes((left / whole_width, bottom / whole_height, width / whole_width, height / whole_height))
 
@@ -76,28 +168,32 @@ def size(axes: Axes) -> tuple[float, float]:
     """Return width and height of a panel in inches."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    place = axes.get_position()
-    return place.width * figure.get_figwidth(), place.height * figure.get_figheight()
+    return axes.bbox.width / figure.dpi, axes.bbox.height / figure.dpi
 
 
 def grid_height(panels: int, height: float) -> float:
     """Return the height in inches of the figure that :func:`grid` makes."""
-    return height * (1 if panels == 1 else -(-panels // 2))
+    return style.scaled(height) * -(-panels // across(panels))
 
 
-def grid(panels: int, height: float, *, wide: bool = False) -> tuple[Figure, list[Axes]]:
-    """Return a figure of so many panels, each as wide as a column of print unless it is alone and ``wide``.
+def across(panels: int, ax: Axes | None = None) -> int:
+    """Return how many panels stand side by side: two, where there are as many and the width is that of two."""
+    return 2 if panels > 1 and page(ax) >= 1.5 * style.COLUMN else 1
+
+
+def grid(panels: int, height: float, *, wide: bool = False, ax: Axes | None = None) -> tuple[Canvas, list[Axes]]:
+    """Return a canvas of so many panels, each as wide as a column of print unless it is alone and ``wide``.
 
     ``height`` is that of a panel in inches, its title and labels included.
     """
-    across = 1 if panels == 1 else 2
-    down = -(-panels // across)
-    width = style.PAGE if wide or across == 2 else style.COLUMN
-    figure = MatplotlibFigure(figsize=(width, grid_height(panels, height)), layout="constrained")
-    places = figure.subplots(down, across, squeeze=False).ravel().tolist()
+    columns = across(panels, ax)
+    down = -(-panels // columns)
+    width = page(ax) if wide or columns == 2 else column(ax)
+    canvas = Canvas.of(width, style.scaled(height) * down, ax, "constrained")
+    places = canvas.figure.subplots(down, columns, squeeze=False).ravel().tolist()
     for axes in places[panels:]:
         axes.remove()
-    return figure, places[:panels]
+    return canvas, places[:panels]
 
 
 def even(panels: int, most: int) -> int:
@@ -120,16 +216,30 @@ def lines(
     return found
 
 
-def legend_below(axes: Axes, width: float = style.COLUMN, handles: Sequence[Any] | None = None) -> None:
-    """Explain a panel's lines below its label, in as many columns as ``width`` inches have room for."""
+def legend_below(axes: Axes, width: float | None = None, handles: Sequence[Any] | None = None) -> float:
+    """Explain a panel's lines below its label, in as many columns as ``width`` inches have room for.
+
+    Returns the inches that this takes beyond the three lines that a panel has room for.
+    """
     found = axes.get_legend_handles_labels()[0] if handles is None else handles
-    widths = [text_width([str(each.get_label())]) + 0.36 for each in found]
+    width = style.current().column if width is None else width
+    for each in found:
+        each.set_label(broken(str(each.get_label()), width - style.scaled(0.36) - 0.2))
+    widths = [text_width([str(each.get_label())]) + style.scaled(0.36) for each in found]
     columns = next((n for n in range(len(found), 1, -1) if _across(widths, n) <= width - 0.2), 1)
     figure = axes.get_figure(root=True)
     assert figure is not None
-    below = axes.transAxes + ScaledTranslation(-0.1, -0.34, figure.dpi_scale_trans)
+    below = axes.transAxes + ScaledTranslation(-0.1, -style.scaled(0.34), figure.dpi_scale_trans)
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, 0), "bbox_transform": below}
     axes.legend(handles=found, columnspacing=1.0, ncols=columns, **place)
+    return max(0.0, _lines_of(found, columns) - 3) * style.scaled(0.14)
+
+
+def _lines_of(handles: Sequence[Any], columns: int) -> int:
+    """Return how many lines entries take that fill one column after the other."""
+    lines = [str(each.get_label()).count("\n") + 1 for each in handles]
+    rows = -(-len(lines) // columns)
+    return sum(max(lines[row::rows]) for row in range(rows))
 
 
 def _across(widths: list[float], columns: int) -> float:
@@ -147,9 +257,36 @@ def text_width(texts: list[str], *, bold: bool = False) -> float:
     return max((_line_width(line, font) for line in lines), default=0.0)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=2**14)
 def _line_width(line: str, font: FontProperties) -> float:
     return _HINTED * float(TextPath((0, 0), line, prop=font).get_extents().width) / 72
+
+
+def broken(text: str, inches: float, *, bold: bool = False) -> str:
+    """Break a text into lines of at most so many inches, between words where it can be done, else within one."""
+    found: list[str] = []
+    for word in text.split(" "):
+        longer = f"{found[-1]} {word}" if found else word
+        if found and text_width([longer], bold=bold) <= inches:
+            found[-1] = longer
+            continue
+        rest = word
+        while text_width([rest], bold=bold) > inches and len(rest) > 1:
+            fits = next((n for n in range(len(rest) - 1, 1, -1) if text_width([rest[:n]], bold=bold) <= inches), 1)
+            found.append(rest[:fits])
+            rest = rest[fits:]
+        found.append(rest)
+    return "\n".join(found)
+
+
+def x_label(axes: Axes, text: str) -> None:
+    """Name a panel's x axis, its end below the panel's right edge where the panel is too narrow for it."""
+    axes.set_xlabel(text, loc="right" if text_width([text]) > size(axes)[0] else "center")
+
+
+def line_height(text: str) -> float:
+    """Return the inches that the lines of a text take one below the other."""
+    return style.scaled(_LINE) * (text.count("\n") + 1)
 
 
 @dataclass(frozen=True)
@@ -160,31 +297,45 @@ class Rows:
     """Columns ``network``, ``adapter_label`` and ``y``, the row's upper edge."""
     inches: float
     """Height of a row."""
+    names: dict[str, str]
+    """The labels of networks, broken into lines."""
+    labels: dict[str, str]
+    """The labels of adapters, broken into lines."""
 
     @classmethod
-    def of(cls, data: pd.DataFrame, inches: float) -> Rows:
-        """Arrange the methods that occur in a frame with the columns of :func:`reports.frames.methods.labelled`."""
+    def of(cls, data: pd.DataFrame, inches: float, room: float | None = None) -> Rows:
+        """Arrange the methods that occur in a frame with the columns of :func:`reports.frames.methods.labelled`.
+
+        ``inches``: height of a row for text of 7 points; ``room``: inches that the labels may take.
+        """
         rows = data.drop_duplicates(["network", "adapter_label"])
         rows = rows.sort_values(["network_order", "adapter_order"])[["network", "adapter_label"]]
-        new = (rows["network"] != rows["network"].shift()).to_numpy()
-        return cls(rows.assign(y=np.arange(len(rows)) + GAP * (np.cumsum(new) - 1)), inches)
+        room = (style.PAGE / 2 if room is None else room) - 5 * _PAD
+        words = [word for name in rows["network"].unique() for word in str(name).split(" ")]
+        half = max(room / 2, room - text_width(words, bold=True))  # networks have their brackets' height for lines
+        labels = {str(name): broken(str(name), half) for name in rows["adapter_label"].unique()}
+        row = max([style.scaled(inches), *(line_height(label) + 0.02 for label in labels.values())])
+        left = room - text_width(list(labels.values()))  # what short adapters leave, networks take
+        names = {str(name): broken(str(name), left, bold=True) for name in rows["network"].unique()}
+        sizes = rows.groupby("network", sort=False).size()
+        starts, edge = {}, 0.0
+        for name, size in sizes.items():
+            starts[name] = edge
+            edge += max(float(size), (line_height(names[str(name)]) + 0.02) / row) + GAP
+        place = rows.groupby("network", sort=False).cumcount() + rows["network"].map(starts)
+        return cls(rows.assign(y=place.to_numpy(float)), row, names, labels)
 
     @property
     def height(self) -> float:
         """Rows and gaps, in rows."""
-        return float(self.table["y"].max()) + 1
-
-    @property
-    def networks(self) -> dict[str, str]:
-        """The networks' labels, broken into the lines for which their rows have room."""
-        sizes = self.table.groupby("network", sort=False).size()
-        return {str(name): wrapped(str(name), size * self.inches) for name, size in sizes.items()}
+        last = self.table.loc[self.table["network"] == self.table["network"].iloc[-1], "y"]
+        lines = (line_height(self.names[str(self.table["network"].iloc[-1])]) + 0.02) / self.inches
+        return float(last.min() + max(float(len(last)), lines))
 
     @property
     def label_width(self) -> float:
         """Inches that both levels of labels take, left of the panel."""
-        adapters = text_width(list(self.table["adapter_label"]))
-        return adapters + text_width(list(self.networks.values()), bold=True) + 5 * _PAD
+        return text_width(list(self.labels.values())) + text_width(list(self.names.values()), bold=True) + 5 * _PAD
 
     def centre(self, data: pd.DataFrame) -> NDArray[np.float64]:
         """Return the middle of the row of each method in ``data``."""
@@ -194,24 +345,16 @@ class Rows:
     def label(self, axes: Axes) -> None:
         """Set the axis: rows downwards, adapters as tick labels, networks left of them beside a bracket."""
         axes.set_ylim(self.height, 0)
-        axes.set_yticks(self.table["y"] + 0.5, self.table["adapter_label"])
+        axes.set_yticks(self.table["y"] + 0.5, [self.labels[str(name)] for name in self.table["adapter_label"]])
         axes.tick_params(axis="y", length=0, pad=_PAD * 72)
         axes.spines["left"].set_visible(False)
         inch = 1 / size(axes)[0]
-        bracket = -(text_width(list(self.table["adapter_label"])) + 2.2 * _PAD) * inch
+        bracket = -(text_width(list(self.labels.values())) + 2.2 * _PAD) * inch
         place = axes.get_yaxis_transform()
         text: dict[str, Any] = {"ha": "right", "va": "center", "weight": "bold", "linespacing": 1.0}
-        for name, label in self.networks.items():
+        for name, label in self.names.items():
             rows = self.table.loc[self.table["network"] == name, "y"]
             low, high = rows.min() + 0.1, rows.max() + 0.9
             axes.plot([bracket] * 2, [low, high], color=style.MUTED, lw=0.8, transform=place, clip_on=False)
-            axes.text(bracket - _PAD * inch, (low + high) / 2, label, transform=place, **text)
-
-
-def wrapped(text: str, inches: float) -> str:
-    """Break a label into lines that are about 20 characters wide, but no more of them than its height has room for."""
-    most = max(1, int(inches / _LINE))
-    width = _WRAP
-    while len(lines := textwrap.wrap(text, width)) > most:
-        width += 1
-    return "\n".join(lines)
+            middle = max((low + high) / 2, rows.min() + line_height(label) / 2 / self.inches)
+            axes.text(bracket - _PAD * inch, middle, label, transform=place, **text)

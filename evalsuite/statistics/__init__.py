@@ -15,7 +15,7 @@ from evalsuite.statistics.bounds import Bounds, difference_bounds, group_bounds,
 from evalsuite.statistics.intervals import Interval, paired_bootstrap, two_way_bootstrap
 from evalsuite.statistics.paired import PairedTest, cliffs_delta, holm, mcnemar_exact, wilcoxon_signed_rank
 from evalsuite.statistics.power import Need, detection_rate, draws_needed, images_needed
-from evalsuite.statistics.ranking import Concordance, Ranking, friedman_nemenyi, kendalls_w
+from evalsuite.statistics.ranking import Concordance, Ranking, friedman_nemenyi, kendalls_w, rank_intervals
 from evalsuite.statistics.swaps import WorstGroupDifference, exchange_test, swap_test, worst_group_difference
 from evalsuite.statistics.worst_groups import WorstGroupNull, worst_group_null
 
@@ -47,6 +47,7 @@ __all__ = [
     "middle_half",
     "paired_bootstrap",
     "performance_profile",
+    "rank_intervals",
     "swap_test",
     "two_way_bootstrap",
     "wilcoxon_signed_rank",

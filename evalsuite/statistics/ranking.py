@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from evalsuite.errors import RequestError
@@ -102,3 +102,30 @@ def kendalls_w(values: ArrayLike, *, unit: str = "calibration draw") -> Concorda
     deviations = np.square(ranks.sum(axis=0) - m * (k + 1) / 2).sum()
     w = float(12 * deviations / spread)
     return Concordance(w, float(stats.chi2.sf(m * (k - 1) * w, k - 1)), unit, m)
+
+
+def rank_intervals(better: ArrayLike) -> NDArray[np.int64]:
+    """Return the best and the worst rank that each of k methods may have, given which are shown to be better.
+
+    A method stands behind all that are better than it and before all that are worse; the others may come in any
+    order. Where the differences hold all at once with probability 1 - alpha, as Nemenyi's do, so do the intervals
+    (Mogstad, Romano, Shaikh and Wilhelm 2024, Review of Economic Studies 91, section 3).
+
+    Parameters
+    ----------
+    better : (k, k) of bool; ``better[i, j]``: i is shown to be better than j. A strict order: no circles, and
+        transitive.
+
+    Returns
+    -------
+    (k, 2), ranks from 1.
+
+    Raises
+    ------
+    RequestError
+        For another shape, or two methods each better than the other.
+    """
+    order = np.asarray(better, bool)
+    if order.ndim != 2 or order.shape[0] != order.shape[1] or (order & order.T).any():
+        raise RequestError(f"better of shape {order.shape}: expected (k, k), no two methods each better than the other")
+    return np.column_stack([1 + order.sum(axis=0), len(order) - order.sum(axis=1)]).astype(np.int64)

@@ -18,6 +18,7 @@ from evalsuite.errors import RequestError, unknown_name
 from evalsuite.hashing import canonical_json
 from evalsuite.optional_members import is_calibrated
 from evalsuite.registry import Setting, configure
+from evalsuite.study.report import Report
 from evalsuite.study.settings import Calibration, Quantized, Study
 from evalsuite.study.tables import Analysis, Corruption, Gate
 from evalsuite.study.trials import CALIBRATION_ORDER
@@ -36,6 +37,7 @@ _FIELDS: dict[str, Any] = {
     "corruption": dict[str, Any],
     "analysis": dict[str, Any],
     "gate": dict[str, Any],
+    "report": dict[str, Any],
     "exclude": list[dict[str, Any]],
 } | dict.fromkeys(_TABLES, list[dict[str, Any]])
 _REQUIRED = ("name", "task", "calibration", "quantizer", "adapter", "stream")
@@ -117,6 +119,7 @@ def parse(raw: Mapping[str, Any], where: str = "study") -> Study:
         corruption=_table("corruption", Corruption, values.get("corruption", {}), where),
         analysis=_table("analysis", Analysis, values.get("analysis", {}), where),
         gate=_table("gate", Gate, values.get("gate", {}), where),
+        report=_table("report", Report, values.get("report", {}), where),
     )
     for given in values.get("exclude", []):
         _check_filter(given, study, where)
@@ -138,7 +141,7 @@ def _typed(key: str, value: Any, where: str) -> Any:
 
 def study_schema() -> dict[str, Any]:
     """Return the JSON schema of a study's values; what a plugin's options may be is its own matter."""
-    tables = {"corruption": Corruption, "analysis": Analysis, "gate": Gate}
+    tables = {"corruption": Corruption, "analysis": Analysis, "gate": Gate, "report": Report}
     properties = {key: TypeAdapter(tables.get(key, kind)).json_schema() for key, kind in _FIELDS.items()}
     for name, key in _TABLES.items():
         properties[name]["items"]["properties"] = {key: {"anyOf": [{"type": "string"}, {"type": "array"}]}}

@@ -11,6 +11,7 @@ from evalsuite.bits import BitPolicy
 from evalsuite.hashing import canonical_json
 from evalsuite.isolation import requested
 from evalsuite.registry import SINGULAR, Setting
+from evalsuite.study.report import Report
 from evalsuite.study.tables import Analysis, Corruption, Gate
 
 
@@ -73,6 +74,7 @@ class Study:
     corruption: Corruption = field(default_factory=Corruption)
     analysis: Analysis = field(default_factory=Analysis)
     gate: Gate = field(default_factory=Gate)
+    report: Report = field(default_factory=Report)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved study, every default filled in."""
@@ -91,6 +93,7 @@ class Study:
             "corruption": self.corruption.as_dict(),
             "analysis": asdict(self.analysis),
             "gate": asdict(self.gate),
+            "report": self.report.as_dict(),
         }
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from evalsuite.analysis.families import IN_COMMON, context_in_words
@@ -16,13 +15,18 @@ from evalsuite.bits import BitPolicy
 from reports import style
 from reports.frames.evidence import evidence
 from reports.frames.methods import KEYS, as_rows, labelled, readable
-from reports.layout import pages, panel, text_width
+from reports.layout import Canvas, broken, column, legend_height, line_height, pages, text_width, x_label
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from evalsuite.store import Run
 
 _ROW = 0.17  # inches
-_HEAD, _FOOT, _LEGEND = 0.28, 0.36, 0.14  # inches
+_HEAD, _FOOT = 0.16, 0.36  # inches, above and below a block
+_RIGHT = 0.12  # inches, for half a number at the end of the axis
+_MOST = 0.55  # of the width, for labels
 _COLUMNS = [
     *("task", "kind", "method", "network", "context", *IN_COMMON, "base", "option", "from", "to"),
     *("difference", "low", "high", "p_holm", "shown", "test", "unit", "n"),
@@ -68,42 +72,78 @@ class AblationBars:
         """Cut the data by task, by method where one printed page is too small."""
         return pages(data, _height, ["task"], ["task", "base"], ["to", "option"])
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw a block of rows per task and method, a row per switch and, where there are several, network."""
-        blocks = [as_rows(own) for _, own in data.groupby(["task", "base"], sort=False)]
-        labels = [_labels(rows) for rows in blocks]
-        left = text_width([label for own in labels for label in own]) + 0.12
-        width = max(style.COLUMN, left + 1.5)
-        figure = Figure(figsize=(width, _height(data)))
+        plan = _Plan.of(data, column(ax))
+        canvas = Canvas.of(plan.width, plan.height, ax)
         limits = min(0.0, data["low"].min() * 100), max(0.0, data["high"].max() * 100)
         margin = 0.05 * (limits[1] - limits[0]) or 1.0
-        top = _LEGEND + _HEAD
-        for rows, names in zip(blocks, labels, strict=True):
-            axes = panel(figure, left, top, width - left - 0.08, len(rows) * _ROW)
-            axes.set(xlim=(limits[0] - margin, limits[1] + margin), ylim=(len(rows) - 0.5, -0.5))
+        top = plan.legend
+        for block in plan.blocks:
+            top += line_height(block.heading) + style.scaled(_HEAD)
+            axes = canvas.panel(plan.left, top, plan.width - plan.left - _RIGHT, len(block.rows) * plan.row)
+            axes.set(xlim=(limits[0] - margin, limits[1] + margin), ylim=(len(block.rows) - 0.5, -0.5))
             axes.axvline(0, color=style.MUTED, lw=0.6)
-            for y, row in enumerate(rows):
+            for y, row in enumerate(block.rows):
                 axes.hlines(y, row["low"] * 100, row["high"] * 100, color=style.INK, lw=0.8)
                 look: dict[str, Any] = {"mfc": style.INK if row["shown"] else "white", "mec": style.INK, "mew": 0.7}
                 axes.plot(row["difference"] * 100, y, "o", ms=3.6, **look)
-            axes.set_yticks(range(len(rows)), names)
+            axes.set_yticks(range(len(block.rows)), block.labels)
             axes.spines["left"].set_visible(False)
             axes.tick_params(axis="y", length=0)
-            place = 1 - (top - 0.05) / figure.get_figheight()
-            figure.text(0, place, f"{rows[0]['task']}: {rows[0]['base']}", weight="bold", va="bottom")
-            if rows is blocks[-1]:
-                axes.set_xlabel("change of the mean error (points)")
+            canvas.text(0, top - 0.05, block.heading, weight="bold", va="bottom")
+            if block is plan.blocks[-1]:
+                x_label(axes, "change of the mean error (points)")
             else:
                 axes.tick_params(labelbottom=False)
-            top += len(rows) * _ROW + _HEAD
-        marks = {"shown": style.INK, "no evidence": "white"}
-        handles = [Line2D([], [], ls="", marker="o", ms=3.6, mfc=c, mec=style.INK, label=n) for n, c in marks.items()]
-        figure.legend(handles=handles, loc="upper left", ncols=2, handletextpad=0.1, columnspacing=1.2)
-        return figure
+            top += len(block.rows) * plan.row
+        canvas.legend(_handles())
+        return canvas.whole
+
+
+@dataclass(frozen=True)
+class _Block:
+    heading: str
+    rows: list[dict[str, Any]]
+    labels: list[str]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where everything goes, in inches."""
+
+    width: float
+    left: float
+    """Room for the labels."""
+    row: float
+    legend: float
+    blocks: list[_Block]
+
+    @classmethod
+    def of(cls, data: pd.DataFrame, width: float) -> _Plan:
+        blocks = []
+        for _, own in data.groupby(["task", "base"], sort=False):
+            rows = as_rows(own)
+            heading = broken(f"{rows[0]['task']}: {rows[0]['base']}", width, bold=True)
+            blocks.append(_Block(heading, rows, [broken(label, _MOST * width) for label in _labels(rows)]))
+        labels = [label for block in blocks for label in block.labels]
+        row = max([style.scaled(_ROW), *(line_height(label) + 0.03 for label in labels)])
+        return cls(width, text_width(labels) + 0.12, row, legend_height(_handles(), width), blocks)
+
+    @property
+    def height(self) -> float:
+        """Height of the figure."""
+        heads = sum(line_height(block.heading) + style.scaled(_HEAD) for block in self.blocks)
+        return self.legend + heads + sum(len(block.rows) for block in self.blocks) * self.row + style.scaled(_FOOT)
 
 
 def _height(data: pd.DataFrame) -> float:
-    return _LEGEND + len(data) * _ROW + data.groupby(["task", "base"]).ngroups * _HEAD + _FOOT
+    return _Plan.of(data, column()).height
+
+
+def _handles() -> list[Line2D]:
+    marks = {"shown": style.INK, "no evidence": "white"}
+    return [Line2D([], [], ls="", marker="o", ms=3.6, mfc=c, mec=style.INK, label=n) for n, c in marks.items()]
 
 
 def _labels(rows: list[dict[str, Any]]) -> list[str]:

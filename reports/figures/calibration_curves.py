@@ -15,7 +15,7 @@ from reports.frames.calibration_sets import calibration_sets, kind_of_change
 from reports.frames.evidence import evidence
 from reports.frames.methods import labelled, readable
 from reports.frames.views import QUANTIZERS, first_stream, views
-from reports.layout import grid, grid_height, pages, text_width
+from reports.layout import across, grid, grid_height, legend_columns, legend_height, pages, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,23 +68,28 @@ class CalibrationCurves:
         curve = ["task", "curve"]
         return pages(data, lambda own: grid_height(2 * own.groupby(curve).ngroups, _HEIGHT), ["task"], curve)
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw two panels per curve, a line per quantizer."""
         curves = list(data.groupby(["task", "curve"], sort=False))
-        figure, places = grid(2 * len(curves), _HEIGHT)
+        columns = across(2 * len(curves), ax)
+        canvas, places = grid(2 * len(curves), _HEIGHT, ax=ax)
+        room = canvas.width / columns - style.scaled(0.5)
         handles: dict[str, Any] = {}
-        for place, (_, own) in enumerate(curves):
+        for number, (_, own) in enumerate(curves):
             first = own.iloc[0]
-            for axes, (measure, label) in zip(places[2 * place : 2 * place + 2], _MEASURES.items(), strict=True):
+            for axes, (measure, label) in zip(places[2 * number : 2 * number + 2], _MEASURES.items(), strict=True):
                 handles |= _panel(axes, own, measure)
                 axes.set_ylabel(label)
                 axes.set_xlabel(_said(first))
-            title = kind_of_change(str(first["step"]))
-            title = f"{first['task']}: {title}" if data["task"].nunique() > 1 else title
-            places[2 * place].set_title(title + (f" ({first['rest']})" if first["rest"] else ""))
-        across = max(1, int(figure.get_figwidth() / (text_width(list(handles)) + 0.45)))
-        figure.legend(handles=list(handles.values()), loc="outside lower left", ncols=across, columnspacing=1.0)
-        return figure
+            named = kind_of_change(str(first["step"]))
+            named = f"{first['task']}: {named}" if data["task"].nunique() > 1 else named
+            named = named + (f" ({first['rest']})" if first["rest"] else "")
+            places[2 * number].set_title(title(named, room))
+        shown = list(handles.values())
+        options: dict[str, Any] = {"handles": shown, "ncols": legend_columns(shown, canvas.width - 0.3)}
+        canvas.figure.legend(loc="outside lower left", columnspacing=1.0, **options)
+        canvas.grow(legend_height(shown, canvas.width - 0.3))
+        return canvas.whole
 
 
 def _said(first: pd.Series) -> str:

@@ -6,23 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from evalsuite.analysis.claims import excludes_zero, significant
 from reports import style
 from reports.frames.calibration_sets import effects
 from reports.frames.methods import as_rows
-from reports.layout import pages, panel, text_width
+from reports.layout import Canvas, broken, column, legend_height, line_height, page, pages, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from evalsuite.store import Run
 
 _DODGE = 0.062  # inches from one quantizer to the next within a row
 _LEAST = 0.16  # inches of a row
-_HEAD = 0.22  # inches of a factor's name
+_HEAD, _FOOT = 0.1, 0.5  # inches, between blocks and below the last
+_LABELS = 0.4  # of the width, for labels
 _TALL = 4.6  # inches beyond which the factors go into two columns
 _MOST = 12  # sets of one factor
 _PANELS = {
@@ -63,33 +64,27 @@ class CalibrationEffects:
         """Cut the data by task, by factor where one printed page is too small."""
         return pages(data, lambda own: _Plan.of(own).height, ["task"], ["factor"])
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw two panels per factor, a row per calibration set, a marker per quantizer; a block of factors a task."""
-        plan = _Plan.of(data)
-        column, inner, heights = plan.left + 2 * plan.inner + 0.2, plan.inner, plan.heights
-        figure = Figure(figsize=(column * len(plan.columns), plan.height))
+        plan = _Plan.of(data, ax)
+        width, inner, heights = plan.width, plan.inner, plan.heights
+        canvas = Canvas.of(width * len(plan.columns), plan.height, ax)
         limits = {name: _limits(data, low, high) for name, (_, low, high, _) in _PANELS.items()}
         for place, part in enumerate(plan.columns):
             top = plan.legend
             for k in part:
-                own, height = plan.blocks[k], heights[k] - _HEAD
+                own, heading = plan.blocks[k], plan.headings[k]
+                top += line_height(heading) + style.scaled(_HEAD)
+                height = heights[k] - line_height(heading) - style.scaled(_HEAD)
                 axes = [
-                    panel(figure, place * column + plan.left + side * (inner + 0.1), top + _HEAD, inner, height)
+                    canvas.panel(place * width + plan.left + side * (inner + 0.1), top, inner, height)
                     for side in (0, 1)
                 ]
-                _block(axes, own, plan.row, limits, last=k == part[-1])
-                title = str(own["factor"].iloc[0])
-                if data["task"].nunique() > 1:
-                    title = f"{own['task'].iloc[0]}: {title}"
-                x, y = place * column / figure.get_figwidth(), 1 - (top + _HEAD - 0.03) / figure.get_figheight()
-                figure.text(x, y, title, weight="bold", va="bottom")
-                top += heights[k]
-        handles = [
-            Line2D([], [], ls="", marker=look.marker, ms=3.4, color=look.colour, label=label)
-            for label, look in plan.looks
-        ]
-        figure.legend(handles=handles, loc="upper left", ncols=plan.across, handletextpad=0.1, columnspacing=1.0)
-        return figure
+                _block(axes, own, plan, limits, last=k == part[-1])
+                canvas.text(place * width, top - 0.03, heading, weight="bold", va="bottom")
+                top += height
+        canvas.legend(_handles(data))
+        return canvas.whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,42 +96,52 @@ class _Plan:
     """Of the blocks, their names included."""
     columns: list[range]
     """Which blocks stand one below the other."""
+    headings: list[str]
+    """Of the blocks, broken into lines."""
+    levels: dict[str, str]
+    """The labels of sets, broken into lines."""
     row: float
+    width: float
+    """Of a column."""
     left: float
     """Room for the labels of the sets."""
     inner: float
     """Width of a panel."""
-    looks: list[tuple[str, style.Look]]
-    across: int
-    """Names of quantizers side by side."""
+    legend: float
+    """Height of the legend."""
 
     @classmethod
-    def of(cls, data: pd.DataFrame) -> _Plan:
-        quantizers = data.drop_duplicates("quantizer_order").sort_values("quantizer_order")
-        row = max(_LEAST, _DODGE * len(quantizers) + 0.06)
+    def of(cls, data: pd.DataFrame, ax: Axes | None = None) -> _Plan:
         blocks = [own for _, own in data.groupby(["task", "factor"], sort=False)]
-        heights = [own["calibration_label"].nunique() * row + _HEAD for own in blocks]
-        columns = _split(heights) if sum(heights) > _TALL and len(blocks) > 1 else [range(len(blocks))]
-        left = text_width([str(name) for name in data["level"]]) + 0.1
-        width = style.PAGE if len(columns) > 1 else style.COLUMN
-        inner = max(0.85, (width / len(columns) - left - 0.2) / 2)
-        looks = [
-            (label, style.look(order))
-            for label, order in quantizers[["quantizer_label", "quantizer_order"]].itertuples(index=False, name=None)
+        several, quantizers = data["task"].nunique() > 1, data["quantizer_order"].nunique()
+        rows = sum(own["calibration_label"].nunique() for own in blocks) * max(_LEAST, _DODGE * quantizers + 0.06)
+        wide = rows + len(blocks) * 0.22 > _TALL and len(blocks) > 1 and page(ax) >= 1.5 * style.COLUMN
+        width = page(ax) / 2 if wide else column(ax)
+        levels = {str(name): broken(str(name), _LABELS * width) for name in data["level"].unique()}
+        tallest = max(line_height(label) + 0.03 for label in levels.values())
+        row = max(style.scaled(_LEAST), _DODGE * quantizers + 0.06, tallest)
+        names = [f"{own['task'].iloc[0]}: " * several + str(own["factor"].iloc[0]) for own in blocks]
+        headings = [broken(name, width - 0.1, bold=True) for name in names]
+        heights = [
+            own["calibration_label"].nunique() * row + line_height(heading) + style.scaled(_HEAD)
+            for own, heading in zip(blocks, headings, strict=True)
         ]
-        room = (left + 2 * inner + 0.2) * len(columns)
-        across = max(1, int(room / (text_width([label for label, _ in looks]) + 0.3)))
-        return cls(blocks, heights, columns, row, left, inner, looks, across)
-
-    @property
-    def legend(self) -> float:
-        """Height of the legend."""
-        return 0.14 * -(-len(self.looks) // self.across) + 0.1
+        columns = _split(heights) if wide else [range(len(blocks))]
+        left = text_width(list(levels.values())) + 0.1
+        legend = legend_height(_handles(data), width * len(columns)) + style.scaled(0.06)
+        return cls(blocks, heights, columns, headings, levels, row, width, left, (width - left - 0.2) / 2, legend)
 
     @property
     def height(self) -> float:
         """Height of the figure."""
-        return self.legend + max(sum(self.heights[k] for k in part) for part in self.columns) + 0.5
+        blocks = max(sum(self.heights[k] for k in part) for part in self.columns)
+        return self.legend + blocks + style.scaled(_FOOT)
+
+
+def _handles(data: pd.DataFrame) -> list[Line2D]:
+    quantizers = data.drop_duplicates("quantizer_order").sort_values("quantizer_order")
+    looks = [(str(row["quantizer_label"]), style.look(row["quantizer_order"])) for row in as_rows(quantizers)]
+    return [Line2D([], [], ls="", marker=own.marker, ms=3.4, color=own.colour, label=name) for name, own in looks]
 
 
 def _split(heights: list[float]) -> list[range]:
@@ -151,7 +156,7 @@ def _limits(data: pd.DataFrame, low: str, high: str) -> tuple[float, float]:
     return least - margin, most + margin
 
 
-def _block(axes: list[Axes], data: pd.DataFrame, row: float, limits: dict[str, Any], *, last: bool) -> None:
+def _block(axes: list[Axes], data: pd.DataFrame, plan: _Plan, limits: dict[str, Any], *, last: bool) -> None:
     sets = data.drop_duplicates("calibration_label")
     places = {label: k for k, label in enumerate(sets["calibration_label"])}
     orders = sorted(data["quantizer_order"].unique())
@@ -159,7 +164,7 @@ def _block(axes: list[Axes], data: pd.DataFrame, row: float, limits: dict[str, A
         panel_axes.axvline(0, color=style.MUTED, lw=0.6, zorder=0)
         for each in as_rows(data):
             look = style.look(each["quantizer_order"])
-            aside = (orders.index(each["quantizer_order"]) - (len(orders) - 1) / 2) * _DODGE / row
+            aside = (orders.index(each["quantizer_order"]) - (len(orders) - 1) / 2) * _DODGE / plan.row
             y = places[each["calibration_label"]] + aside
             shown = excludes_zero(each[low], each[high]) and (name == "worst" or significant(each["p_holm"]))
             panel_axes.hlines(y, each[low] * 100, each[high] * 100, color=look.colour, lw=0.7)
@@ -171,8 +176,8 @@ def _block(axes: list[Axes], data: pd.DataFrame, row: float, limits: dict[str, A
         panel_axes.spines["left"].set_visible(False)
         panel_axes.tick_params(axis="y", length=0)
         if last:
-            panel_axes.set_xlabel(f"{label}\n(change in points)")
+            panel_axes.set_xlabel(f"{label}\n(change, points)")
         else:
             panel_axes.tick_params(labelbottom=False)
-    axes[0].set_yticks(range(len(sets)), sets["level"])
+    axes[0].set_yticks(range(len(sets)), [plan.levels[str(name)] for name in sets["level"]])
     axes[1].set_yticks([])

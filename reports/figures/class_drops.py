@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from reports import style
 from reports.frames.evidence import evidence
 from reports.frames.methods import KEYS, ORDER, readable, with_room
-from reports.layout import even, lines, pages, panel, text_width, wrapped
+from reports.layout import Canvas, broken, column, even, line_height, lines, page, pages, text_width, title, x_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from evalsuite.store import Run
 
 _ROW = 0.3  # inches
 _ACROSS = 3
 _LEAST = 1.2  # inches of a panel, whatever its labels take
-_HEAD, _FOOT = 0.25, 0.38  # inches
+_GAP, _HEAD, _FOOT = 0.15, 0.11, 0.38  # inches, between panels, above and below
 _MANY = 50  # classes, whose dots are drawn smaller
 _PANEL = ["task", "group"]
 _METHOD = ["task", "stream_label", "network", *ORDER]
@@ -62,43 +62,73 @@ class ClassDrops:
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task, by grouping, by network where one printed page is too small."""
-        return pages(data, _height, ["task"], ["group"], ["network"])
+        return pages(data, lambda own: _Plan.of(own).height, ["task"], ["group"], ["network"])
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw a panel per task and grouping side by side, a row per network, a dot per group."""
-        arranged = _lines(data)
-        networks = data.drop_duplicates("network").sort_values("network_order")["network"]
-        rows = {name: place + 0.5 for place, name in enumerate(networks)}
-        across = max(map(len, arranged))
-        left, gap = text_width([wrapped(name, _ROW) for name in rows]) + 0.12, 0.15
-        width = style.COLUMN if across == 1 and left < style.COLUMN / 2 else style.PAGE
-        width = max(width, left + across * (_LEAST + gap))
-        inner = (width - left - gap * across) / across
-        height = len(rows) * _ROW
-        figure = Figure(figsize=(width, _height(data)))
+        plan = _Plan.of(data, ax)
+        inner, height = plan.inner, len(plan.rows) * plan.row
+        canvas = Canvas.of(plan.width, plan.height, ax)
         low, high = data[["drop", "mean_drop"]].min().min() * 100, data[["drop", "high"]].max().max() * 100
         margin = 0.05 * (high - low) or 1.0
-        for line, place, (task, own) in (
-            (k, n, each) for k, part in enumerate(arranged) for n, each in enumerate(part)
-        ):
-            x, y = left + place * (inner + gap), _HEAD + line * (height + _HEAD + _FOOT)
-            axes = panel(figure, x, y, inner, height)
-            axes.set(title=task, xlim=(low - margin, high + margin), ylim=(len(rows), 0))
-            _panel(axes, own, rows, inner)
-            axes.set_xlabel(f"drop of a {readable(str(own['group'].iloc[0]))} (points)")
-            axes.set_yticks(list(rows.values()), [wrapped(name, _ROW) for name in rows] if place == 0 else [])
-        return figure
+        y = 0.0
+        for part in plan.lines:
+            y += plan.head(part)
+            for place, (task, own) in enumerate(part):
+                axes = canvas.panel(plan.left + place * (inner + _GAP), y, inner, height)
+                axes.set(xlim=(low - margin, high + margin), ylim=(len(plan.rows), 0))
+                axes.set_title(title(task, inner))
+                _panel(axes, own, plan.rows, inner)
+                x_label(axes, f"drop of a {readable(str(own['group'].iloc[0]))} (points)")
+                axes.set_yticks(list(plan.rows.values()), plan.labels if place == 0 else [])
+            y += height + style.scaled(_FOOT)
+        return canvas.whole
 
 
-def _lines(data: pd.DataFrame) -> list[list[tuple[str, pd.DataFrame]]]:
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Where everything goes, in inches."""
+
+    lines: list[list[tuple[str, pd.DataFrame]]]
+    """Task and data of the panels that stand side by side."""
+    rows: dict[str, float]
+    """Where the middle of each network's row is, in rows."""
+    labels: list[str]
+    row: float
+    width: float
+    left: float
+    inner: float
+    """Width of a panel."""
+
+    @classmethod
+    def of(cls, data: pd.DataFrame, ax: Axes | None = None) -> _Plan:
+        networks = data.drop_duplicates("network").sort_values("network_order")["network"]
+        panels, groups = data.groupby(_PANEL, sort=False).ngroups, data["group"].nunique()
+        wanted = even(groups if groups > 1 else panels, _ACROSS)
+        wide = wanted > 1 or text_width([str(name) for name in networks]) > style.COLUMN / 2
+        width = page(ax) if wide else column(ax)
+        labels = [broken(str(name), 0.4 * width if width < 1.5 * style.COLUMN else 1.6) for name in networks]
+        left = text_width(labels) + 0.12
+        across = max(1, min(wanted, int((width - left) / (style.scaled(_LEAST) + _GAP))))
+        row = max([style.scaled(_ROW), *(line_height(label) + 0.04 for label in labels)])
+        rows = {str(name): place + 0.5 for place, name in enumerate(networks)}
+        return cls(_lines(data, across), rows, labels, row, width, left, (width - left - _GAP * across) / across)
+
+    def head(self, panels: list[tuple[str, pd.DataFrame]]) -> float:
+        """Height of the titles of panels that stand side by side."""
+        lines = max(line_height(title(task, self.inner)) for task, _ in panels)
+        return lines * 8 / 7 + style.scaled(_HEAD)
+
+    @property
+    def height(self) -> float:
+        """Height of the figure."""
+        return sum(self.head(line) + len(self.rows) * self.row + style.scaled(_FOOT) for line in self.lines)
+
+
+def _lines(data: pd.DataFrame, across: int) -> list[list[tuple[str, pd.DataFrame]]]:
     """Arrange the panels: the groupings of a task side by side, or the tasks where there is one grouping."""
     panels = [(str(task), own) for (task, _), own in data.groupby(_PANEL, sort=False)]
-    groups = data["group"].nunique()
-    return lines(panels, even(groups, _ACROSS), ["task"]) if groups > 1 else lines(panels, _ACROSS, [])
-
-
-def _height(data: pd.DataFrame) -> float:
-    return len(_lines(data)) * (data["network"].nunique() * _ROW + _HEAD + _FOOT)
+    return lines(panels, across, ["task"] if data["group"].nunique() > 1 else [])
 
 
 def _panel(axes: Axes, data: pd.DataFrame, rows: dict[str, float], inches: float) -> None:

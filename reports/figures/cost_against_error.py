@@ -12,7 +12,7 @@ from reports import style
 from reports.frames.evidence import evidence
 from reports.frames.methods import KEYS, each_row
 from reports.frames.views import QUANTIZERS, first_stream, views
-from reports.layout import grid, grid_height, legend_below, pages
+from reports.layout import across, grid, grid_height, legend_below, pages, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,9 +34,10 @@ class CostAgainstError:
     """Cost against error.
 
     Mean error of each adapter on the network with the fewest bits, against its forward passes over a batch and its
-    time an image; hollow: it needs backward passes too. The line joins what nothing else beats in both. Bars are
-    95 % bootstrap intervals over test images and, where there are several, calibration draws. Times are those of
-    simulated quantization: compare them only with each other.
+    time an image; hollow: it needs backward passes too. Passes that take fewer than three values have no panel: the
+    time says as much. The line joins what nothing else beats in both. Bars are 95 % bootstrap intervals over test
+    images and, where there are several, calibration draws. Times are those of simulated quantization: compare them
+    only with each other.
     """
 
     order: ClassVar[int] = 140
@@ -65,22 +66,37 @@ class CostAgainstError:
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task where one printed page is too small."""
-        return pages(data, lambda own: grid_height(2 * own.groupby(["task", "view"]).ngroups, _HEIGHT), ["task"])
+        return pages(data, lambda own: grid_height(len(_panels(own)), _HEIGHT), ["task"])
 
-    def draw(self, data: pd.DataFrame) -> Figure:
-        """Draw two panels per task, a marker per adapter."""
-        panels = list(data.groupby(["task", "view"], sort=False))
-        figure, places = grid(2 * len(panels), _HEIGHT)
-        for place, ((task, view), own) in enumerate(panels):
-            left, right = places[2 * place : 2 * place + 2]
-            left.set_title(f"{task}, {view}")
-            for axes, cost in zip((left, right), _COSTS, strict=True):
-                _panel(axes, own, cost)
-                axes.set_xlabel(_COSTS[cost])
-            left.set_ylabel("error (%)")
-            right.sharey(left)
-            legend_below(left)
-        return figure
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
+        """Draw a panel per task and cost that takes three values at least, a marker per adapter."""
+        panels = _panels(data)
+        columns, extra = across(len(panels), ax), [0.0]
+        canvas, places = grid(len(panels), _HEIGHT, ax=ax)
+        room = canvas.width / columns
+        for axes, (name, cost, own) in zip(places, panels, strict=True):
+            if name:
+                axes.set_title(title(name, room - style.scaled(0.5)))
+            _panel(axes, own, cost)
+            axes.set_xlabel(_COSTS[cost])
+            axes.set_ylabel("error (%)")
+            if name or columns == 1:
+                extra.append(legend_below(axes, room))
+        canvas.grow(max(extra) * -(-len(places) // columns))
+        return canvas.whole
+
+
+def _panels(data: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """Return title, cost and data of each panel; the second panel of a task has no title.
+
+    A cost of fewer than three values, one and two passes say, has no axis of its own: the time says as much.
+    """
+    costs = [cost for cost in _COSTS if data.groupby(["task", "view"])[cost].nunique().max() > 2] or list(_COSTS)[-1:]
+    return [
+        (f"{task}, {view}" if cost == costs[0] else "", cost, own)
+        for (task, view), own in data.groupby(["task", "view"], sort=False)
+        for cost in costs
+    ]
 
 
 def _panel(axes: Axes, data: pd.DataFrame, cost: str) -> None:

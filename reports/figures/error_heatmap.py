@@ -11,23 +11,26 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
 from evalsuite.corruptions import COMMON, HELD_OUT
 from evalsuite.streams import CLEAN
 from reports import style
 from reports.frames.methods import each_row, labelled, readable, with_room
-from reports.layout import Rows, pages, panel, size, text_width
+from reports.layout import Canvas, Rows, broken, page, pages, size, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from evalsuite.store import Run
 
 MEAN = "mean of corruptions"
 _GAP = 0.3  # between families, in columns
 _ROW, _COLUMN = 0.165, 0.33  # a cell, inches
-_NARROW, _LEAST = 0.26, 0.18  # inches in which a decimal, and any number, does not fit
+_LEAST = 0.115  # of a column without numbers, inches
+_SCALE, _END = 0.42, 0.1  # inches, of the scale of colours, and of half a number at its end
+_COLOURS = sns.color_palette("rocket_r", as_cmap=True)
+_SLANT = math.radians(50)  # of the names
 _BETWEEN = 0.3  # between panels, inches
 _FOOT = 0.3  # for the names of families, inches
 _ORDER = {name: place for place, name in enumerate((CLEAN, *COMMON, *HELD_OUT))}
@@ -70,50 +73,138 @@ class ErrorHeatmap:
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task, by network where one printed page is too small."""
-        return pages(data, lambda own: _height(_rows(own)) + _head(own) + _FOOT, ["task"], ["network"])
+        return pages(data, lambda own: _Plan.of(own, page()).height, ["task"], ["network"])
 
-    def draw(self, data: pd.DataFrame) -> Figure:
-        """Draw a panel per task, one below the other, over the same columns."""
-        panels = {str(task): own for task, own in data.groupby("task", sort=False)}
-        rows = _rows(data)
-        columns = _columns(data)
-        span = max(columns.values()) + 1
-        left = max(own.label_width for own in rows.values())
-        names = [readable(name) for name in columns]
-        head = _head(data)
-        beyond = max(0.0, text_width(names[-3:]) * math.cos(math.radians(50)) - _COLUMN)  # names lean out
-        column = min(
-            _COLUMN, max(_LEAST, (style.PAGE - left - beyond) / span)
-        )  # rather too wide than too small to read
-        foot = _FOOT if data.drop_duplicates("domain")["family"].duplicated().any() else 0.05
-        figure = Figure(figsize=(left + column * span + beyond, head + _height(rows) + foot))
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
+        """Draw a panel per task, one below the other, over the same columns; in parts where these are too many."""
+        plan = _Plan.of(data, page(ax))
+        canvas = Canvas.of(plan.width, plan.height, ax)
         norm = Normalize(0, max(10.0, math.ceil(data["error"].max() * 10) * 10))
-        top = head
-        for task, own in panels.items():
-            axes = panel(figure, left, top, column * span, rows[task].height * _ROW)
-            _cells(axes, own, rows[task], columns, norm)
-            rows[task].label(axes)
-            axes.set(xlim=(0, span), xticks=[])
-            axes.spines[:].set_visible(False)
-            figure.text(0.0, 1 - (top - 0.06) / figure.get_figheight(), task, weight="bold", size=8, va="bottom")
-            if top == head:
-                _names(axes, columns)
-            top += rows[task].height * _ROW + _BETWEEN
-        _families(axes, data, columns)
-        return figure
+        top = 0.0
+        for part in plan.parts:
+            top += plan.head
+            for task, own in data.groupby("task", sort=False):
+                rows = plan.rows[str(task)]
+                own = own[own["domain"].isin(part)]
+                span = max(part.values()) + 1
+                axes = canvas.panel(plan.left, top, plan.column * span, rows.height * rows.inches)
+                axes.set(xlim=(0, span), xticks=[])
+                axes.spines[:].set_visible(False)
+                _cells(axes, own, rows, part, norm)
+                rows.label(axes)
+                if task == data["task"].iloc[0]:
+                    _names(axes, part, plan.slant)
+                canvas.heading(0, top - 0.06, broken(str(task), plan.left, bold=True))
+                top += rows.height * rows.inches + style.scaled(_BETWEEN)
+            top -= style.scaled(_BETWEEN)
+            _families(axes, own, part)
+            top += plan.foot
+        if plan.scale:
+            _scale(canvas, plan, top, norm)
+        return canvas.whole
 
 
-def _rows(data: pd.DataFrame) -> dict[str, Rows]:
-    return {str(task): Rows.of(own, _ROW) for task, own in data.groupby("task", sort=False)}
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Where everything goes, in inches."""
+
+    rows: dict[str, Rows]
+    """By task."""
+    parts: list[dict[str, float]]
+    """The left edge, in columns, of each domain's column, part by part."""
+    left: float
+    column: float
+    """Width of a column."""
+    width: float
+    head: float
+    foot: float
+    slant: float
+    """Of the names, radians."""
+
+    @classmethod
+    def of(cls, data: pd.DataFrame, width: float) -> _Plan:
+        domains = data.drop_duplicates("domain").sort_values("domain_order")
+        whole = _edges(list(zip(domains["domain"], domains["family"], strict=True)))
+        rows = _rows(data, (0.5 if width >= 1.5 * style.COLUMN else 0.58) * width)
+        left = max(own.label_width for own in rows.values())
+        usual = style.scaled(_COLUMN)
+        beyond = _beyond(whole, _numbered(), _SLANT)
+        slant, least = _SLANT, _numbered()
+        if left + beyond + least * (max(whole.values()) + 1) > width:  # names upright, a scale instead of numbers
+            slant, least, width = math.pi / 2, style.scaled(_LEAST), width - style.scaled(_END)
+        room = (width - left) / least
+        parts = _parts(domains, room) if slant != _SLANT else [whole]
+        beyond = max(_beyond(own, least, slant) for own in parts)
+        column = max(least, min(usual, (width - left - beyond) / max(max(own.values()) + 1 for own in parts)))
+        spans = [max(own.values()) + 1 for own in parts]
+        beyond = max(_beyond(own, column, slant) for own in parts) + (style.scaled(_END) if slant != _SLANT else 0)
+        foot = style.scaled(_FOOT) if domains["family"].duplicated().any() else 0.05
+        head = max(_rise(str(name), slant) for name in domains["domain"]) + style.scaled(0.12)
+        return cls(rows, parts, left, column, left + column * max(spans) + beyond, head, foot, slant)
+
+    @property
+    def scale(self) -> float:
+        """Height of the scale of colours, which stands where cells have no room for numbers."""
+        return 0.0 if self.column >= 0.98 * _numbered() else style.scaled(_SCALE)
+
+    @property
+    def height(self) -> float:
+        """Height of the figure."""
+        panels = sum(own.height * own.inches for own in self.rows.values())
+        between = style.scaled(_BETWEEN) * (len(self.rows) - 1)
+        return len(self.parts) * (self.head + panels + between + self.foot) + self.scale
 
 
-def _height(rows: dict[str, Rows]) -> float:
-    return sum(own.height for own in rows.values()) * _ROW + _BETWEEN * (len(rows) - 1)
+def _name_width(name: str) -> float:
+    return text_width([readable(name)], bold=name == MEAN)
 
 
-def _head(data: pd.DataFrame) -> float:
-    """Inches that the names of the corruptions take, which stand aslant."""
-    return text_width([readable(name) for name in data["domain"].unique()]) * math.sin(math.radians(50)) + 0.25
+def _rise(name: str, slant: float) -> float:
+    """Inches that a name reaches up."""
+    return _name_width(name) * math.sin(slant) + style.scaled(0.12) * math.cos(slant)
+
+
+def _beyond(columns: dict[str, float], column: float, slant: float) -> float:
+    """Inches that the names of columns, which lean out, reach beyond the last column."""
+    span, line = max(columns.values()) + 1, style.scaled(0.12)
+    reach = {name: _name_width(name) * math.cos(slant) + line * math.sin(slant) / 2 for name in columns}
+    return max(0.0, *(reach[name] - (span - x - 0.5) * column for name, x in columns.items()))
+
+
+def _rows(data: pd.DataFrame, room: float) -> dict[str, Rows]:
+    return {str(task): Rows.of(own, _ROW, room) for task, own in data.groupby("task", sort=False)}
+
+
+def _numbered() -> float:
+    """Inches of the narrowest column whose cells have numbers."""
+    return max(style.scaled(0.18), _cell_width(0))
+
+
+def _cell_width(digits: int) -> float:
+    """Inches that a number takes."""
+    return text_width(["00.0" if digits else "100"], bold=True) * 0.9 + 0.02
+
+
+def _parts(domains: pd.DataFrame, room: float) -> list[dict[str, float]]:
+    """Cut the columns into parts of at most so many, at families where that is possible; their left edges in columns.
+
+    A gap stands wherever the family changes.
+    """
+    parts: list[list[tuple[str, str]]] = [[]]
+    for _, own in domains.groupby((domains["family"] != domains["family"].shift()).cumsum()):
+        family = list(zip(own["domain"], own["family"], strict=True))
+        if parts[-1] and max(_edges([*parts[-1], *family]).values()) + 1 > room:
+            parts.append([])
+        for each in family:
+            if parts[-1] and max(_edges([*parts[-1], each]).values()) + 1 > room:
+                parts.append([])
+            parts[-1].append(each)
+    return [_edges(part) for part in parts]
+
+
+def _edges(columns: list[tuple[str, str]]) -> dict[str, float]:
+    gaps = np.cumsum([k > 0 and family != columns[k - 1][1] for k, (_, family) in enumerate(columns)])
+    return {name: float(k + _GAP * gap) for k, ((name, _), gap) in enumerate(zip(columns, gaps, strict=True))}
 
 
 def _places(domains: set[str]) -> dict[str, int]:
@@ -122,21 +213,17 @@ def _places(domains: set[str]) -> dict[str, int]:
     return _ORDER | {name: len(_ORDER) + place for place, name in enumerate([*others, MEAN])}
 
 
-def _columns(data: pd.DataFrame) -> dict[str, float]:
-    """Left edge of every domain's column, with a gap wherever the family changes."""
-    domains = data.drop_duplicates("domain").sort_values("domain_order")
-    new = (domains["family"] != domains["family"].shift()).to_numpy()
-    return dict(zip(domains["domain"], np.arange(len(domains)) + _GAP * (np.cumsum(new) - 1), strict=True))
-
-
 def _cells(axes: Axes, data: pd.DataFrame, rows: Rows, columns: dict[str, float], norm: Normalize) -> None:
-    digits = 1 if size(axes)[0] / (max(columns.values()) + 1) > _NARROW else 0
-    colours = sns.color_palette("rocket_r", as_cmap=True)
+    wide = size(axes)[0] / (max(columns.values()) + 1)
+    asked = style.current().digits
+    digits = 1 if wide > _cell_width(1) and asked != 0 else 0
     points = float(mpl.rcParams["font.size"]) - 0.8
     for cell, y in zip(each_row(data), rows.centre(data), strict=True):
         x, percent = columns[str(cell.domain)], float(cell.error) * 100
-        colour = colours(norm(percent) * 0.85)  # the darkest end would swallow the gaps between the cells
+        colour = _COLOURS(norm(percent) * 0.85)  # the darkest end would swallow the gaps between the cells
         axes.add_patch(mpl.patches.Rectangle((x, y - 0.5), 1, 1, fc=colour, ec="white", lw=0.5))
+        if wide < 0.98 * _numbered():
+            continue
         dark = style.luminance(colour) < 0.22  # where white has the better contrast, or nearly
         weight = "bold" if cell.domain == MEAN else "normal"
         axes.text(
@@ -151,18 +238,30 @@ def _cells(axes: Axes, data: pd.DataFrame, rows: Rows, columns: dict[str, float]
         )
 
 
-def _names(axes: Axes, columns: dict[str, float]) -> None:
+def _scale(canvas: Canvas, plan: _Plan, top: float, norm: Normalize) -> None:
+    """Say which colour is which error, below all."""
+    spans = max(max(part.values()) + 1 for part in plan.parts)
+    axes = canvas.panel(plan.left, top, plan.column * spans, style.scaled(0.07))
+    axes.imshow(np.linspace(0, 0.85, 256)[None], aspect="auto", cmap=_COLOURS, norm=Normalize(0, 1))
+    axes.set(yticks=[])
+    axes.set_xticks([0, 127.5, 255], [f"{norm.vmax * share:g}" for share in (0, 0.5, 1)] if norm.vmax else [])
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("error (%)")
+
+
+def _names(axes: Axes, columns: dict[str, float], slant: float) -> None:
+    upright = slant > _SLANT
     for name, x in columns.items():
         axes.annotate(
             readable(name),
-            (x + 0.4, 1),
+            (x + (0.5 if upright else 0.4), 1),
             (0, 3),
             xycoords=axes.get_xaxis_transform(),
             textcoords="offset points",
-            rotation=50,
+            rotation=math.degrees(slant),
             rotation_mode="anchor",
             ha="left",
-            va="bottom",
+            va="center" if upright else "bottom",
             weight="bold" if name == MEAN else "normal",
         )
 
@@ -171,8 +270,9 @@ def _families(axes: Axes, data: pd.DataFrame, columns: dict[str, float]) -> None
     """Name the families of two corruptions and more below the last panel."""
     place = axes.get_xaxis_transform()
     inch = 1 / size(axes)[1]
+    room = size(axes)[0] / (max(columns.values()) + 1)
     for family, own in data.drop_duplicates("domain").groupby("family", sort=False):
-        if len(own) == 1:
+        if len(own) == 1 or text_width([str(family)]) > len(own) * room:
             continue
         left, right = min(columns[name] for name in own["domain"]), max(columns[name] for name in own["domain"]) + 1
         line: dict[str, Any] = {"color": style.MUTED, "lw": 0.8, "clip_on": False}

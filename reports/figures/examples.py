@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from PIL import Image
 
 from evalsuite.checksums import verify
@@ -19,11 +18,13 @@ from evalsuite.errors import RequestError
 from evalsuite.files import read_arrays
 from reports import style
 from reports.frames.methods import as_rows, readable
-from reports.layout import pages, panel, text_width
+from reports.layout import Canvas, broken, column, line_height, pages, text_width
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from evalsuite.store import Run
@@ -32,8 +33,7 @@ FILE = "examples.npz"
 _ACROSS = 5
 _MOST = 60
 _SIZE = 6  # points, of what stands below an image
-_HEAD, _GAP, _LINE = 0.16, 0.05, 0.1  # inches
-_INNER = (style.COLUMN - _GAP * (_ACROSS - 1)) / _ACROSS  # inches, width of an image
+_GAP, _LINE = 0.05, 0.1  # inches
 _TALLEST = 3.0  # height of an image, of its width
 _PIXELS = 1024  # on a side of an image
 _COLUMNS = ["task", "place", "label", "domain", "height", "width", "png"]
@@ -81,29 +81,45 @@ class Examples:
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task where one printed page is too small."""
-        return pages(data, lambda own: sum(_heights(own)), ["task"])
+        return pages(data, lambda own: sum(_heights(own, _inner(column()))), ["task"])
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw the images in rows of five, a block per task."""
         data = data.assign(task=data["task"].fillna(""))
-        heights = _heights(data)
-        figure = Figure(figsize=(style.COLUMN, sum(heights)))
-        tall, top = _tall(data), 0.0
+        inner = _inner(column(ax))
+        canvas = Canvas.of(column(ax), sum(_heights(data, inner)), ax)
+        tall, top = _tall(data, inner), 0.0
         for task, own in data.groupby("task", sort=False):
+            heading = broken(str(task), canvas.width * 7 / 8, bold=True)
+            top += _head(str(task), canvas.width)
             if task:
-                figure.text(0, 1 - (top + 0.02) / figure.get_figheight(), str(task), weight="bold", size=8, va="top")
-            top += _HEAD if task else 0.0
+                canvas.heading(0, top - 0.03, heading)
             images = as_rows(own)
             for first in range(0, len(images), _ACROSS):
                 for k, each in enumerate(images[first : first + _ACROSS]):
-                    axes = panel(figure, k * (_INNER + _GAP), top, _INNER, tall)
+                    axes = canvas.panel(k * (inner + _GAP), top, inner, tall)
                     axes.imshow(_pixels(each["png"]), interpolation="nearest")
                     axes.set(xticks=[], yticks=[])
                     axes.spines[:].set_visible(False)
-                    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "top", "size": _SIZE}
-                    axes.text(0.5, -0.03 / tall, "\n".join(_words(each)), **place)
-                top += tall + _caption(images[first : first + _ACROSS])
-        return figure
+                    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "top"}
+                    axes.text(0.5, -0.03 / tall, "\n".join(_words(each, inner)), size=_size(), **place)
+                top += tall + _caption(images[first : first + _ACROSS], inner)
+        return canvas.whole
+
+
+def _inner(width: float) -> float:
+    """Return the width of an image in inches."""
+    return (width - _GAP * (_ACROSS - 1)) / _ACROSS
+
+
+def _size() -> float:
+    """Return the size of what stands below an image, points."""
+    return style.scaled(_SIZE)
+
+
+def _head(task: str, width: float) -> float:
+    """Return the height of a task's name in inches."""
+    return line_height(broken(task, width * 7 / 8, bold=True)) * 8 / 7 + 0.04 if task else 0.0
 
 
 def _read(file: Path) -> dict[str, NDArray[Any]]:
@@ -122,42 +138,43 @@ def _read(file: Path) -> dict[str, NDArray[Any]]:
     return parts
 
 
-def _heights(data: pd.DataFrame) -> list[float]:
+def _heights(data: pd.DataFrame, inner: float) -> list[float]:
     """Return the height of each task's block in inches."""
-    tall, heights = _tall(data), []
+    tall, heights = _tall(data, inner), []
+    width = inner * _ACROSS + _GAP * (_ACROSS - 1)
     for task, own in data.assign(task=data["task"].fillna("")).groupby("task", sort=False):
         images = as_rows(own)
         rows = [images[first : first + _ACROSS] for first in range(0, len(images), _ACROSS)]
-        heights.append((_HEAD if task else 0.0) + sum(tall + _caption(row) for row in rows))
+        heights.append(_head(str(task), width) + sum(tall + _caption(row, inner) for row in rows))
     return heights
 
 
-def _tall(data: pd.DataFrame) -> float:
+def _tall(data: pd.DataFrame, inner: float) -> float:
     """Return the height of the images' box in inches; what is taller than three times its width becomes narrower."""
-    return _INNER * min(float((data["height"] / data["width"]).max()), _TALLEST)
+    return inner * min(float((data["height"] / data["width"]).max()), _TALLEST)
 
 
-def _caption(row: list[dict[str, Any]]) -> float:
-    return _LINE * max(len(_words(each)) for each in row) + 0.08
+def _caption(row: list[dict[str, Any]], inner: float) -> float:
+    return style.scaled(_LINE) * max(len(_words(each, inner)) for each in row) + 0.08
 
 
-def _words(row: dict[str, Any]) -> list[str]:
+def _words(row: dict[str, Any], inner: float) -> list[str]:
     """Return the lines below an image: its class, its domain if that is given."""
     domain = row["domain"] if isinstance(row["domain"], str) else ""
-    return [line for text in (readable(str(row["label"])), domain) if text for line in _broken(text)]
+    return [line for text in (readable(str(row["label"])), domain) if text for line in _broken(text, inner)]
 
 
-def _broken(text: str) -> list[str]:
+def _broken(text: str, inner: float) -> list[str]:
     """Break a text between words, and shorten a word that is wider than an image all the same."""
     lines: list[str] = []
     for word in re.sub(r" (?=\d+$)", "\N{NO-BREAK SPACE}", text).split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
-        lines = [*lines[:-1], longer] if lines and _fits(longer) else [*lines, _cut(word)]
+        lines = [*lines[:-1], longer] if lines and _fits(longer, inner) else [*lines, _cut(word, inner)]
     return lines
 
 
-def _fits(text: str) -> bool:
-    return text_width([text]) * _SIZE / float(mpl.rcParams["font.size"]) <= _INNER
+def _fits(text: str, inner: float) -> bool:
+    return text_width([text]) * _size() / float(mpl.rcParams["font.size"]) <= inner
 
 
 def _name(label: Any, classes: Any) -> str:
@@ -166,9 +183,9 @@ def _name(label: Any, classes: Any) -> str:
     return str(label)
 
 
-def _cut(word: str) -> str:
+def _cut(word: str, inner: float) -> str:
     shown = word
-    while not _fits(shown) and len(word) > 1:
+    while not _fits(shown, inner) and len(word) > 1:
         word = word[:-1]
         shown = word + "\N{HORIZONTAL ELLIPSIS}"
     return shown

@@ -6,24 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from evalsuite.analysis.claims import significant
 from reports import style
 from reports.frames.evidence import evidence, with_room
 from reports.frames.methods import KEYS, ORDER, readable
-from reports.layout import Rows, even, lines, pages, panel, title
+from reports.layout import Canvas, Rows, column, even, legend_height, lines, page, pages, title, x_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from evalsuite.store import Run
 
 _ROW = 0.17  # inches
 _ACROSS = 3
 _LEAST = 1.2  # inches of a panel, whatever its labels take
-_GAP, _FOOT, _LEGEND = 0.15, 0.38, 0.36  # inches
+_GAP, _FOOT, _LEGEND = 0.15, 0.38, 0.06  # inches
 _PANEL = ["task", "stream_label", "group"]
 _MEAN: dict[str, Any] = {"ls": "", "marker": "o", "ms": 3.2, "color": style.INK}
 _BEYOND: dict[str, Any] = {"ls": "", "marker": "D", "ms": 3.4, "color": style.ALERT, "mew": 0}
@@ -74,18 +74,19 @@ class MeanAgainstWorst:
         """Cut the data by task, by stream, by group, by network where one printed page is too small."""
         return pages(data, lambda own: _Plan.of(own).height, ["task"], ["stream_label"], ["group"], ["network"])
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw a panel per task, stream and grouping, a row per method."""
-        plan = _Plan.of(data)
-        figure = Figure(figsize=(plan.width, plan.height))
+        plan = _Plan.of(data, ax)
+        canvas = Canvas.of(plan.width, plan.height, ax)
         limits = 100 * min(0, data["drop_low"].min()), 100 * data[["worst_drop", "worst_high", "null"]].max().max()
         margin = 0.04 * (limits[1] - limits[0]) or 1.0
-        below = _LEGEND
+        below = plan.legend
         for part in plan.lines:
             below += plan.head(part)
             for place, (name, own) in enumerate(part):
-                axes = panel(figure, plan.left + place * (plan.inner + _GAP), below, plan.inner, plan.tall)
-                axes.set(xlim=(limits[0] - margin, limits[1] + margin), xlabel="drop (points)")
+                axes = canvas.panel(plan.left + place * (plan.inner + _GAP), below, plan.inner, plan.tall)
+                axes.set(xlim=(limits[0] - margin, limits[1] + margin))
+                x_label(axes, "drop (points)")
                 axes.set_title(name)
                 if place == 0:
                     plan.rows.label(axes)
@@ -93,9 +94,9 @@ class MeanAgainstWorst:
                     axes.set(ylim=(plan.rows.height, 0), yticks=[])
                     axes.spines["left"].set_visible(False)
                 _draw_rows(axes, own, plan.rows)
-            below += plan.tall + _FOOT
-        _legend(figure, 2 if plan.width < style.PAGE else 4)
-        return figure
+            below += plan.tall + style.scaled(_FOOT)
+        canvas.legend(_handles())
+        return canvas.whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,15 +113,17 @@ class _Plan:
     """Width of a panel."""
 
     @classmethod
-    def of(cls, data: pd.DataFrame) -> _Plan:
-        panels, rows = list(data.groupby(_PANEL, sort=False)), Rows.of(data, _ROW)
+    def of(cls, data: pd.DataFrame, ax: Axes | None = None) -> _Plan:
+        panels = list(data.groupby(_PANEL, sort=False))
         streams = data["stream_label"].nunique()
         several = [column for column in _PANEL[:0:-1] if data[column].nunique() > 1]
         across = even(data[several[0]].nunique() if several else len(panels), _ACROSS)
         together = _PANEL[: _PANEL.index(several[0])] if several else []
+        rows = Rows.of(data, _ROW)
+        width = column(ax) if across == 1 and rows.label_width < column(ax) / 2 else page(ax)
+        rows = Rows.of(data, _ROW, (0.62 if width < 1.5 * style.COLUMN else 0.5) * width)
         left = rows.label_width
-        width = style.COLUMN if across == 1 and left < style.COLUMN / 2 else style.PAGE
-        width = max(width, left + across * (_LEAST + _GAP))
+        across = max(1, min(across, int((width - left) / (style.scaled(_LEAST) + _GAP))))
         inner = (width - left - _GAP * across) / across
         names = [
             "\n".join([str(task), *([str(stream)] if streams > 1 else []), *_grouped(str(group), data)])
@@ -130,18 +133,23 @@ class _Plan:
         return cls(lines(titled, across, together), rows, width, left, inner)
 
     @property
+    def legend(self) -> float:
+        """Height of the legend and of the room below it."""
+        return legend_height(_handles(), self.width) + style.scaled(_LEGEND)
+
+    @property
     def tall(self) -> float:
         """Height of a panel."""
-        return self.rows.height * _ROW
+        return self.rows.height * self.rows.inches
 
     def head(self, panels: list[tuple[str, pd.DataFrame]]) -> float:
         """Height of the titles of panels that stand side by side."""
-        return 0.13 + 0.125 * max(name.count("\n") + 1 for name, _ in panels)
+        return style.scaled(0.13 + 0.125 * max(name.count("\n") + 1 for name, _ in panels))
 
     @property
     def height(self) -> float:
         """Height of the figure."""
-        return _LEGEND + sum(self.head(line) + self.tall + _FOOT for line in self.lines)
+        return self.legend + sum(self.head(line) + self.tall + style.scaled(_FOOT) for line in self.lines)
 
 
 def _grouped(group: str, data: pd.DataFrame) -> list[str]:
@@ -165,13 +173,11 @@ def _draw_rows(axes: Axes, data: pd.DataFrame, rows: Rows) -> None:
     axes.plot(worst[~beyond], y[~beyond], **_WITHIN)
 
 
-def _legend(figure: Figure, columns: int) -> None:
-    """Explain the four marks, above the panels."""
+def _handles() -> list[Line2D]:
     marks = {
         "mean": _MEAN,
         "worst group, beyond chance": _BEYOND,
         "worst group, within chance": _WITHIN,
         "worst group expected by chance": _NULL,
     }
-    handles = [Line2D([], [], label=label, **mark) for label, mark in marks.items()]
-    figure.legend(handles=handles, loc="upper left", ncols=columns, handletextpad=0.1, columnspacing=1.2)
+    return [Line2D([], [], label=label, **mark) for label, mark in marks.items()]

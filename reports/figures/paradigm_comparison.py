@@ -6,23 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports import style
 from reports.frames.evidence import evidence
 from reports.frames.methods import as_rows
 from reports.frames.paradigms import paradigms
-from reports.layout import pages, panel, text_width
+from reports.layout import Canvas, broken, column, legend_height, line_height, pages, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from evalsuite.store import Run
 
 _ROW = 0.175  # inches
 _GAP = 0.45  # of a row, between bits
-_HEAD, _FOOT, _LEGEND = 0.24, 0.36, 0.43  # inches
+_HEAD, _FOOT, _ABOVE = 0.11, 0.53, 0.05  # inches
+_MOST = 0.36  # of the width, for labels
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,24 @@ class ParadigmComparison:
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task, by bits where one printed page is too small."""
-        return pages(data, _height, ["task"], ["bits"])
+        return pages(data, lambda own: _height(own, column()), ["task"], ["bits"])
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw two panels per task, a row per quantizer, the lowest mean error of its bits first."""
         blocks = [own.reset_index(drop=True) for _, own in data.groupby("task", sort=False)]
-        left = text_width([str(name) for name in data["quantizer_label"]]) + 0.1
-        gap = 0.12
-        width = max(style.COLUMN, left + 2 * 0.95 + gap)
-        inner = (width - left - gap - 0.05) / 2
-        figure = Figure(figsize=(width, _height(data)))
-        top = _LEGEND + _HEAD
+        width = column(ax)
+        labels = _labels(data, width)
+        left = text_width(list(labels.values())) + 0.1
+        gap, edge = style.scaled(0.14), style.scaled(0.1)
+        inner = (width - left - gap - edge) / 2
+        canvas = Canvas.of(width, _height(data, width), ax)
+        top = legend_height(_handles(), width, 2) + style.scaled(_ABOVE)
         for own in blocks:
             place = _places(own)
-            height = (place[-1] + 1) * _ROW
-            mean, worst = (panel(figure, left + k * (inner + gap), top, inner, height) for k in (0, 1))
+            heading = broken(str(own["task"].iloc[0]), width * 7 / 8, bold=True)
+            top += line_height(heading) + style.scaled(_HEAD)
+            height = (place[-1] + 1) * _row(labels)
+            mean, worst = (canvas.panel(left + k * (inner + gap), top, inner, height) for k in (0, 1))
             _mean(mean, own, place)
             _worst(worst, own, place)
             for axes in (mean, worst):
@@ -67,19 +71,30 @@ class ParadigmComparison:
                 axes.axvline(0, color=style.MUTED, lw=0.6, zorder=0)
                 axes.spines["left"].set_visible(False)
                 axes.tick_params(axis="y", length=0)
-            mean.set_yticks(place, own["quantizer_label"])
+            mean.set_yticks(place, [labels[str(name)] for name in own["quantizer_label"]])
             worst.set_yticks([])
-            mean.set_xlabel("mean drop (points)")
-            worst.set_xlabel("worst-class drop (points)")
-            title = str(own["task"].iloc[0])
-            figure.text(0, 1 - (top - 0.07) / figure.get_figheight(), title, weight="bold", size=8, va="bottom")
-            top += height + _HEAD + _FOOT
-        _legend(figure)
-        return figure
+            mean.set_xlabel("mean drop\n(points)")
+            worst.set_xlabel("worst-class drop\n(points)")
+            canvas.heading(0, top - 0.05, heading)
+            top += height + style.scaled(_FOOT)
+        canvas.legend(_handles(), 2)
+        return canvas.whole
 
 
-def _height(data: pd.DataFrame) -> float:
-    return _LEGEND + sum((_places(own)[-1] + 1) * _ROW + _HEAD + _FOOT for _, own in data.groupby("task"))
+def _labels(data: pd.DataFrame, width: float) -> dict[str, str]:
+    return {str(name): broken(str(name), _MOST * width) for name in data["quantizer_label"].unique()}
+
+
+def _row(labels: dict[str, str]) -> float:
+    return max([style.scaled(_ROW), *(line_height(label) + 0.03 for label in labels.values())])
+
+
+def _height(data: pd.DataFrame, width: float) -> float:
+    row, whole = _row(_labels(data, width)), legend_height(_handles(), width, 2) + style.scaled(_ABOVE)
+    for task, own in data.groupby("task", sort=False):
+        heading = broken(str(task), width * 7 / 8, bold=True)
+        whole += line_height(heading) + (_places(own)[-1] + 1) * row + style.scaled(_HEAD + _FOOT)
+    return whole
 
 
 def _places(data: pd.DataFrame) -> list[float]:
@@ -103,7 +118,7 @@ def _worst(axes: Axes, data: pd.DataFrame, places: list[float]) -> None:
         axes.plot(row["worst_drop_class_value"] * 100, y, "D", ms=3.6, color=colour, mew=0)
 
 
-def _legend(figure: Figure) -> None:
+def _handles() -> list[Line2D]:
     # Columns are filled first: the marks of a panel stand one below the other.
     marks: dict[str, dict[str, Any]] = {
         "lowest mean of its bits": {"marker": "o", "ms": 4.6, "color": style.INK},
@@ -113,5 +128,4 @@ def _legend(figure: Figure) -> None:
         "worst class, within chance": {"marker": "D", "ms": 3.6, "color": style.MUTED, "mew": 0},
         "worst class expected by chance": {"marker": "D", "ms": 3.4, "mfc": "white", "mec": style.INK, "mew": 0.6},
     }
-    handles = [Line2D([], [], ls="", label=name, **mark) for name, mark in marks.items()]
-    figure.legend(handles=handles, loc="upper left", ncols=2, handletextpad=0.1, columnspacing=1.0)
+    return [Line2D([], [], ls="", label=name, **mark) for name, mark in marks.items()]

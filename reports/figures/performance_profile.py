@@ -10,9 +10,10 @@ import pandas as pd
 from reports import style
 from reports.frames.evidence import evidence
 from reports.frames.views import VIEW
-from reports.layout import grid, grid_height, legend_below, pages
+from reports.layout import across, grid, grid_height, legend_below, pages, title
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from evalsuite.store import Run
@@ -42,10 +43,12 @@ class PerformanceProfile:
         """Cut the data by task where one printed page is too small."""
         return pages(data, lambda own: grid_height(own.groupby(VIEW).ngroups, _HEIGHT), ["task"])
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw a panel per task and view, a line per method."""
         panels = list(data.groupby(VIEW, sort=False))
-        figure, places = grid(len(panels), _HEIGHT)
+        columns, extra = across(len(panels), ax), [0.0]
+        canvas, places = grid(len(panels), _HEIGHT, ax=ax)
+        room = canvas.width / columns
         for axes, ((task, view, _), own) in zip(places, panels, strict=True):
             for label, line in own.groupby("line", sort=False):
                 x, share = line["threshold"] * 100, line["share"] * 100
@@ -61,8 +64,13 @@ class PerformanceProfile:
                 mark: dict[str, Any] = {"marker": look.marker, "ms": 3.4, "mec": "white", "mew": 0.4}
                 mark["markevery"] = (int(line["line_order"].iloc[0]) * 3 % 14, 14)
                 axes.plot(x, share, color=look.colour, ls=look.line, label=label, drawstyle="steps-post", **mark)
-            axes.set(title=f"{task}, {view}", xlabel="error (%)", ylabel="share at or below (%)")
+            axes.set(
+                title=title(f"{task}, {view}", room - style.scaled(0.5)),
+                xlabel="error (%)",
+                ylabel="share at or below (%)",
+            )
             axes.set(xlim=(0, data["threshold"].max() * 100), ylim=(-2, 102))
             axes.grid()
-            legend_below(axes)
-        return figure
+            extra.append(legend_below(axes, room))
+        canvas.grow(max(extra) * -(-len(places) // columns))
+        return canvas.whole

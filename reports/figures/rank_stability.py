@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports import style
 from reports.frames.calibration_sets import calibration_sets
 from reports.frames.evidence import evidence
 from reports.frames.methods import KEYS, as_rows, readable
-from reports.layout import pages, panel, text_width
+from reports.layout import Canvas, broken, column, legend_height, line_height, pages, text_width, x_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from evalsuite.store import Run
 
 _ROW = 0.2  # inches
-_HEAD, _FOOT, _LEGEND = 0.26, 0.36, 0.12  # inches
+_HEAD, _FOOT = 0.13, 0.36  # inches
+_WORST = "most often worst"
 _COLUMNS = [
     *("task", "stream_label", "network", "quantizer_label", "quantizer_order", "calibration_label", "first"),
     *("w", "p", "draws", "worst_class", "times", "shown"),
@@ -64,56 +65,83 @@ class RankStability:
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task where one printed page is too small."""
-        return pages(data, _height, ["task"])
+        return pages(data, lambda own: _Plan.of(own, column()).height, ["task"])
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw a block of rows per task, a row per quantizer."""
-        blocks = list(data.groupby("task", sort=False))
-        said = data.assign(text=[_said(row) for row in as_rows(data)])
-        left = text_width([str(name) for name in data["quantizer_label"]]) + 0.1
-        right = text_width([*said.loc[said["first"], "text"], "most often worst"]) + 0.14
-        width = max(style.COLUMN, left + right + 1.3)
-        rows = [own["quantizer_label"].nunique() for _, own in blocks]
-        figure = Figure(figsize=(width, _height(data)))
-        top = _LEGEND + _HEAD
-        for (task, _), number in zip(blocks, rows, strict=True):
-            axes = panel(figure, left, top, width - left - right, number * _ROW)
-            own = said[said["task"] == task]
-            labels = list(own["quantizer_label"].unique())
-            for y, label in enumerate(labels):
-                _row(axes, own[own["quantizer_label"] == label], y)
-            axes.set(xlim=(-0.03, 1.03), ylim=(number - 0.5, -0.5))
-            axes.set_yticks(range(number), labels)
+        plan = _Plan.of(data, column(ax))
+        canvas = Canvas.of(plan.width, plan.height, ax)
+        inner = plan.width - plan.left - plan.right
+        top = legend_height(_handles(data), plan.width)
+        for task, labels in plan.blocks.items():
+            heading = broken(task, plan.left + inner, bold=True)
+            top += line_height(heading) + style.scaled(_HEAD)
+            axes = canvas.panel(plan.left, top, inner, len(labels) * plan.row)
+            own = data[data["task"] == task]
+            for y, name in enumerate(labels):
+                _row(axes, own[own["quantizer_label"] == name], y, plan.right - style.scaled(0.14))
+            axes.set(xlim=(-0.03, 1.03), ylim=(len(labels) - 0.5, -0.5))
+            axes.set_yticks(range(len(labels)), list(labels.values()))
             axes.spines["left"].set_visible(False)
             axes.tick_params(axis="y", length=0)
             axes.grid(axis="x")
-            figure.text(0, 1 - (top - 0.05) / figure.get_figheight(), str(task), weight="bold", size=8, va="bottom")
-            beside = (left + (width - left - right) * 1.06) / width
-            figure.text(
-                beside, 1 - (top - 0.05) / figure.get_figheight(), "most often worst", color="#595959", va="bottom"
-            )
-            top += number * _ROW + _HEAD
-            if task == blocks[-1][0]:
-                axes.set_xlabel("Kendall's W of the classes")
+            canvas.heading(0, top - 0.05, heading)
+            canvas.text(plan.left + inner * 1.06, top - 0.05, _WORST, color="#595959", va="bottom")
+            top += len(labels) * plan.row
+            if task == list(plan.blocks)[-1]:
+                x_label(axes, "Kendall's W of the classes")
             else:
                 axes.tick_params(labelbottom=False)
-        handles = [Line2D([], [], ls="", marker="D", ms=4, color=style.INK, label="first calibration set")]
-        if not data["first"].all():
-            handles.append(Line2D([], [], ls="", marker="o", ms=2.4, color=style.MUTED, label="another set"))
-        figure.legend(handles=handles, loc="upper left", ncols=2, handletextpad=0.1, columnspacing=1.2)
-        return figure
+        canvas.legend(_handles(data))
+        return canvas.whole
 
 
-def _height(data: pd.DataFrame) -> float:
-    rows = data.groupby("task")["quantizer_label"].nunique()
-    return float(_LEGEND + rows.sum() * _ROW + len(rows) * _HEAD + _FOOT)
+@dataclass(frozen=True)
+class _Plan:
+    """Where everything goes, in inches."""
+
+    width: float
+    left: float
+    right: float
+    """Room for what stands beside the rows."""
+    row: float
+    blocks: dict[str, dict[str, str]]
+    """By task, the labels of its quantizers, broken into lines."""
+    legend: float
+
+    @classmethod
+    def of(cls, data: pd.DataFrame, width: float) -> _Plan:
+        blocks = {
+            str(task): {str(name): broken(str(name), 0.33 * width) for name in own["quantizer_label"].unique()}
+            for task, own in data.groupby("task", sort=False)
+        }
+        room = 0.3 * width
+        said = [broken(_said(row), room) for row in as_rows(data[data["first"]])]
+        labels = [label for own in blocks.values() for label in own.values()]
+        row = max([style.scaled(_ROW), *(line_height(label) + 0.03 for label in [*labels, *said])])
+        right = text_width([*said, _WORST]) + style.scaled(0.14)
+        return cls(width, text_width(labels) + 0.1, right, row, blocks, legend_height(_handles(data), width))
+
+    @property
+    def height(self) -> float:
+        """Height of the figure."""
+        heads = sum(line_height(broken(task, self.width - self.right, bold=True)) for task in self.blocks)
+        rows = sum(map(len, self.blocks.values())) * self.row
+        return self.legend + heads + style.scaled(_HEAD * len(self.blocks) + _FOOT) + rows
+
+
+def _handles(data: pd.DataFrame) -> list[Line2D]:
+    handles = [Line2D([], [], ls="", marker="D", ms=4, color=style.INK, label="first calibration set")]
+    if not data["first"].all():
+        handles.append(Line2D([], [], ls="", marker="o", ms=2.4, color=style.MUTED, label="another set"))
+    return handles
 
 
 def _said(row: dict[str, object]) -> str:
     return f"{readable(str(row['worst_class']))}, {row['times']} of {row['draws']}"
 
 
-def _row(axes: Axes, data: pd.DataFrame, y: int) -> None:
+def _row(axes: Axes, data: pd.DataFrame, y: int, room: float) -> None:
     others = data[~data["first"]].reset_index(drop=True)
     aside = y + ((np.arange(len(others)) * 0.618) % 1 - 0.5) * 0.5
     for shown in (True, False):
@@ -123,4 +151,5 @@ def _row(axes: Axes, data: pd.DataFrame, y: int) -> None:
     for row in as_rows(data[data["first"]]):
         fill = style.INK if row["shown"] else "white"
         axes.plot(row["w"], y, "D", ms=4, mfc=fill, mec=style.INK, mew=0.7)
-        axes.text(1.06, y, str(row["text"]), va="center", transform=axes.get_yaxis_transform(), clip_on=False)
+        place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "clip_on": False}
+        axes.text(1.06, y, broken(_said(row), room), va="center", linespacing=1.0, **place)

@@ -12,7 +12,7 @@ from reports import style
 from reports.frames.evidence import evidence
 from reports.frames.methods import KEYS, each_row
 from reports.frames.views import QUANTIZERS, VIEW, views
-from reports.layout import grid, grid_height, legend_below, pages, title
+from reports.layout import across, broken, grid, grid_height, legend_below, pages, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,18 +63,21 @@ class RecurringRounds:
         """Cut the data by task and by stream where one printed page is too small."""
         return pages(data, lambda own: grid_height(2 * own.groupby(VIEW).ngroups, _HEIGHT), ["task"], VIEW)
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw two panels per task, view and stream, one below the other."""
         panels = list(data.groupby(VIEW, sort=False))
         streams = data["stream_label"].nunique() > 1
-        figure, places = grid(2 * len(panels), _HEIGHT)
+        columns, extra = across(2 * len(panels), ax), [0.0]
+        canvas, places = grid(2 * len(panels), _HEIGHT, ax=ax)
+        room = canvas.width / columns
         for place, ((task, view, stream), own) in enumerate(panels):
             left, right = places[2 * place : 2 * place + 2]
-            left.set_title(title(f"{task}, {view}" + (f"\n{stream}" if streams else ""), style.COLUMN - 0.5))
+            left.set_title(title(f"{task}, {view}" + (f"\n{stream}" if streams else ""), room - style.scaled(0.5)))
             _draw_errors(left, own[own["shows"] == ERROR])
-            _draw_lost(right, own[(own["shows"] == FORGOTTEN) & ~own["reference"]])
-            legend_below(left)
-        return figure
+            _draw_lost(right, own[(own["shows"] == FORGOTTEN) & ~own["reference"]], 0.45 * room)
+            extra.append(legend_below(left, room))
+        canvas.grow(max(extra) * -(-len(places) // columns))
+        return canvas.whole
 
 
 def _shown(methods: pd.DataFrame) -> pd.DataFrame:
@@ -99,7 +102,7 @@ def _draw_errors(axes: Axes, data: pd.DataFrame) -> None:
     axes.grid(axis="y")
 
 
-def _draw_lost(axes: Axes, data: pd.DataFrame) -> None:
+def _draw_lost(axes: Axes, data: pd.DataFrame, room: float) -> None:
     axes.axvline(0, color=style.MUTED, lw=0.6)
     lines = data.drop_duplicates("line")
     for y, line in enumerate(each_row(lines)):
@@ -107,6 +110,6 @@ def _draw_lost(axes: Axes, data: pd.DataFrame) -> None:
         axes.plot(points, np.full(len(points), y), "|", color=style.MUTED, ms=5, mew=0.7)
         axes.plot(points.mean(), y, look.marker, color=look.colour, ms=4.4, mec="white", mew=0.4)
     axes.set(ylim=(len(lines) - 0.4, -0.6), xlabel="lost since the best earlier round (points)")
-    axes.set_yticks(range(len(lines)), lines["line"])
+    axes.set_yticks(range(len(lines)), [broken(str(name), room) for name in lines["line"]])
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -10,9 +10,10 @@ import pandas as pd
 from reports import style
 from reports.frames.evidence import evidence
 from reports.frames.views import VIEW
-from reports.layout import grid, grid_height, legend_below, pages
+from reports.layout import across, grid, grid_height, legend_below, pages, title
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from evalsuite.store import Run
@@ -45,10 +46,12 @@ class SeverityCurves:
         """Cut the data by task where one printed page is too small."""
         return pages(data, lambda own: grid_height(own.groupby(VIEW).ngroups, _HEIGHT), ["task"])
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw a panel per task and view, a line per method."""
         panels = list(data.groupby(VIEW, sort=False))
-        figure, places = grid(len(panels), _HEIGHT)
+        columns, extra = across(len(panels), ax), [0.0]
+        canvas, places = grid(len(panels), _HEIGHT, ax=ax)
+        room = canvas.width / columns
         highest = data["high"].max() * 100
         for axes, ((task, view, _), own) in zip(places, panels, strict=True):
             lines = list(own.groupby("line", sort=False))
@@ -62,8 +65,14 @@ class SeverityCurves:
                 axes.vlines(x, line["low"] * 100, line["high"] * 100, color=look.colour, lw=0.6, alpha=0.55)
                 mark: dict[str, Any] = {"marker": look.marker, "ms": 3.4, "mec": "white", "mew": 0.4}
                 axes.plot(x, error, color=look.colour, ls=look.line, label=label, **mark)
-            axes.set(title=f"{task}, {view}", xlabel="severity", ylabel="error (%)", ylim=(0, highest * 1.03))
+            axes.set(
+                title=title(f"{task}, {view}", room - style.scaled(0.5)),
+                xlabel="severity",
+                ylabel="error (%)",
+                ylim=(0, highest * 1.03),
+            )
             axes.set_xticks(sorted(own["severity"].unique()))
             axes.grid(axis="y")
-            legend_below(axes)
-        return figure
+            extra.append(legend_below(axes, room))
+        canvas.grow(max(extra) * -(-len(places) // columns))
+        return canvas.whole

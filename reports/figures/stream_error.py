@@ -11,7 +11,7 @@ from evalsuite.streams import CLEAN
 from reports import style
 from reports.frames.evidence import evidence
 from reports.frames.methods import KEYS, each_row, labelled, readable
-from reports.layout import grid, grid_height, pages, text_width, title
+from reports.layout import across, grid, grid_height, legend_columns, legend_height, pages, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,27 +55,34 @@ class StreamError:
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task and by stream where one printed page is too small."""
-        return pages(data, lambda own: grid_height(own.groupby(_PANEL).ngroups, _HEIGHT) + _LEGEND, ["task"], _PANEL)
+        return pages(
+            data,
+            lambda own: grid_height(own.groupby(_PANEL).ngroups, _HEIGHT) + style.scaled(_LEGEND),
+            ["task"],
+            _PANEL,
+        )
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw a panel per task and stream, a line per adapter."""
         panels = list(data.groupby(_PANEL, sort=False))
-        figure, places = grid(len(panels), _HEIGHT, wide=data["stretch"].nunique() > 6)
-        figure.set_figheight(figure.get_figheight() + _LEGEND)
+        columns = across(len(panels), ax)
+        canvas, places = grid(len(panels), _HEIGHT, wide=data["stretch"].nunique() > 6, ax=ax)
+        room = canvas.width / columns - style.scaled(0.6)
         for axes in places[1:]:
             axes.sharey(places[0])
         for axes, ((task, stream), own) in zip(places, panels, strict=True):
             _panel(axes, own)
             network = own.loc[~own["reference"], "network"].iloc[0]
-            room = figure.get_figwidth() / min(2, len(panels)) - 0.6
             axes.set_title(title(f"{task}, {network}\n{stream}", room))
-        for axes in places[::2]:
+        for axes in places[::columns]:
             axes.set_ylabel("error (%)")
         places[0].set_ylim(bottom=0)
         handles = {str(line.get_label()): line for axes in places for line in axes.get_lines()}
-        across = max(1, int(figure.get_figwidth() / (text_width(list(handles)) + 0.5)))
-        figure.legend(handles=list(handles.values()), loc="outside upper left", ncols=across)
-        return figure
+        shown = list(handles.values())
+        options: dict[str, Any] = {"handles": shown, "ncols": legend_columns(shown, canvas.width - 0.6)}
+        canvas.figure.legend(loc="outside upper left", columnspacing=1.2, **options)
+        canvas.grow(legend_height(shown, canvas.width - 0.6))
+        return canvas.whole
 
 
 def _chosen(trials: pd.DataFrame) -> pd.DataFrame:

@@ -6,8 +6,9 @@ import inspect
 import math
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from evalsuite import registry, store
 from evalsuite.errors import RequestError
@@ -15,16 +16,25 @@ from evalsuite.files import remove_left, write_csv, write_text
 from evalsuite.optional_members import order_of, pages_of
 from evalsuite.plugins import Figure
 from evalsuite.store import Run
+from evalsuite.study.report import FORMATS, Report
 from reports import style
+from reports.appearance import Appearance
 from reports.frames.evidence import evidence
 from reports.latex import write_tables
 from reports.page.pictures import Picture, Sheet, embedded
 from reports.page.run_page import render
+from reports.selection import Selection
 
 _REM_PER_INCH = 8  # 7-point print becomes 12-pixel text
 
 
-def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Path | None = None) -> Path:
+def write_report(
+    folder: Path,
+    *,
+    figures: Sequence[str] | None = None,
+    out: Path | None = None,
+    report: Mapping[str, Any] | None = None,
+) -> Path:
     """Write ``summary.csv``, ``comparisons.csv``, ``rankings.csv``, figures, tables and the page of a run.
 
     Parameters
@@ -32,6 +42,7 @@ def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Pat
     folder : the run's folder.
     figures : names of figures; by default all that are installed.
     out : where to write, by default the run's folder.
+    report : what replaces values of the study's table ``[report]``, as :class:`evalsuite.study.report.Report` has them.
 
     Returns
     -------
@@ -44,16 +55,22 @@ def write_report(folder: Path, *, figures: Sequence[str] | None = None, out: Pat
         to; nothing is written then.
     """
     run = store.load(folder)
-    chosen = _installed() if figures is None else list(dict.fromkeys(figures))
+    asked = Report.of(run.study["settings"].get("report", {}) | dict(report or {}))
+    named = figures if figures is not None else asked.figures or None
+    chosen = _installed() if named is None else list(dict.fromkeys(named))
     plugins = {name: registry.load("figures", name) for name in chosen}
     place = run.folder if out is None else Path(out)
+    look, selection = Appearance.of(asked), Selection.of(run, asked)
+    with style.applied(look):  # what is wrong with it is said before anything is written
+        pass
     found = evidence(run)
     for each in (place, place / "figures", place / "tables"):
         _make_writable(each)
     remove_left(place)
     found.analysis.write(place)
-    write_tables(run, found, place / "tables")
-    drawn = {name: _draw(name, plugin(), run, place / "figures") for name, plugin in plugins.items()}
+    with style.applied(look):
+        write_tables(run, found, place / "tables", selection)
+        drawn = {name: _draw(name, plugin(), run, place / "figures", selection) for name, plugin in plugins.items()}
     page = place / "index.html"
     write_text(
         page, render(run, [each for each in drawn.values() if each], [n for n, each in drawn.items() if not each])
@@ -84,8 +101,8 @@ def _make_writable(folder: Path) -> None:
         ) from error
 
 
-def _draw(name: str, figure: Figure, run: Run, folder: Path) -> Picture | None:
-    data = figure.data(run)
+def _draw(name: str, figure: Figure, run: Run, folder: Path, selection: Selection) -> Picture | None:
+    data = selection.of_frame(figure.data(run))
     if data.empty:
         return None
     stem = re.sub(r"[^\w.-]+", "_", name.rpartition(":")[2])
@@ -94,14 +111,13 @@ def _draw(name: str, figure: Figure, run: Run, folder: Path) -> Picture | None:
     title, caption = " ".join(title.split()), " ".join(caption.split())
     alt = f"{title} {caption.partition('. ')[0]} All numbers are in figures/{stem}.csv."
     sheets = []
-    with style.applied():
-        pages = pages_of(figure, data)
-        for number, part in enumerate(pages, start=1):
-            drawing, own = figure.draw(part), stem if number == 1 else f"{stem}_{number}"
-            for suffix in ("pdf", "png"):
-                style.save(drawing, folder / f"{own}.{suffix}")
-            said = alt if len(pages) == 1 else f"{alt} Page {number} of {len(pages)}."
-            sheets.append(Sheet(own, said, embedded(style.svg(drawing)), drawing.get_figwidth() * _REM_PER_INCH))
+    pages = pages_of(figure, data)
+    for number, part in enumerate(pages, start=1):
+        drawing, own = figure.draw(part), stem if number == 1 else f"{stem}_{number}"
+        for suffix in style.current().formats:
+            style.save(drawing, folder / f"{own}.{suffix}")
+        said = alt if len(pages) == 1 else f"{alt} Page {number} of {len(pages)}."
+        sheets.append(Sheet(own, said, embedded(style.svg(drawing)), drawing.get_figwidth() * _REM_PER_INCH))
     _remove_pages(folder, stem, len(pages))
     return Picture(stem, title, caption, sheets)
 
@@ -109,7 +125,7 @@ def _draw(name: str, figure: Figure, run: Run, folder: Path) -> Picture | None:
 def _remove_pages(folder: Path, stem: str, pages: int) -> None:
     """Remove the pages beyond ``pages`` that an earlier report of the same run left."""
     number = pages + 1
-    while left := [file for suffix in ("pdf", "png") if (file := folder / f"{stem}_{number}.{suffix}").is_file()]:
+    while left := [file for suffix in FORMATS if (file := folder / f"{stem}_{number}.{suffix}").is_file()]:
         for file in left:
             file.unlink()
         number += 1

@@ -1,10 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from reports import layout, style
-from reports.layout import GAP, Rows, legend_below, pages, panel, size, text_width, title, wrapped
+from reports.layout import GAP, Rows, broken, legend_below, pages, panel, size, text_width, title
 
 
 @pytest.fixture
@@ -42,11 +44,11 @@ def test_labels_stay_inside_the_width_that_was_asked_for(methods: pd.DataFrame) 
     assert size(axes) == pytest.approx((2, 1))
 
 
-def test_a_label_gets_as_many_lines_as_there_is_room_for() -> None:
-    label = "round to nearest W4A4 (gaussian noise 5, fraction 0.25)"
-    assert wrapped(label, 0.13) == label
-    assert wrapped(label, 0.5).count("\n") >= 2
-    assert wrapped("short", 0.1) == "short"
+@given(st.text("abc dW", max_size=60), st.floats(0.2, 3))
+def test_a_text_is_broken_and_nothing_of_it_is_lost(text: str, inches: float) -> None:
+    lines = broken(text, inches).split("\n")
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert all(text_width([line]) <= inches or len(line) == 1 for line in lines)
 
 
 def test_text_width_is_that_of_the_longest_line() -> None:

@@ -16,9 +16,10 @@ def test_what_was_set_before_comes_back() -> None:
     assert mpl.rcParams["font.size"] == before
 
 
-def test_42_adapters_look_different_and_none_has_the_colour_of_alarm() -> None:
-    looks = [style.look(place) for place in range(42)]
-    assert len(set(looks)) == 42
+def test_63_adapters_look_different_nine_in_colour_and_none_has_that_of_alarm() -> None:
+    looks = [style.look(place) for place in range(63)]
+    assert len(set(looks)) == 63
+    assert len({each.colour for each in looks[:9]}) == 9
     assert style.ALERT.lower() not in {each.colour.lower() for each in looks}
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -80,3 +82,23 @@ class TestKendallsW:
     def test_refuses_other_shapes(self):
         with pytest.raises(RequestError, match="finite values of k groups"):
             statistics.kendalls_w([1.0, 2.0])
+
+
+@given(st.tuples(st.lists(st.floats(1, 6), min_size=1, max_size=6), st.floats(0, 4)))
+def test_rank_intervals_are_those_of_all_orders_that_are_possible(ranks: tuple[list[float], float]) -> None:
+    mean, reach = np.array(ranks[0]), ranks[1]
+    better = mean[None, :] - mean[:, None] > reach
+    orders = [
+        order
+        for order in itertools.permutations(range(len(mean)))
+        if not any(better[order[late], order[early]] for early, late in itertools.combinations(range(len(mean)), 2))
+    ]
+    places = np.array([[order.index(method) + 1 for method in range(len(mean))] for order in orders])
+    expected = np.column_stack([places.min(axis=0), places.max(axis=0)])
+    np.testing.assert_array_equal(statistics.rank_intervals(better), expected)
+
+
+@pytest.mark.parametrize("better", [[[True]], [[False, True], [True, False]], [[False, True]]])
+def test_what_is_no_order_has_no_ranks(better: list[list[bool]]) -> None:
+    with pytest.raises(RequestError, match="better of shape"):
+        statistics.rank_intervals(better)

@@ -24,7 +24,7 @@ def test_ranks_drawn_are_those_of_the_csv(study_run: Run) -> None:
     for axes, (_, own) in zip(figure.axes, data.groupby(["task", "factor"], sort=False), strict=True):
         dots = [line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() == "o"]
         np.testing.assert_allclose(dots, np.sort(own["mean_rank"]))
-        words = " ".join(text.get_text() for text in axes.texts)
+        words = " ".join(text.get_text() for text in axes.texts).replace("\n", " ")
         assert all(method in words for method in own["method"])
         assert f"CD {own['critical_difference'].iloc[0]:.2f}" in words
 
