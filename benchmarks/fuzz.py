@@ -15,9 +15,7 @@ import sys
 import tempfile
 import time
 import tomllib
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ import hypothesis
 import numpy as np
 import pandas as pd
 import torch
-from foreign_files import FILES
+from foreign_files import FILES, damage_is_an_error
 from foreign_files import attempt as attempt_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -257,7 +255,9 @@ def _run_of_one_trial(folder: Path) -> dict[Path, Reader]:
     row = {"trial": "a", "status": "done", "reason": ""}
     store.write_trial(folder, row, {**columns, "domain": encoded, "family": encoded})
     store.write_trials(folder, [row])
-    store.write_study(folder, dict.fromkeys(store.STUDY_KEYS) | {"tasks": {}, "name": "a"})
+    study: dict[str, Any] = dict.fromkeys(store.STUDY_KEYS, "") | {"trials": 1, "seeds": [0], "notes": []}
+    study |= {name: {} for name in ("settings", "analysis", "tasks", "versions", "hardware")}
+    store.write_study(folder, study)
     with checksums.sealing(folder / "examples.npz") as temporary:
         np.savez_compressed(temporary, images=np.zeros((2, 4, 4, 3), np.uint8), labels=np.array(["a", "b"]))
         checksums.append_blank(temporary)
@@ -313,15 +313,6 @@ def small_run(folder: Path) -> None:
         execute(small_study(), folder)
     ones = np.ones((_POOL, 3), np.float32)
     kept(Workspace(folder).outputs_file("made"), _POOL, lambda: PoolOutputs(ones, ones))
-
-
-@contextmanager
-def damage_is_an_error() -> Iterator[None]:
-    """Turn the warning that something is made again into an exception."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", DamageWarning)
-        yield
 
 
 def drawn(folder: Path, minutes: float, seed: int) -> Counts:

@@ -27,6 +27,7 @@ from evalsuite.errors import RequestError
 from evalsuite.files import write_json
 from evalsuite.hashing import canonical_json
 from evalsuite.older_runs import filled_table, filled_trials, upgraded
+from evalsuite.stored_values import check_records, check_study, check_trials
 
 _ROW = b"evalsuite.trial"
 
@@ -291,6 +292,7 @@ class Run:
         with _expected(self.folder / STUDY, "a whole study file", "run again to write it anew"):
             study = read_study(self.folder)
             _complete(STUDY_KEYS, study)
+            check_study(study)
         return study
 
     @property
@@ -317,8 +319,11 @@ class Run:
             made: pd.DataFrame = _trials_table(rows).to_pandas(types_mapper=_NULLABLE.get, ignore_metadata=True)
             return made
         with _expected(file, "a whole table of trials", "run again to write it anew"):
-            frame = pd.read_parquet(verified_trials(file))
-            _complete([name for name in TRIAL_SCHEMA.names if name not in _LATER_TRIALS], frame)
+            content = verified_trials(file)
+            table = pq.read_table(content)
+            _complete([name for name in TRIAL_SCHEMA.names if name not in _LATER_TRIALS], table.column_names)
+            check_trials(table, TRIAL_SCHEMA)
+            frame = pd.read_parquet(content)
         return filled_trials(frame, _LATER_TRIALS)
 
     @property
@@ -359,6 +364,7 @@ class Run:
             absent = [field.name for field in later]
             _complete([name for name in asked if name not in absent], present)
             table = opened.read(None if columns is None else [name for name in columns if name not in absent])
+            check_records(table, RECORD_SCHEMA)
         return filled_table(table, later, columns) if later else table
 
 

@@ -338,6 +338,9 @@ def _read(
     numbers = ["severity", "image", "position", "label", "prediction", *_SURENESS]
     table = run.records_of(trial, ["domain", *numbers]).unify_dictionaries().combine_chunks()
     column = {name: table[name].to_numpy() for name in numbers}
+    known = len(run.study["tasks"].get(task, {}).get("classes", ()))
+    if not len(table) or column["label"].max() >= known:
+        raise RequestError(f"records of trial {trial}, task {task}: expected images of {known} classes")
     coded = table["domain"].chunk(0)
     names, scale = coded.dictionary.to_pylist(), int(column["severity"].max()) + 1
     shown = coded.indices.to_numpy().astype(np.int64) * scale + column["severity"]

@@ -33,6 +33,11 @@ FAMILIES = {
     "jpeg_compression": "digital",
 }
 USUAL_ORDER = tuple(FAMILIES)
+NO_STUDY: dict[str, Any] = dict.fromkeys(store.STUDY_KEYS, "") | {
+    **{key: {} for key in ("settings", "analysis", "tasks", "versions", "hardware")},
+    **{"trials": 0, "seeds": [], "notes": []},
+}
+"""What ``study.json`` holds of nothing at all."""
 HARMED_CLASS = 3
 SEVERITY = 5
 BATCH = 10

@@ -3,7 +3,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from _dummies.runs import make_run
+from _dummies.runs import NO_STUDY, make_run
 
 from evalsuite import checksums, store
 from evalsuite.errors import DamageWarning, RequestError
@@ -31,7 +31,7 @@ def row(name, status="done", **extra):
 
 
 def test_what_is_written_is_read(tmp_path):
-    study = dict.fromkeys(store.STUDY_KEYS) | {"name": "s"}
+    study = NO_STUDY | {"name": "s"}
     write_json(tmp_path / "study.json", study)
     store.write_trial(tmp_path, row("a" * 16, error=1.0), columns(group=np.arange(4)))
     store.write_trial(tmp_path, row("b" * 16, "refused", error=None))
@@ -82,7 +82,7 @@ def test_damaged_record_counts_for_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", ["study.json", "trials.parquet", "records/a.parquet"])
 def test_flipped_bits_are_never_believed(tmp_path, name):
-    store.write_study(tmp_path, dict.fromkeys(store.STUDY_KEYS) | {"name": "s"})
+    store.write_study(tmp_path, NO_STUDY | {"name": "s"})
     store.write_trial(tmp_path, row("a"), columns())
     store.write_trials(tmp_path, [row("a")])
     intact = store.load(tmp_path)
