@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,12 +24,13 @@ from evalsuite.hashing import canonical_json
 from evalsuite.optional_members import engine_of
 from evalsuite.plugins import IntArray, TaskData
 from evalsuite.randomness import torch_generator
+from evalsuite.running.ahead import ahead, depth_for
 from evalsuite.running.domain_images import OpenImages, StreamImages
 from evalsuite.running.quantized_models import load_quantized
 from evalsuite.running.task_data import normalise, source_images, task_data
 from evalsuite.running.units import unit
 from evalsuite.running.workspace import Workspace
-from evalsuite.streams import Stream
+from evalsuite.streams import Batch, Stream
 from evalsuite.study.trials import Trial, adapts, plan_stream
 
 
@@ -102,14 +104,15 @@ def run_adapting(
     adapted = AdaptedModel.from_setting(trial.adapter, model, source, generator)
     predicted = _unfilled(len(stream))
     watch, fallen, resets = CollapseWatch(), False, []
-    for batch in stream.batches():
-        resets.append(batch.start > 0 and (batch.reset or fallen))
-        if resets[-1]:
-            adapted.reset()
-        inputs = normalise(images.fetch(batch.image, batch.domain), data).to(workspace.device)
-        part = predictions(adapted(inputs), data.test_labels[batch.image])
-        _fill(predicted, slice(batch.start, batch.start + len(batch.image)), part)
-        fallen = stream.reset_on_collapse and watch.collapsed(part.prediction)
+    shown = ahead(lambda batch: _shown(batch, images, data), stream.batches(), depth_for(workspace.device))
+    with closing(shown):
+        for batch, inputs in shown:
+            resets.append(batch.start > 0 and (batch.reset or fallen))
+            if resets[-1]:
+                adapted.reset()
+            part = predictions(adapted(inputs.to(workspace.device)), data.test_labels[batch.image])
+            _fill(predicted, slice(batch.start, batch.start + len(batch.image)), part)
+            fallen = stream.reset_on_collapse and watch.collapsed(part.prediction)
     totals = adapted.totals
     costs = Costs(
         forwards=totals["forwards"],
@@ -121,6 +124,10 @@ def run_adapting(
         adapter_facts=canonical_json(adapted.facts | {"adapted_modules": adapted.adapted_modules}),
     )
     return predicted, costs, np.array(resets)
+
+
+def _shown(batch: Batch, images: StreamImages, data: TaskData) -> tuple[Batch, Tensor]:
+    return batch, normalise(images.fetch(batch.image, batch.domain), data)
 
 
 class FixedModel:
@@ -151,11 +158,13 @@ class FixedModel:
     def _evaluate(self, images: OpenImages, indices: IntArray, batch_size: int) -> tuple[Predictions, float]:
         predicted = _unfilled(len(indices))
         start = time.perf_counter()
-        for first in range(0, len(indices), batch_size):
-            chosen = indices[first : first + batch_size]
-            inputs = normalise(images.fetch(chosen), self.data).to(self.workspace.device)
-            part = predictions(self.adapted(inputs), self.data.test_labels[chosen])
-            _fill(predicted, slice(first, first + batch_size), part)
+        starts, depth = range(0, len(indices), batch_size), depth_for(self.workspace.device)
+        chosen = [indices[first : first + batch_size] for first in starts]
+        shown = ahead(lambda these: normalise(images.fetch(these), self.data), chosen, depth)
+        with closing(shown):
+            for first, these, inputs in zip(starts, chosen, shown, strict=True):
+                part = predictions(self.adapted(inputs.to(self.workspace.device)), self.data.test_labels[these])
+                _fill(predicted, slice(first, first + batch_size), part)
         return predicted, time.perf_counter() - start
 
 

@@ -118,7 +118,7 @@ class Drifting:
         model, generator = state["model"], state["generator"]
         with torch.no_grad():
             logits = model(images)
-            model[1].bias.add_(self.size * torch.randn(3, generator=generator))
+            model[1].bias.add_(self.size * torch.randn(3, generator=generator).to(logits))
         return logits
 
 
