@@ -50,9 +50,13 @@ function chosen() {
 
 function apply() {
   const wanted = Object.entries(chosen()).map(([name, code]) => [choices.get(name).place, Number(code)]);
-  const fits = known.methods.map((method) => wanted.every(([place, code]) => method[place] === code));
-  const shows = (each) => !wanted.length || each.dataset.m.split(" ").some((place) => fits[place]);
-  for (const row of document.querySelectorAll("tr[data-m]")) hide(row, "page", !shows(row));
+  const fitting = (asked) => known.methods.map((method) => asked.every(([place, code]) => method[place] === code));
+  const fits = fitting(wanted);
+  const shows = (each, among = fits) => !wanted.length || each.dataset.m.split(" ").some((place) => among[place]);
+  // The picture is of networks without adaptation on a task's first stream: neither choice leaves it empty.
+  const others = ["adapter", "stream"].map((name) => choices.get(name)?.place);
+  const networks = fitting(wanted.filter(([place]) => !others.includes(place)));
+  for (const row of document.querySelectorAll("tr[data-m]")) hide(row, "page", !shows(row, row.closest(".hero") ? networks : fits));
   for (const body of document.querySelectorAll(".hero tbody")) body.hidden = ![...body.rows].some((row) => row.dataset.m && !row.hidden);
   for (const cell of document.querySelectorAll(".matrix td[data-m]")) {
     cell.classList.toggle("off", !shows(cell));
@@ -135,7 +139,7 @@ function numeric(table) {
 
 function asCsv(rows) {
   const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  return rows.map((row) => row.map((text) => quoted(text.replace(/^\u2212/, "-"))).join(",")).join("\n") + "\n";
+  return rows.map((row) => row.map((text) => quoted(text.replaceAll("\u2212", "-"))).join(",")).join("\n") + "\n";
 }
 
 function asMarkdown(rows, numbers) {

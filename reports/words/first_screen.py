@@ -164,7 +164,7 @@ def _errors(evidence: Evidence, worst: Any, best: tuple[Any, Comparison] | None)
         named.append(short(row.adapter_label, _NAME))
         text = points(found.difference) if found.shown else "not shown to change it"
         lines.append(f"with {named[-1]}: {text}" + ("" if is_missing(found.p) else f", {p_value(found.p)}"))
-    value = f"{_ARROW.join(number(each * 100) for each in shown_errors)} %"
+    value = f"{_ARROW.join(number(each * 100) for each in shown_errors)}\N{NO-BREAK SPACE}%"
     how = (
         f"Share of test images that are predicted wrongly; intervals of {CONFIDENCE_PERCENT} % are bootstrap over test "
         "images, tests of differences are signed-rank tests over domains. Unit: test image; domain."

@@ -66,6 +66,7 @@ def test_a_cell_of_the_matrix_filters_the_whole_page_and_its_address_brings_it_b
     chosen = page.locator("#choose-quantizer option:checked").text_content()
     heads = "[...document.querySelectorAll('#mean tbody tr')].filter(r => !r.hidden).map(r => r.cells[0].textContent)"
     assert all(head.startswith(chosen) for head in page.evaluate(heads))
+    assert 0 < page.locator(".hero tr[data-m]:visible").count() < page.locator(".hero tr[data-m]").count()
     address = page.evaluate("location.href")
     assert "quantizer=" in address
     page.goto("about:blank")
