@@ -86,4 +86,3 @@ def test_a_wish_comes_back_from_a_file() -> None:
     asked = Report(select={"task": ("a",)}, rename={"x": "y"}, width="8.255cm", formats=("svg",), digits=2)
     assert Report.of(asked.as_dict()) == asked
     assert asked.inches == pytest.approx(3.25)
-    assert asked.changed(digits=0, width=None) == Report.of(asked.as_dict() | {"digits": 0})
