@@ -69,15 +69,6 @@ class Selection:
         lines = views.loc[own | (shown & views["task"].isin(labels["task"])), _LINE]
         return cls(labels, frozenset(lines.itertuples(index=False, name=None)), names)
 
-    @property
-    def whole(self) -> bool:
-        """Whether all is shown under its own name."""
-        return self.labels is None and not self.names
-
-    def of_evidence(self, found: Evidence) -> Evidence:
-        """Keep the rows of ``summary.csv`` and ``rankings.csv`` that are shown; no number changes."""
-        return found if self.labels is None else found.only(self.kept)
-
     def of_frame(self, data: pd.DataFrame) -> pd.DataFrame:
         """Return a frame's rows that are shown, under the names that were asked for."""
         return self.renamed(self.kept(data))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +83,6 @@ class Report:
             if isinstance(own := first.get("ctx", {}).get("error"), RequestError):
                 raise own from error
             raise RequestError(f"[report] {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-
-    def changed(self, **changes: Any) -> Report:
-        """Return this with some values replaced, those that are not None."""
-        return replace(self, **{key: value for key, value in changes.items() if value is not None})
 
     @property
     def inches(self) -> float | None:

@@ -87,12 +87,6 @@ class Evidence:
         """``rankings.csv``."""
         return self.analysis.rankings
 
-    def only(self, kept: Callable[[pd.DataFrame], pd.DataFrame]) -> Evidence:
-        """Return this with some rows of ``summary.csv``, ``rankings.csv`` and ``methods``; no number changes."""
-        analysis = self.analysis
-        fewer = replace(analysis, summary=kept(analysis.summary), rankings=kept(analysis.rankings))
-        return Evidence(fewer, kept(self.methods))
-
     def against_unadapted(self, method: Any, unadapted: str) -> Comparison | None:
         """Compare a row of ``methods`` with the same network without adaptation; None if nothing did."""
         return self.between("adapter", _labels(method), unadapted)
