@@ -32,6 +32,7 @@ PINNED = {
     "reliability": (19450, "0428cc6c5f607a71", "c9850926ec96dcbb", "7b346165e55fa784"),
     "reliability_small": (515, "5b6524cda3966f20", "75cb9dbf1a562105", "ff3052b176941c33"),
     "ttaq": (145, "43898294d561c11e", "77db7163d71024bf", "e5734b8a73c7bf1b"),
+    "ttaq_hosts": (390, "4770a6e50db6963f", "2d6f1882f64ab9b7", "f39a9912950da37b"),
     "zoa": (10, "403b3285a10aa20e", "f3a83be16e0055a9", "6712f8f2f6c915b8"),
     "zoa_foa": (4, "f2522c1b1f22a5ed", "08627a807c8770d5", "95cceaecc45d0652"),
     "zoa_rounds": (45, "83a9facee0cf6c97", "b4f4ffa225d5e204", "17d9059a8a365882"),
