@@ -56,6 +56,19 @@ def cost_only(default: _T) -> _T:
     return declared
 
 
+LATER = "later"
+"""Key in the metadata of a dataclass field that came when records had been made without it."""
+
+
+def later(default: _T) -> _T:
+    """Return a dataclass field for an option that is new: at its default no record says it, as none did before.
+
+    So settings keep their identity, and records their place, when a method learns something more.
+    """
+    found: _T = field(default=default, metadata={LATER: True})
+    return found
+
+
 @dataclass(frozen=True)
 class TaskData:
     """The images of a task. Test images are never used for anything but testing.

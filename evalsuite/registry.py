@@ -26,6 +26,7 @@ from evalsuite.files import is_utf8
 from evalsuite.hashing import canonical_json, digest
 from evalsuite.isolation import printable, requested, single_process, text_of
 from evalsuite.optional_members import is_calibration_step, is_stream, missing_methods
+from evalsuite.plugins import LATER
 
 Kind = Literal["tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports", "baselines"]
 KINDS: tuple[Kind, ...] = ("tasks", "quantizers", "adapters", "protocols", "studies", "figures", "reports", "baselines")
@@ -217,7 +218,13 @@ def configure(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -
 
 
 def _resolved(plugin: Any) -> dict[str, Any]:
-    return {field.name: getattr(plugin, field.name) for field in _fields(type(plugin))}
+    values = {field.name: (field, getattr(plugin, field.name)) for field in _fields(type(plugin))}
+    return {name: value for name, (field, value) in values.items() if not _unsaid(field, value)}
+
+
+def _unsaid(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether an option is as it was before it could be chosen (:func:`evalsuite.plugins.later`)."""
+    return bool(field.metadata.get(LATER)) and bool(value == field.default)
 
 
 def source_digest(name: str) -> str:

@@ -45,8 +45,11 @@ class KnowledgeBank:
 
         The new coefficient gives the new entry so much weight that the mean |epsilon| that is left is at most
         ``margin`` in every parameter tensor, within the limit of 10 on coefficients. A full bank first drops an
-        entry (*choice*: before, not after storing, so that the newest cannot be dropped at once).
+        entry (*choice*: before, not after storing, so that the newest cannot be dropped at once). One without room
+        for any leaves epsilon as it is.
         """
+        if self.capacity == 0:
+            return epsilon
         offset = self.mix() + epsilon
         if len(self) == self.capacity:
             self._remove(self._superfluous())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import RequestError
+from evalsuite.plugins import later
 from evalsuite.quantization.insert import insert_quantizers
 from evalsuite.quantization.reconstruction.losses import Loss
 from evalsuite.quantization.reconstruction.options import ReconstructionOptions
+from evalsuite.quantizers._norm_tuning import tune_norms
 from evalsuite.quantizers._stability import Covariance, PerturbationConsistency, PerturbationErrorMitigation
 from evalsuite.quantizers.brecq import BRECQ
 from evalsuite.quantizers.qdrop import QDrop
@@ -49,6 +52,9 @@ class TTAQ(ReconstructionOptions):
     step_rate : learning rate of scales; None: the base's default.
     step_iterations : the base BRECQ's; QDrop has none.
     range_images : images on which activations' ranges are chosen; 256, as the bases'.
+    norm_steps : steps by which, after reconstruction, the norms alone learn to predict for a perturbed image what full
+        precision does for the image itself, BatchNorm on the statistics of its batch, as adapters run it; 0 (*ours*).
+    norm_strength : of the perturbations in these steps; 2 (*ours*).
     iterations, batch_size, learning_rate, regulariser, warmup, b_start, b_end, cache_gigabytes, precision : see
         :class:`evalsuite.quantization.reconstruction.options.ReconstructionOptions`.
     range, weight_range, percentile, steps, norm, bins : see :class:`evalsuite.quantization.grids.ranges.RangeOptions`.
@@ -64,10 +70,12 @@ class TTAQ(ReconstructionOptions):
     step_rate: float | None = None
     step_iterations: int | None = None
     range_images: int = 256
+    norm_steps: int = later(0)
+    norm_strength: float = later(2.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("pem", "pcr", "perturbation"):
+        for name in ("pem", "pcr", "perturbation", "norm_steps", "norm_strength"):
             if getattr(self, name) < 0:
                 raise RequestError(f"{name} = {getattr(self, name)}: expected at least 0")
         self.base_method()
@@ -86,9 +94,12 @@ class TTAQ(ReconstructionOptions):
 
     def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:
         """Learn rounding and scales, in place; ``images``: (N, C, H, W) normalised."""
+        reference = copy.deepcopy(model) if self.norm_steps else model
         losses: tuple[Loss, ...] = ()
         if self.pem > 0:
             losses += (PerturbationErrorMitigation(self.pem, self.perturbation, self.covariance, generator),)
         if self.pcr > 0:
             losses += (PerturbationConsistency(self.pcr, self.perturbation, self.consistency, generator),)
         self.base_method().reconstruct(model, images, generator, losses)
+        if self.norm_steps:
+            tune_norms(model, reference, images, self.norm_steps, self.norm_strength, generator)

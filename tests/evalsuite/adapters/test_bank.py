@@ -103,3 +103,11 @@ def test_similarity_is_a_mean_over_tensors_not_over_scalars():
     bank.coefficients = torch.zeros(4)
     bank.store(torch.zeros(104), MARGIN)
     torch.testing.assert_close(bank.entries[1:3], torch.stack([second, third]))
+
+
+def test_a_bank_without_room_leaves_epsilon_alone():
+    bank = empty(0)
+    epsilon = torch.full((sum(bank.sizes),), 0.3)
+    assert torch.equal(bank.store(epsilon, MARGIN), epsilon)
+    assert len(bank) == 0
+    assert not bank.mix().any()

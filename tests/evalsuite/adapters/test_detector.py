@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
 
-from evalsuite.adapters._detector import DomainDetector, gaussian_distance
+from evalsuite.adapters._detector import DomainDetector, WhitenedDistance, gaussian_distance
 
 
 @given(mean=st.floats(-3, 3), other=st.floats(-3, 3), deviation=st.floats(0.1, 5), other_deviation=st.floats(0.1, 5))
@@ -51,3 +51,49 @@ def test_small_batches_are_counted_and_leave_no_trace():
     assert detector.mean is before
     assert detector.unjudged == 1
     assert detector.changed(*moments(generator, 5.0, 1.0))
+
+
+def alike(generator, images, shift=0.0, turn=0.0):
+    """Return (images, 4, 50) values of channels that mostly move together, as those of a first layer do."""
+    common = torch.randn(images, 1, 1, generator=generator)
+    x = 0.3 * common + 0.5 * torch.randn(images, 4, 50, generator=generator) + shift
+    x[:, 0] += turn
+    return x
+
+
+def of_images(x):
+    return x.mean(2), x.var(2, correction=0)
+
+
+def of_batch(x):
+    return x.mean((0, 2)), x.var((0, 2), correction=0)
+
+
+def test_whitening_tells_a_new_domain_from_brighter_images():
+    """What all channels do together, images do; a channel that leaves the others is a domain, however little."""
+    generator = torch.Generator().manual_seed(0)
+    distance = WhitenedDistance.of_images(*of_images(alike(generator, 500)))
+    usual = of_batch(alike(generator, 256))
+    same = [distance(*usual, *of_batch(alike(generator, 256))) for _ in range(30)]
+    brighter = distance(*usual, *of_batch(alike(generator, 256, shift=0.3)))
+    other = distance(*usual, *of_batch(alike(generator, 256, turn=0.3)))
+    assert max(same) < 0.02 < other
+    assert brighter < other / 4
+    moves = ({"shift": 0.3}, {"turn": 0.3})
+    plain = [gaussian_distance(*usual, *of_batch(alike(generator, 256, **move))) for move in moves]
+    assert plain[0] > 2 * plain[1], "the authors' distance has them the other way round"
+
+
+def test_batches_of_one_domain_are_two_parts_in_n_apart():
+    generator = torch.Generator().manual_seed(1)
+    distance = WhitenedDistance.of_images(*of_images(alike(generator, 4000)))
+    found = [distance(*of_batch(alike(generator, 200)), *of_batch(alike(generator, 200))) for _ in range(200)]
+    assert sum(found) / len(found) == pytest.approx(2 / 200, rel=0.1)
+
+
+def test_a_channel_without_spread_and_a_source_of_two_images_will_do():
+    x = torch.randn(2, 3, 10, generator=torch.Generator().manual_seed(0))
+    x[:, 1] = 0.0
+    distance = WhitenedDistance.of_images(*of_images(x))
+    assert distance(*of_batch(x), *of_batch(x)) == 0.0
+    assert 0 < distance(*of_batch(x), *of_batch(2 * x)) < float("inf")

@@ -7,7 +7,9 @@ from _dummies.models import random_images, tiny_resnet, tiny_transformer
 from _dummies.zoa import BUILDS, EAGER, stream
 from torch import nn
 
+from evalsuite import registry
 from evalsuite.adaptation.adapted_model import AdaptedModel, adapt
+from evalsuite.adapters._detector import WhitenedDistance
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.adapters._observer import moment_distance
 from evalsuite.adapters.zoa import ZOA, adapted_norms
@@ -259,7 +261,18 @@ def test_refusals_and_bad_options():
         adapt(plain, "zoa", random_images(2))
     with pytest.raises(Refused, match="at least 2 source images"):
         adapt(tiny_resnet(), "zoa", random_images(1))
-    for options in ({"bank": 0}, {"scale": -1.0}, {"lr": float("nan")}, {"margin": 0.0}, {"perturbations": 0}):
+    for options in ({"bank": -1}, {"scale": -1.0}, {"lr": float("nan")}, {"margin": 0.0}, {"perturbations": 0}):
         with pytest.raises(RequestError, match=f"{next(iter(options))} = "):
             ZOA(**options)
     assert isinstance(adapt(tiny_resnet(), "zoa", random_images(2)), AdaptedModel)
+
+
+def test_the_whitened_distance_is_of_single_source_images_and_unsaid_where_it_is_not_asked_for():
+    source = random_images(24, 3)
+    state = adapt(tiny_resnet(), "zoa", source, distance="whitened").state
+    stem = tiny_resnet().conv1(source)
+    expected = WhitenedDistance.of_images(stem.mean((2, 3)), stem.var((2, 3), correction=0))
+    torch.testing.assert_close(state.detector.distance.precision, expected.precision, rtol=1e-2, atol=1e-2)
+    assert state.detector.threshold == 0.06
+    assert "distance" not in registry.configure("adapters", "zoa", {"distance": "gaussian"}).values()
+    assert registry.configure("adapters", "zoa", {"distance": "whitened"}).values()["distance"] == "whitened"

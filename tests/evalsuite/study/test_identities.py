@@ -22,7 +22,7 @@ from evalsuite.study.trials import SCHEMA, adapts, expand, shows_corruption
 PINNED = {
     "ablation": (48, "d672f8f9686e9c29", "e102f21fd9312ecf", "efc0abce96499eb9"),
     "adaptation": (28, "123f95572492b34d", "850f557237194167", "b0950ecf82d862d3"),
-    "adapters": (72, "4f89e69d89aaec11", "053abe176db6c0cb", "566b0be952bc7f86"),
+    "adapters": (84, "10218b3a8f018893", "888c01d0c086ca98", "3e2cb33b1e73f159"),
     "audit_full": (10160, "a971e17941e14e56", "30a89efad9f9c5b6", "e111f14816ba7508"),
     "audit_quick": (220, "96361dcb9731ee80", "afee008991632a16", "45695facd5cac97b"),
     "audit_standard": (1300, "65cd2c3c24352da4", "9bb558977d1c40db", "8fadd9fc9b8e9317"),
@@ -32,8 +32,10 @@ PINNED = {
     "reliability": (19450, "0428cc6c5f607a71", "c9850926ec96dcbb", "7b346165e55fa784"),
     "reliability_small": (515, "5b6524cda3966f20", "75cb9dbf1a562105", "ff3052b176941c33"),
     "ttaq": (145, "43898294d561c11e", "77db7163d71024bf", "e5734b8a73c7bf1b"),
+    "ttaq_hosts": (390, "4770a6e50db6963f", "2d6f1882f64ab9b7", "f39a9912950da37b"),
     "zoa": (10, "403b3285a10aa20e", "f3a83be16e0055a9", "6712f8f2f6c915b8"),
     "zoa_foa": (4, "f2522c1b1f22a5ed", "08627a807c8770d5", "95cceaecc45d0652"),
+    "zoa_rounds": (45, "83a9facee0cf6c97", "b4f4ffa225d5e204", "17d9059a8a365882"),
     "zoa_transformer": (7, "39eff7604e7bc4e6", "233f746a4da666e9", "118a66bfe8ce1aad"),
 }
 
