@@ -68,7 +68,7 @@ class Costs:
 
 _COLUMNS = tuple(field.name for field in fields(Predictions))
 
-PART = 2**16
+PART = 2**14
 """Images whose records are made and written together, so that a long stream takes no more memory than a short one."""
 
 
@@ -84,7 +84,8 @@ def predictions(logits: Tensor, labels: NDArray[np.int64]) -> Predictions:
 
 
 def _unfilled(size: int) -> Predictions:
-    return Predictions(np.empty(size, np.int32), *(np.empty(size, np.float32) for _ in _COLUMNS[1:]))
+    # Written to at once: what memory a long stream takes is taken, or refused, before it begins.
+    return Predictions(np.full(size, -1, np.int32), *(np.full(size, np.nan, np.float32) for _ in _COLUMNS[1:]))
 
 
 def _fill(predicted: Predictions, where: Any, part: Predictions, rows: Any = slice(None)) -> None:
