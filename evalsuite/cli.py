@@ -96,7 +96,10 @@ def _end_as_at_interrupt() -> None:
     def stop(number: int, frame: Any) -> None:
         for other in chosen:
             signal.signal(other, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGINT)
+        interrupt = signal.getsignal(signal.SIGINT)
+        if callable(interrupt):
+            interrupt(signal.SIGINT, frame)
+        raise KeyboardInterrupt  # also where a shell that runs this in the background has Ctrl-C ignored
 
     for number in chosen:  # not one that is ignored: nohup asks for that
         signal.signal(number, stop)

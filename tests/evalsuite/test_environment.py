@@ -66,6 +66,7 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
 
 def test_without_a_way_to_ask_all_cores_count(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setitem(sys.modules, "psutil", None)  # another way, where it is installed
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     assert available_cores() == 7
 

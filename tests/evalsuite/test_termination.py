@@ -1,3 +1,4 @@
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,11 +27,13 @@ batch_size = 10
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_schedulers_signal_ends_a_run_as_an_interrupt_does(number, tmp_path):
+@pytest.mark.parametrize(("number", "before"), [(signal.SIGTERM, "trap '' INT; "), (signal.SIGHUP, "")])
+def test_a_schedulers_signal_ends_a_run_as_an_interrupt_does(number, before, tmp_path):
+    """Also where Ctrl-C is ignored, as it is by what a script's shell runs in the background."""
     (tmp_path / "long.toml").write_text(STUDY)
     out = tmp_path / "run"
     command = [sys.executable, "-m", "evalsuite", "run", "long.toml", "--device", "cpu", "--out", str(out)]
+    command = ["sh", "-c", f"{before}exec {shlex.join(command)}"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     while running.poll() is None and not list((out / "records").glob("[!.]*.parquet")):
         time.sleep(0.05)
