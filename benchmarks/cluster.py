@@ -1,6 +1,6 @@
 """A cluster of two nodes on this machine, one of which is killed halfway: records equal a local run's, bit for bit.
 
-python benchmarks/cluster.py [--backends dask,ray] [--study quick] [--data-root DIR]
+python benchmarks/cluster.py [--backends dask,ray] [--study quick] [--only-killed] [--data-root DIR]
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ evalsuite.run(study, out, 0 if address else 1, device="cpu", **chosen)
 DASK, RAY = "127.0.0.1:18786", "127.0.0.1:6399"
 
 
-def measure(data_root: str | None, backends: str = "dask,ray", study: str = "quick") -> list[Figure]:
+def measure(
+    data_root: str | None, backends: str = "dask,ray", study: str = "quick", only_killed: bool = False
+) -> list[Figure]:
     figures = []
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="cl") as name:  # Ray's sockets bear no long paths
         place = Path(name)
@@ -38,7 +40,7 @@ def measure(data_root: str | None, backends: str = "dask,ray", study: str = "qui
         local = store.load(place / "local")
         figures.append(Figure(f"{study}, one process", time.monotonic() - begun, "s"))
         for backend in backends.split(","):
-            for killed in (False, True):
+            for killed in (True,) if only_killed else (False, True):
                 figures += _compared(local, study, backend, killed, place, data_root)
     return figures
 
@@ -144,6 +146,7 @@ CLUSTERS = {"dask": _dask, "ray": _ray}
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backends", default="dask,ray", help="of dask and ray, comma between")
     parser.add_argument("--study", default="quick", help="a registered study or a TOML file")
+    parser.add_argument("--only-killed", action="store_true", help="leave out the runs in which both nodes live")
 
 
 if __name__ == "__main__":
