@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from evalsuite.adaptation.collapse import SHARE, WINDOW
+from evalsuite.analysis.claims import LEVEL
 from evalsuite.store import Run
 from reports.frames.adaptation import adaptation
 from reports.frames.evidence import Evidence, evidence
@@ -23,7 +24,7 @@ from reports.page.templates import own, template
 from reports.words import first_screen as words
 from reports.words.answers import answer
 from reports.words.jitter import jitter_note
-from reports.words.numbers import count
+from reports.words.numbers import CONFIDENCE_PERCENT, count
 from reports.words.verdict import judge
 
 _SECTIONS = (
@@ -39,8 +40,9 @@ _SECTIONS = (
 _FIRST = "Which network is least reliable, and is that more than chance?"
 _OF_FIRST = ("mean_against_worst", "class_drops", "error_heatmap")
 _CLAIMS = (
-    "An effect is claimed only where its test has p < 0.05 after Holm's correction and its 95\N{NO-BREAK SPACE}% "
-    "interval excludes zero. Networks are ranked by the drop of their worst class; the ranking itself is not tested."
+    f"An effect is claimed only where its test has p < {LEVEL:g} after Holm's correction and its "
+    f"{CONFIDENCE_PERCENT}\N{NO-BREAK SPACE}% interval excludes zero. Networks are ranked by the drop of their worst "
+    "class; the ranking itself is not tested."
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from evalsuite.analysis.claims import shown
+from evalsuite.analysis.claims import LEVEL, shown
 from evalsuite.store import Run
 from reports.frames.calibration_sets import effects
 from reports.frames.evidence import Comparison, Evidence
@@ -221,8 +221,8 @@ def _bytes(size: int) -> str:
 
 def _not_told_apart(evidence: Evidence, rows: pd.DataFrame, worst: Any) -> Tile:
     how = (
-        "Pairs of quantizers with equal bits whose mean errors are not shown to differ (p below 0.05 after Holm and an "
-        "interval without 0 would show it); then the adapters of the least reliable network. Unit: domain."
+        f"Pairs of quantizers with equal bits whose mean errors are not shown to differ (p below {LEVEL:g} after Holm "
+        "and an interval without 0 would show it); then the adapters of the least reliable network. Unit: domain."
     )
     pairs = evidence.comparisons
     first = rows.drop_duplicates(["task", "stream_label", "adapter_label"])[["task", "stream_label", "adapter_label"]]

@@ -145,7 +145,7 @@ def test_a_table_is_filtered_by_keyboard(page: Any) -> None:
     everything = page.evaluate("document.querySelector('#comparisons').tBodies[0].rows.length")
     assert 0 < len(rows) < everything
     assert all("fog" in row and "adaround" in row for row in rows)
-    said = page.locator("#comparisons-block output").text_content()
+    said = page.locator("#comparisons-block .filter output").text_content()
     assert said == f"{len(rows)} of {everything} rows"
 
 

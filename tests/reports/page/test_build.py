@@ -6,7 +6,6 @@ from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-import pandas as pd
 import pytest
 from _dummies.html_page import Page, check_form
 from _dummies.runs import make_run
@@ -171,7 +170,7 @@ def test_figures_by_name_by_file_and_without_data(tmp_path: Path) -> None:
 def test_a_run_without_any_result_still_has_a_page(run: Run, tmp_path: Path) -> None:
     shutil.copytree(run.folder, tmp_path / "run")
     rows = [row | {"status": "failed", "reason": "boom"} for row in run.trials.to_dict("records")]
-    pd.DataFrame(rows).to_parquet(tmp_path / "run" / "trials.parquet")
+    store.write_trials(tmp_path / "run", rows)
     page = Page(write_report(tmp_path / "run").read_text(encoding="utf-8"))
     assert not page.all("img")
     assert any("nothing to judge" in text for text in page.text)
