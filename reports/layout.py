@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib import cbook
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.figure import SubFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
@@ -259,7 +260,8 @@ def text_width(texts: list[str], *, bold: bool = False) -> float:
 
 @functools.lru_cache(maxsize=2**14)
 def _line_width(line: str, font: FontProperties) -> float:
-    return _HINTED * float(TextPath((0, 0), line, prop=font).get_extents().width) / 72
+    width, _, _ = text_to_path.get_text_width_height_descent(line, font, ismath=cbook.is_math_text(line))
+    return _HINTED * float(width) / 72
 
 
 def broken(text: str, inches: float, *, bold: bool = False) -> str:
@@ -272,7 +274,13 @@ def broken(text: str, inches: float, *, bold: bool = False) -> str:
             continue
         rest = word
         while text_width([rest], bold=bold) > inches and len(rest) > 1:
-            fits = next((n for n in range(len(rest) - 1, 1, -1) if text_width([rest[:n]], bold=bold) <= inches), 1)
+            fits, too_many = 1, len(rest)
+            while too_many - fits > 1:
+                middle = (fits + too_many) // 2
+                if text_width([rest[:middle]], bold=bold) <= inches:
+                    fits = middle
+                else:
+                    too_many = middle
             found.append(rest[:fits])
             rest = rest[fits:]
         found.append(rest)

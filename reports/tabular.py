@@ -10,17 +10,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 from numpy.typing import ArrayLike
 
 from reports import style
 
 _COLUMN = 3.17  # inches: the narrowest usual column, of LaTeX's own two-column article
 _SMALL, _POINTS = 8.0, 72.27  # \footnotesize of a paper in 10 points; TeX's points an inch
+_FONT = FontProperties(family="cmr10", size=_SMALL)
 _SEPARATION = 3.0  # points on either side of a column
 _MOST = 40.0  # lines of a float
 _RULE = 0.7  # lines that a rule takes
-_LEAST = 0.42  # of the width, which a label may always take
+_LEAST = 0.42  # of the width, which a label may always take; a column of values never takes more than the rest
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def floats(name: str, caption: str, label: str, columns: Sequence[Column], block
 
 def _across(columns: Sequence[Column], blocks: Sequence[Block], label: str, width: float) -> list[list[int]]:
     """Choose which columns stand in one float."""
-    widths = [_column_width(columns[k].head, [row[k + 1] for own in blocks for row in own.rows]) for k in _all(columns)]
+    widths = [min(own, _most(width)) for own in _widths(columns, blocks)]
     room = width - _label_width(label, blocks, width, min(widths, default=0.0))
     parts: list[list[int]] = [[]]
     for k, own in enumerate(widths):
@@ -89,8 +90,14 @@ def _across(columns: Sequence[Column], blocks: Sequence[Block], label: str, widt
     return parts
 
 
-def _all(columns: Sequence[Column]) -> range:
-    return range(len(columns))
+def _widths(columns: Sequence[Column], blocks: Sequence[Block]) -> list[float]:
+    """Return the points that columns of values take where none of their cells is broken into lines."""
+    return [_column_width(own.head, [row[k] for b in blocks for row in b.rows]) for k, own in enumerate(columns, 1)]
+
+
+def _most(width: float) -> float:
+    """Points that a column of values takes at most."""
+    return (1 - _LEAST) * width
 
 
 def _with(blocks: Sequence[Block], chosen: Sequence[int]) -> list[Block]:
@@ -103,13 +110,13 @@ def _down(blocks: Sequence[Block], width: float) -> list[list[Block]]:
     used = 0.0
     for block in blocks:
         title = _RULE + _lines(block.title, 0.8 * width)
-        whole = title + sum(_lines(row[0], _LEAST * width) for row in block.rows)
+        whole = title + sum(_high(row, width) for row in block.rows)
         if used and used + whole > _MOST >= whole:
             parts.append([])
             used = 0.0
         rows: list[tuple[str, ...]] = []
         for row in block.rows:
-            own = _lines(row[0], _LEAST * width) + (0.0 if rows else title)
+            own = _high(row, width) + (0.0 if rows else title)
             if used and used + own > _MOST:
                 if rows:
                     parts[-1].append(replace(block, rows=tuple(rows)))
@@ -120,6 +127,11 @@ def _down(blocks: Sequence[Block], width: float) -> list[list[Block]]:
             used += own
         parts[-1].append(replace(block, rows=tuple(rows)))
     return parts
+
+
+def _high(row: Sequence[str], width: float) -> int:
+    """Return the lines of a row: those of its label, or of a cell that is broken."""
+    return max(_lines(row[0], _LEAST * width), *(_lines(cell, _most(width) - 2 * _SEPARATION) for cell in row[1:]), 1)
 
 
 def _lines(text: str, points: float) -> int:
@@ -140,7 +152,9 @@ def _float(
     blocks: Sequence[Block],
     width: float,
 ) -> str:
-    own = [_column_width(c.head, [row[k + 1] for b in blocks for row in b.rows]) for k, c in enumerate(columns)]
+    wide, most = _widths(columns, blocks), _most(width)
+    own = [min(each, most) for each in wide]
+    aligned = [_aligned(each, points, most) for each, points in zip(columns, wide, strict=True)]
     room = width - sum(own)
     wanted = _column_width(label, [row[0] for each in blocks for row in each.rows])
     ragged = r">{\raggedright\arraybackslash}p"
@@ -151,7 +165,7 @@ def _float(
         rf"\begin{{{environment}}}",
         rf"\centering\footnotesize\setlength{{\tabcolsep}}{{{_SEPARATION:g}pt}}",
         rf"\caption{{{caption}}}\label{{tab:{name}}}",
-        rf"\begin{{tabular}}{{@{{}}{first}{''.join(each.align for each in columns)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}{first}{''.join(aligned)}@{{}}}}",
         r"\toprule",
         line([label, *(each.head for each in columns)]),
     ]
@@ -165,6 +179,14 @@ def _float(
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", rf"\end{{{environment}}}", ""])
 
 
+def _aligned(column: Column, points: float, most: float) -> str:
+    """Return how a column is set: as it is, or in lines where it would be too wide."""
+    if points <= most:
+        return column.align
+    ragged = r"\raggedleft" if column.align == "r" else r"\raggedright"
+    return rf">{{{ragged}\arraybackslash}}p{{{most - 2 * _SEPARATION:.0f}pt}}"
+
+
 def line(cells: Sequence[str]) -> str:
     """Return a row of a tabular."""
     return " & ".join(cells) + r" \\"
@@ -174,16 +196,18 @@ def _column_width(head: str, cells: Sequence[str]) -> float:
     return max(map(text_points, [head, *cells])) + 2 * _SEPARATION
 
 
+@functools.lru_cache(maxsize=2**14)
 def text_points(tex: str) -> float:
     """Return the width in points of TeX of a piece of LaTeX in footnote size, commands being taken off."""
     bold = r"\textbf" in tex
+    tex = re.sub(r"\\text[a-z]+\{\}", "+", tex)
     plain = re.sub(r"\\scriptsize|\\textbf|\\textit|\\,|[{}$^]", "", tex)
     plain = re.sub(r"\\(?:dagger|ast|pm)", "+", plain)
-    plain = re.sub(r"\\text[a-z]+", "x", plain).replace("\\", "")
+    plain = plain.replace("\\", "")
     return _width(plain) * (1.15 if bold else 1.03) + 0.5
 
 
-@functools.lru_cache(maxsize=4096)
 def _width(text: str) -> float:
-    font = FontProperties(family="cmr10", size=_SMALL)
-    return float(TextPath((0, 0), text, prop=font).get_extents().width) * _POINTS / 72 if text.strip() else 0.0
+    """Return the points of a line, without drawing it."""
+    width, _, _ = text_to_path.get_text_width_height_descent(text, _FONT, ismath=False)
+    return float(width) * _POINTS / 72 if text.strip() else 0.0

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evalsuite.store import Run
@@ -20,7 +20,7 @@ from reports.latex import (
     worst_group_tex,
     write_tables,
 )
-from reports.tabular import Block, Column, digits_for, floats
+from reports.tabular import Block, Column, digits_for, floats, text_points
 
 HOSTILE = r"[5pt]*<b>&_50% $x$ {y} ~^\#" + "\n\n\0\u202e"
 
@@ -193,12 +193,29 @@ def test_digits_are_those_of_the_interval(half: float, middle: float) -> None:
     assert 9 <= shown < 101 or digits in (0, 3)
 
 
-@given(st.lists(st.text(alphabet=HOSTILE + "abW4 ", min_size=1, max_size=60), min_size=1, max_size=12, unique=True))
+TEXTWIDTH = 229.1  # points of a column of LaTeX's own article in two columns: 3.17 inches
+cells = st.text(alphabet=HOSTILE + "abW4 ", min_size=1, max_size=60)
+
+
+def points_of(specification: str, rows: list[list[str]]) -> float:
+    """Return the width of a tabular: of each column that of its widest cell, or what it is given."""
+    found = [int(own[3:-3]) if own[0] == "p" else None for own in re.findall(r"p\{\d+pt\}|[lr]", specification)]
+    own = [max(map(text_points, column)) for column in zip(*rows, strict=True)]
+    inner = [least if given is None else given for given, least in zip(found, own, strict=True)]
+    return sum(inner) + 6.0 * len(inner) - 6.0  # 3 points on either side of each, none at the edges
+
+
+@settings(max_examples=30, deadline=None)
+@example(["W" * 60 + "&"])
+@example(["a", "W 4 " * 15, "b"])
+@given(st.lists(cells, min_size=1, max_size=12, unique=True))
 def test_no_float_is_wider_than_a_column(names: list[str]) -> None:
-    columns = [Column(escape(name)) for name in names]
+    columns = [Column(escape(name), "lr"[len(name) % 2]) for name in names]
     rows = tuple((escape(name), *["12.3"] * len(names)) for name in names)
     tex = floats("x", "Caption.", "Network", columns, [Block(escape(names[0]), rows)])
     check_structure(tex)
-    for part in without_escapes(tex).split(r"\begin{table}")[1:]:
-        columns_of = re.findall(r"\\begin\{tabular\}\{@\{\}(.*)@\{\}\}", part)[0]
-        assert len(re.sub(r">\{[^}]*\}p\{\d+pt\}", "l", columns_of)) >= 2
+    for part in tex.split(r"\begin{table}")[1:]:
+        specification = re.findall(r"\\begin\{tabular\}\{@\{\}(.*)@\{\}\}", part)[0]
+        specification = re.sub(r">\{[^}]*\}", "", specification)
+        lines = [line[:-3] for line in part.splitlines() if line.endswith(r" \\") and "multicolumn" not in line]
+        assert points_of(specification, [line.split(" & ") for line in lines]) <= TEXTWIDTH
