@@ -12,7 +12,7 @@ from reports import style
 from reports.frames.evidence import evidence
 from reports.frames.methods import KEYS, each_row
 from reports.frames.views import QUANTIZERS, VIEW, views
-from reports.layout import across, broken, grid, grid_height, legend_below, pages, title
+from reports.layout import across, broken, grid, grid_height, legend_below, pages, text_width, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,12 +70,15 @@ class RecurringRounds:
         columns, extra = across(2 * len(panels), ax), [0.0]
         canvas, places = grid(2 * len(panels), _HEIGHT, ax=ax)
         room = canvas.width / columns
+        names = [broken(str(name), 0.45 * room) for name in data.loc[~data["reference"].astype(bool), "line"].unique()]
+        # Below each other, both panels begin where the names beside the lower one end.
+        beside = max(style.scaled(0.5), text_width(names) if columns == 1 else 0.0)
         for place, ((task, view, stream), own) in enumerate(panels):
             left, right = places[2 * place : 2 * place + 2]
-            left.set_title(title(f"{task}, {view}" + (f"\n{stream}" if streams else ""), room - style.scaled(0.5)))
+            left.set_title(title(f"{task}, {view}" + (f"\n{stream}" if streams else ""), room - beside))
             _draw_errors(left, own[own["shows"] == ERROR])
             _draw_lost(right, own[(own["shows"] == FORGOTTEN) & ~own["reference"]], 0.45 * room)
-            extra.append(legend_below(left, room))
+            extra.append(legend_below(left, room - beside + 0.2))
         canvas.grow(max(extra) * -(-len(places) // columns))
         return canvas.whole
 
@@ -109,7 +112,9 @@ def _draw_lost(axes: Axes, data: pd.DataFrame, room: float) -> None:
         points, look = data.loc[data["line"] == line.line, "value"] * 100, style.look(line.line_order)
         axes.plot(points, np.full(len(points), y), "|", color=style.MUTED, ms=5, mew=0.7)
         axes.plot(points.mean(), y, look.marker, color=look.colour, ms=4.4, mec="white", mew=0.4)
-    axes.set(ylim=(len(lines) - 0.4, -0.6), xlabel="lost since the best earlier round (points)")
-    axes.set_yticks(range(len(lines)), [broken(str(name), room) for name in lines["line"]])
+    names = [broken(str(name), room) for name in lines["line"]]
+    axes.set(ylim=(len(lines) - 0.4, -0.6))
+    axes.set_xlabel(broken("lost since the best earlier round (points)", room / 0.45 - text_width(names) - 0.2))
+    axes.set_yticks(range(len(lines)), names)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)

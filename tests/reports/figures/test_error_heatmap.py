@@ -9,6 +9,7 @@ from _dummies.runs import make_run
 from evalsuite import store
 from evalsuite.store import Run
 from reports import style
+from reports.appearance import Appearance
 from reports.figures.error_heatmap import MEAN, ErrorHeatmap
 from reports.frames.methods import labelled
 
@@ -83,7 +84,7 @@ def test_a_clean_stream_has_no_mean_over_corruptions(tmp_path) -> None:
 
 def test_long_names_leave_room_for_whole_numbers(data: pd.DataFrame) -> None:
     long = data.assign(network=data["network"] + " with a calibration set whose name takes much room" * 3)
-    with style.applied():
+    with style.applied(Appearance(page=6.0)):  # of a page of 7 inches, names in lines leave room for a digit more
         figure = ErrorHeatmap().draw(long)
     drawn = {text.get_text() for axes in figure.axes for text in axes.texts}
     assert f"{data['error'].max() * 100:.0f}" in drawn
