@@ -77,7 +77,7 @@ def measure(data_root: str | None, kills: int = 200, seed: int = 0) -> list[Figu
                     driver.wait(timeout=delay)
                 ended = driver.poll() == 0
                 if not ended:
-                    workers = _workers(driver.pid)
+                    workers = workers_of(driver.pid)
                     orphans += _kill(driver, workers, who, chance)
                     done += 1
                     numbers[who] += 1
@@ -110,7 +110,8 @@ def _call(place: Path, folder: str, workers: int, data_root: str | None) -> subp
     )
 
 
-def _workers(driver: int) -> list[int]:
+def workers_of(driver: int) -> list[int]:
+    """Return the worker processes of a process that drives a run."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError, IndexError):

@@ -105,9 +105,10 @@ class Stream:
         for (start, stop), reset in zip(bounds, self.resets, strict=True):
             yield Batch(int(start), self.image[start:stop], self.domain[start:stop], bool(reset))
 
-    def batch_of(self) -> NDArray[np.int32]:
-        """Return the number (T,) of the batch, from 0, that each image comes in."""
-        return np.repeat(np.arange(len(self.starts)), np.diff(np.append(self.starts, len(self)))).astype(np.int32)
+    def batch_of(self, position: NDArray[np.integer] | None = None) -> NDArray[np.int32]:
+        """Return the number (n,) of the batch, from 0, that the images at n positions come in; by default all, (T,)."""
+        at = np.arange(len(self)) if position is None else position
+        return np.searchsorted(self.starts, at, side="right").astype(np.int32) - 1
 
     def rounds(self) -> NDArray[np.int16]:
         """Return the round (T,) of each image, from 0: the stream's own, else read off its domains. *Ours.*

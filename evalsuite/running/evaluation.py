@@ -184,7 +184,7 @@ def records(
         part = slice(start, start + size)
         image, domain = stream.image[part], stream.domain[part]
         position = np.arange(start, start + len(image), dtype=np.int32)
-        batch = np.searchsorted(stream.starts, position, side="right").astype(np.int32) - 1
+        batch = stream.batch_of(position)
         yield {
             "image": image,
             "position": position,

@@ -20,7 +20,7 @@ _START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from evalsuit
 
 
 class Guardian:
-    """Waits for this process to end, or to close it.
+    """Waits for this process to end without having closed it.
 
     Attributes
     ----------
@@ -39,10 +39,10 @@ class Guardian:
         )
 
     def close(self) -> None:
-        """Let it do what it waits to do, and wait for its end."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait()
+        """End it: the run's process has ended its workers itself, with what they started."""
+        self._process.kill()
+        self._process.communicate()
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
 
 def wait() -> None:

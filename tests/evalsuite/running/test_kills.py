@@ -5,12 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from _dummies.studies import execute, tiny
 
+import benchmarks
 from evalsuite.store import load
 
 DRIVER = """
@@ -21,16 +21,11 @@ execute(tiny(seeds=[0, 1]), Path(sys.argv[1]), workers=int(sys.argv[2]), in_proc
 """
 
 
-def workers_of(driver):
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError, IndexError):
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == driver and b"workers import serve" in (folder / "cmdline").read_bytes():
-                yield int(folder.name)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="which processes there are is read from /proc")
-def test_killed_at_any_moment_a_run_ends_with_the_records_of_a_quiet_one(tmp_path):
+def test_killed_at_any_moment_a_run_ends_with_the_records_of_a_quiet_one(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(benchmarks.__path__[0]))
+    from kills import workers_of
+
     execute(tiny(seeds=[0, 1]), tmp_path / "quiet")
     quiet, out = load(tmp_path / "quiet"), tmp_path / "run"
     script = f"import sys; sys.path[:] = {sys.path!r}\n{DRIVER}"
@@ -40,7 +35,7 @@ def test_killed_at_any_moment_a_run_ends_with_the_records_of_a_quiet_one(tmp_pat
             time.sleep(0.01)
         assert driver.poll() is None, "it was to be killed, not to end"
         if victims != "driver":
-            os.kill(next(workers_of(driver.pid)), signal.SIGKILL)
+            os.kill(workers_of(driver.pid)[0], signal.SIGKILL)
         if victims != "worker":
             driver.kill()
         driver.wait()
