@@ -255,12 +255,13 @@ def text_width(texts: list[str], *, bold: bool = False) -> float:
     """Return the width in inches of the longest of these lines in the style's font size."""
     font = FontProperties(size=float(mpl.rcParams["font.size"]), weight="bold" if bold else "normal")
     lines = {line for text in texts for line in text.splitlines() if line.strip()}
-    return max((_line_width(line, font) for line in lines), default=0.0)
+    math = bool(mpl.rcParams["text.parse_math"])
+    return max((_line_width(line, font, math and cbook.is_math_text(line)) for line in lines), default=0.0)
 
 
 @functools.lru_cache(maxsize=2**14)
-def _line_width(line: str, font: FontProperties) -> float:
-    width, _, _ = text_to_path.get_text_width_height_descent(line, font, ismath=cbook.is_math_text(line))
+def _line_width(line: str, font: FontProperties, math: bool) -> float:
+    width, _, _ = text_to_path.get_text_width_height_descent(line, font, ismath=math)
     return _HINTED * float(width) / 72
 
 

@@ -1,8 +1,10 @@
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from reports import layout, style
@@ -54,6 +56,18 @@ def test_a_text_is_broken_and_nothing_of_it_is_lost(text: str, inches: float) ->
 def test_text_width_is_that_of_the_longest_line() -> None:
     assert text_width(["wide text", "x\nwide text"]) == text_width(["wide text"])
     assert text_width([]) == 0
+
+
+@pytest.mark.parametrize("math", [False, True])
+@given(st.text("aWi$_^1 '", min_size=1, max_size=40).filter(str.strip))
+def test_text_is_as_wide_as_it_is_drawn_whether_dollars_are_mathematics_or_not(math: bool, text: str) -> None:
+    with style.applied(), mpl.rc_context({"text.parse_math": math}):
+        figure = Figure(dpi=300)
+        try:
+            drawn = figure.text(0, 0, text).get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / 300
+        except ValueError:  # no mathematics
+            assume(False)
+        assert 0.99 * drawn - 0.01 <= text_width([text]) <= 1.08 * drawn + 0.02
 
 
 @pytest.fixture
