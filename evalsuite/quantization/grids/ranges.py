@@ -19,6 +19,7 @@ from evalsuite.quantization.grids.affine import affine_parameters, fake_quantize
 from evalsuite.quantization.grids.formats import chosen_scale, round_to
 
 RARE = 0.01  # of the values that are not zero: so many may lie beyond the bulk
+_AT_ONCE = 2**15  # values for which several ranges are tried in one go: what fits a cache, and one thread's share
 FAR = 17  # times as far as the bulk lies what is beyond it; odd, so that bins centred on zero divide evenly
 
 
@@ -154,11 +155,17 @@ class _Shrinking:
         """Return the ends with the least loss."""
         best_low, best_high = sample.low, sample.high
         loss = self.losses(sample, bits, symmetric, format)
-        best = loss(best_low, best_high)
+        best = loss(best_low.unsqueeze(0), best_high.unsqueeze(0))[0]
+        at_once = max(1, _AT_ONCE // sample.values.numel())
         for number, (lowest, highest) in enumerate(_clipped(sample)):
-            for step in range(self.steps if number else self.steps - 1, 0, -1):
-                low, high = lowest * (step / self.steps), highest * (step / self.steps)
-                error = loss(low, high)
+            steps = range(self.steps if number else self.steps - 1, 0, -1)
+            for start in range(0, len(steps), at_once):
+                fractions = [step / self.steps for step in steps[start : start + at_once]]
+                low, high = (torch.stack([end * fraction for fraction in fractions]) for end in (lowest, highest))
+                errors = loss(low, high)
+                errors = torch.where(errors.isnan(), torch.inf, errors)
+                least = errors.argmin(dim=0, keepdim=True)  # the first of several, which is the widest
+                error, low, high = (each.gather(0, least)[0] for each in (errors, low, high))
                 better = error < best
                 best = torch.where(better, error, best)
                 best_low, best_high = torch.where(better, low, best_low), torch.where(better, high, best_high)
@@ -167,7 +174,7 @@ class _Shrinking:
     def losses(
         self, sample: Sample, bits: int, symmetric: bool, format: NumberFormat | None = None
     ) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the function that tells what a range, (C,) lower and upper ends, loses of a sample: (C,)."""
+        """Return the function that tells what K ranges, (K, C) lower and upper ends, lose of a sample: (K, C)."""
         raise NotImplementedError
 
 
@@ -179,11 +186,11 @@ def _check_steps(steps: int) -> None:
 def _rounded(
     sample: Sample, low: Tensor, high: Tensor, bits: int, symmetric: bool, format: NumberFormat | None
 ) -> Tensor:
-    """Return the sample's values on the grids that cover ``low``..``high``, (C, n)."""
+    """Return the sample's values on the grids that cover ``low``..``high``, (K, C): (K, C, n)."""
     if format is not None:
-        return round_to(sample.values, chosen_scale(low, high, format).unsqueeze(1), format)
+        return round_to(sample.values, chosen_scale(low, high, format).unsqueeze(-1), format)
     scale, zero_point = affine_parameters(low, high, bits, symmetric)
-    return fake_quantize(sample.values, scale.unsqueeze(1), zero_point.unsqueeze(1), integer_range(bits, symmetric))
+    return fake_quantize(sample.values, scale.unsqueeze(-1), zero_point.unsqueeze(-1), integer_range(bits, symmetric))
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,7 @@ class PowerError(_Shrinking):
 
         def error(low: Tensor, high: Tensor) -> Tensor:
             difference = _rounded(sample, low, high, bits, symmetric, format).sub_(sample.values)
-            return difference.abs_().pow_(self.norm).mul_(sample.counts).sum(dim=1)
+            return difference.abs_().pow_(self.norm).mul_(sample.counts).sum(dim=-1)
 
         return error
 
@@ -232,8 +239,8 @@ class CosineSimilarity(_Shrinking):
 
         def angle(low: Tensor, high: Tensor) -> Tensor:
             rounded = _rounded(sample, low, high, bits, symmetric, format).double()
-            product = (values * rounded * counts).sum(dim=1)
-            lengths = length * (rounded.square() * counts).sum(dim=1).sqrt()
+            product = (values * rounded * counts).sum(dim=-1)
+            lengths = length * (rounded.square() * counts).sum(dim=-1).sqrt()
             # The last digits are rounding, and must not decide between ranges that are equally good.
             return (1 - torch.where(lengths > 0, product / lengths, 0)).round(decimals=12)
 
@@ -296,7 +303,7 @@ class Divergence(_Shrinking):
             eligible &= (start >= first) & (stop <= last)
             return torch.where(eligible.squeeze(1) & result.isfinite(), result, torch.inf)
 
-        return divergence
+        return lambda low, high: torch.stack([divergence(*ends) for ends in zip(low, high, strict=True)])
 
 
 def _histogram(sample: Sample, bins: int) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:

@@ -12,6 +12,7 @@ from evalsuite.errors import RequestError
 from evalsuite.models.cifar_resnet import PreActivationResNet, ResNet
 from evalsuite.models.vit import VisionTransformer
 from evalsuite.registry import configure
+from evalsuite.running.task_data import normalise
 from evalsuite.streams import Domain
 from evalsuite.tasks.cifar10 import CIFAR10, ResNet20, ResNet26GN, ResNet56, ViT
 
@@ -216,21 +217,20 @@ def test_vit_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "published"), [("resnet20", 91.73), ("resnet56", 93.39), ("resnet26_gn", 90.83), ("vit", 71.93)]
-)
-def test_accuracy_is_the_published_one(name: str, published: float, data_root: Path) -> None:
+@pytest.mark.parametrize(("name", "known"), [("resnet20", 455), ("resnet56", 470), ("resnet26_gn", 457), ("vit", 349)])
+def test_as_many_of_the_first_images_are_right_as_when_all_gave_the_published_accuracy(
+    name: str, known: int, data_root: Path
+) -> None:
+    """``benchmarks/accuracy.py`` takes all 10,000."""
     task = configure("tasks", f"cifar10/{name}").build()
     network, data = task.model(str(data_root)), task.data(str(data_root))
-    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (data.mean, data.std))
+    assert len(data.test_images) == 10_000
     right = 0
     with torch.no_grad():
-        for start in range(0, len(data.test_images), 16):
-            images = torch.from_numpy(np.array(data.test_images[start : start + 16])).permute(0, 3, 1, 2)
-            predictions = network((images / 255 - mean) / std).argmax(1).numpy()
-            right += int((predictions == data.test_labels[start : start + 16]).sum())
-    assert len(data.test_images) == 10_000
-    assert 100 * right / len(data.test_images) == pytest.approx(published, abs=0.05)
+        for start in range(0, 500, 20):
+            predictions = network(normalise(np.array(data.test_images[start : start + 20]), data)).argmax(1).numpy()
+            right += int((predictions == data.test_labels[start : start + 20]).sum())
+    assert right == pytest.approx(known, abs=1)
 
 
 def test_cifar_10_1(tmp_path: Path) -> None:

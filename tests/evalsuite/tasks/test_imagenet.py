@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from evalsuite.errors import RequestError
 from evalsuite.hashing import digest_arrays
 from evalsuite.registry import configure
+from evalsuite.running.task_data import normalise
 from evalsuite.tasks._imagenet_sample import STEM
 from evalsuite.tasks.imagenet import DeiTTiny, MobileNetV2
 from evalsuite.torchvision_compat import import_torchvision
@@ -207,18 +208,18 @@ def test_deit_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "published"), [("deit_tiny", 78.4), ("mobilenet_v2", 83.2)])
-def test_accuracy_on_all_1000_images_is_the_measured_one(name: str, published: float, data_root: Path) -> None:
+@pytest.mark.parametrize(("name", "known"), [("deit_tiny", 71), ("mobilenet_v2", 83)])
+def test_as_many_of_the_first_images_are_right_as_when_all_were_measured(
+    name: str, known: int, data_root: Path
+) -> None:
+    """``benchmarks/accuracy.py`` takes all 1,000."""
     task = configure("tasks", f"imagenet/{name}").build()
     network, data = task.model(str(data_root)), task.data(str(data_root))
     assert (len(data.test_images), len(data.pool_images), len(data.classes)) == (800, 200, 1000)
     assert len(set(data.classes)) == 1000
-    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (data.mean, data.std))
     right = 0
     with torch.no_grad():
-        for images, labels in ((data.test_images, data.test_labels), (data.pool_images, data.pool_labels)):
-            for start in range(0, len(images), 8):
-                batch = torch.from_numpy(images[start : start + 8]).permute(0, 3, 1, 2)
-                predictions = network((batch / 255 - mean) / std).argmax(1).numpy()
-                right += int((predictions == labels[start : start + 8]).sum())
-    assert right / 10 == pytest.approx(published, abs=0.05)
+        for start in range(0, 96, 8):
+            predictions = network(normalise(data.test_images[start : start + 8], data)).argmax(1).numpy()
+            right += int((predictions == data.test_labels[start : start + 8]).sum())
+    assert right == pytest.approx(known, abs=1)

@@ -194,6 +194,12 @@ def _swin(second: bool = False):
     return SwinTransformer([4, 4], 8, [2, 2], [1, 2], [4, 4], num_classes=4, **(blocks if second else {}))
 
 
+def _torchvision_vit():
+    from torchvision.models import VisionTransformer
+
+    return VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=4)
+
+
 SMALL = {"img_size": 32, "depth": 2, "embed_dim": 24, "num_heads": 2}
 WINDOWS = {"img_size": 56, "depths": (2, 2), "embed_dim": 12, "num_heads": (1, 2)}
 # Builder, image size, blocks in each stage, tokens that are no patches.
@@ -201,6 +207,7 @@ TRANSFORMERS = {
     "torchvision swin": (_swin, 32, (2, 2), 0),
     "torchvision swin, padded": (_swin, 36, (2, 2), 0),
     "torchvision swin v2": (lambda: _swin(True), 32, (2, 2), 0),
+    "torchvision vit": (_torchvision_vit, 32, (2,), 1),
     "timm vit": (_vit, 32, (2,), 1),
     "timm vit, norms on queries": (lambda: _vit(qk_norm=True), 32, (2,), 1),
     "timm vit, layer scale, registers": (lambda: _vit(init_values=0.1, reg_tokens=3), 32, (2,), 4),
@@ -246,17 +253,14 @@ def check(model: nn.Module, size: int, stages: tuple[int, ...], prefix: int) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "stages", "prefix"), [("swin_t", (2, 2, 6, 2), 0), ("swin_v2_t", (2, 2, 6, 2), 0), ("vit_b_16", (12,), 1)]
-)
 @torch.no_grad()
-def test_torchvisions_transformers(name, stages, prefix):
+def test_a_published_transformer_at_its_depth():
     torch.manual_seed(0)
-    check(import_torchvision().models.get_model(name, weights=None), 224, stages, prefix)
+    check(import_torchvision().models.swin_t(weights=None), 64, (2, 2, 6, 2), 0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["regnet_y_400mf", "mobilenet_v3_small", "resnet50", "convnext_tiny"])
+@pytest.mark.parametrize("name", ["regnet_y_400mf", "mobilenet_v3_small", "convnext_tiny"])
 @torch.no_grad()
 def test_torchvisions_cnns(name):
     torch.manual_seed(0)

@@ -269,9 +269,9 @@ def test_a_search_over_a_histogram_is_one_over_the_values(estimator, outlier):
     sample = Sample.of(x.reshape(1, -1))
     exact = torch.stack(estimator(sample, 4, False))
     loss = estimator.losses(sample, 4, False)
-    least = float(loss(*exact))
-    assert float(loss(*found[:, None])) == pytest.approx(least, rel=0.02, abs=1e-9)
-    brute = [float(loss(*(exact * factor))) for factor in (0.8, 0.9, 1.1, 1.25)]
+    least = float(loss(*exact[:, None]))
+    assert float(loss(*found[:, None, None])) == pytest.approx(least, rel=0.02, abs=1e-9)
+    brute = [float(loss(*(exact[:, None] * factor))) for factor in (0.8, 0.9, 1.1, 1.25)]
     assert least <= min(one for one in brute) * 1.05 + 1e-9
 
 

@@ -17,6 +17,7 @@ from evalsuite.quantization.grids.ranges import (
     PowerError,
     RangeOptions,
     Sample,
+    _clipped,
 )
 
 finite = st.floats(-1e3, 1e3, width=32, allow_subnormal=False)
@@ -66,7 +67,7 @@ def test_power_error_is_never_above_minmax(x, bits, norm):
     estimator = PowerError(steps=20, norm=norm)
     low, high = estimator(sample, bits, False)
     error = estimator.losses(sample, bits, False)
-    assert (error(low, high) <= error(sample.low, sample.high)).all()
+    assert (error(low[None], high[None]) <= error(sample.low[None], sample.high[None])).all()
     for row in range(len(x)):
         mine = measured_error(sample.values[row], low[row], high[row], bits, norm)
         theirs = measured_error(sample.values[row], sample.low[row], sample.high[row], bits, norm)
@@ -109,7 +110,7 @@ def test_divergence_is_the_best_of_a_brute_force_search():
     loss = estimator.losses(sample, 4, False)
     for step in (5, 20, 50):
         end = sample.high * (step / 50)
-        assert float(loss(0 * end, end)) == pytest.approx(tried[step], rel=1e-3, abs=1e-6)
+        assert float(loss(0 * end[None], end[None])) == pytest.approx(tried[step], rel=1e-3, abs=1e-6)
     best = min(tried, key=tried.get)
     assert float(high) == pytest.approx(float(x.max()) * best / 50, rel=1e-6)
     assert float(high) < 0.6 * x.max()
@@ -137,7 +138,25 @@ def test_searched_ranges_lie_inside_minmax_and_lose_no_more(x, bits, symmetric):
         assert (low.abs() <= sample.low.abs()).all()
         assert (high.abs() <= sample.high.abs()).all()
         loss = estimator.losses(sample, bits, symmetric)
-        assert (loss(low, high) <= loss(sample.low, sample.high)).all()
+        assert (loss(low[None], high[None]) <= loss(sample.low[None], sample.high[None])).all()
+
+
+@pytest.mark.parametrize("estimator", [PowerError(), CosineSimilarity(), Divergence(steps=30, bins=64)])
+@pytest.mark.parametrize("shape", [(1, 700), (5, 90), (64, 9)])
+def test_ranges_tried_at_once_are_those_tried_one_by_one(estimator, shape):
+    """To the last bit, for what is chosen decides every number of a record."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    x[0, 0] *= 400
+    sample = Sample.of(x)
+    loss = estimator.losses(sample, 4, False)
+    low, high, best = sample.low, sample.high, loss(sample.low[None], sample.high[None])[0]
+    for number, (lowest, highest) in enumerate(_clipped(sample)):
+        for step in range(estimator.steps if number else estimator.steps - 1, 0, -1):
+            ends = lowest * (step / estimator.steps), highest * (step / estimator.steps)
+            error = loss(*(end[None] for end in ends))[0]
+            low, high = (torch.where(error < best, *pair) for pair in zip(ends, (low, high), strict=True))
+            best = torch.where(error < best, error, best)
+    assert all(map(torch.equal, estimator(sample, 4, False), (low, high)))
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
