@@ -152,8 +152,13 @@ def _left(file: Path, machine: str, process: int) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text whole or not at all; what UTF-8 cannot hold, such as the names of some files, as escapes."""
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_bytes(content)
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

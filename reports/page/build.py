@@ -12,7 +12,7 @@ from typing import Any
 
 from evalsuite import registry, store
 from evalsuite.errors import RequestError
-from evalsuite.files import remove_left, write_csv, write_text
+from evalsuite.files import remove_left, write_bytes, write_csv, write_text
 from evalsuite.optional_members import order_of, pages_of
 from evalsuite.plugins import Figure
 from evalsuite.store import Run
@@ -114,10 +114,14 @@ def _draw(name: str, figure: Figure, run: Run, folder: Path, selection: Selectio
     pages = pages_of(figure, data)
     for number, part in enumerate(pages, start=1):
         drawing, own = figure.draw(part), stem if number == 1 else f"{stem}_{number}"
+        vectors = style.svg(drawing)
         for suffix in style.current().formats:
-            style.save(drawing, folder / f"{own}.{suffix}")
+            if suffix == "svg":
+                write_bytes(folder / f"{own}.svg", vectors)
+            else:
+                style.save(drawing, folder / f"{own}.{suffix}")
         said = alt if len(pages) == 1 else f"{alt} Page {number} of {len(pages)}."
-        sheets.append(Sheet(own, said, embedded(style.svg(drawing)), drawing.get_figwidth() * _REM_PER_INCH))
+        sheets.append(Sheet(own, said, embedded(vectors), drawing.get_figwidth() * _REM_PER_INCH))
     _remove_pages(folder, stem, len(pages))
     return Picture(stem, title, caption, sheets)
 

@@ -17,6 +17,9 @@ source_images = 8
 [analysis]
 permutations = 50
 bootstrap = 50
+[report]
+figures = ["error_heatmap"]
+formats = ["pdf"]
 [[calibration]]
 protocol = "calibration"
 size = 6

@@ -9,8 +9,11 @@ from evalsuite.running.workers import Limits
 
 GOOD = """
 from evalsuite.quantizers.rtn import RoundToNearest
+from dataclasses import dataclass
+@dataclass(frozen=True)
 class Mine(RoundToNearest):
     "Mine."
+    range: str = "minmax"
 """
 ENDS = "    def calibrate(self, model, images, generator):\n        import os; os._exit(3)\n"
 HANGS = "    def calibrate(self, model, images, generator):\n        import time; time.sleep(60)\n"

@@ -24,7 +24,8 @@ ROWS = "[...document.querySelectorAll('#tables table')].map(t => [...t.rows].fil
 
 @pytest.fixture(scope="module")
 def index(study_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(study_run.folder, out=tmp_path_factory.mktemp("browser") / "out")
+    out = tmp_path_factory.mktemp("browser") / "out"
+    return write_report(study_run.folder, out=out, report={"formats": ["svg"]})  # which the page holds anyway
 
 
 @pytest.fixture(params=["light"])
