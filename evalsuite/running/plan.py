@@ -86,7 +86,8 @@ def planned(
     finished = {trial for trial, row in rows.items() if row["status"] != "failed" or not retry_failed}
     missing = tuple(trial for trial in trials if trial.identity not in finished)
     failed = sum(trial.identity in finished and rows[trial.identity]["status"] == "failed" for trial in trials)
-    described = {label: tasks[task] for task, label in names.items()}
+    private = {task: {"private": True} for task in study.private}
+    described = {label: tasks[task] | private.get(task, {}) for task, label in names.items()}
     facts = _facts(study, command, of_study, described, workspace) | {"trials": len(trials)}
     if shard is not None:
         place = {trial.identity: index for index, trial in enumerate(of_study)}
