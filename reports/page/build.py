@@ -71,10 +71,8 @@ def write_report(
     with style.applied(look):
         write_tables(run, found, place / "tables", selection)
         drawn = {name: _draw(name, plugin(), run, place / "figures", selection) for name, plugin in plugins.items()}
-    page = place / "index.html"
-    write_text(
-        page, render(run, [each for each in drawn.values() if each], [n for n, each in drawn.items() if not each])
-    )
+    page, shown = place / "index.html", [each for each in drawn.values() if each]
+    write_text(page, render(run, shown, [name for name, each in drawn.items() if not each], selection))
     return page
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,21 @@ def asked(run: Run, evidence: Evidence) -> str:
     if not quantized:
         return f"How large the errors are {where}."
     return f"{ask}, {where}" + (f"; and what do {count(adapters, 'adapter')} change?" if adapters else "?")
+
+
+def selected(asked: Mapping[str, Sequence[str]], called: Mapping[str, str]) -> list[str]:
+    """Say what of a run is shown, and what is called otherwise; nothing where that is all, under its own names."""
+    found = []
+    if asked:
+        chosen = "; ".join(f"{key} {', '.join(values)}" for key, values in asked.items())
+        found.append(
+            f"Selected: {chosen}. Pictures, matrices, images and tables show this alone; sentences and tiles are of "
+            "the whole run, and every p is corrected over all that was run."
+        )
+    if called:
+        names = "; ".join(f"{label} is {name}" for label, name in called.items())
+        found.append(f"Called otherwise in pictures and tables: {names}. Sentences and tiles keep the study's names.")
+    return found
 
 
 def brief(evidence: Evidence, rows: pd.DataFrame) -> str:

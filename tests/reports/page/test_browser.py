@@ -75,9 +75,45 @@ def test_a_cell_of_the_matrix_filters_the_whole_page_and_its_address_brings_it_b
     page.goto("about:blank")
     page.goto(address)
     assert page.evaluate(ROWS) == shown
+    lot = page.locator(".lot:visible")
+    assert lot.count() == 1
+    assert lot.locator("summary").text_content().startswith(chosen)
+    page.locator("#filter-said a").focus()
+    page.keyboard.press("Enter")
+    assert lot.locator(".confused").is_visible()
+    assert 0 <= lot.bounding_box()["y"] < 400
+    assert page.evaluate(ROWS) == shown
     page.locator("#reset").focus()
     page.keyboard.press("Enter")
     assert page.evaluate(ROWS) == everything
+
+
+def test_a_network_of_the_picture_leads_to_the_images_it_loses(page: Any) -> None:
+    link = page.locator(".hero a.whose").first
+    lot = page.locator(link.get_attribute("href"))
+    assert not lot.locator(".shots").first.is_visible()
+    link.focus()
+    page.keyboard.press("Enter")
+    assert lot.locator(".shots").first.is_visible()
+    shot = lot.locator("svg.shot").first
+    assert shot.get_attribute("aria-label")
+    assert shot.evaluate("each => each.querySelector('use').getBBox().width") > 0
+    assert {"use", "image", "symbol"} <= set(
+        page.evaluate("[...document.querySelectorAll('svg *')].map(e => e.tagName)")
+    )
+
+
+def test_every_column_says_how_it_is_made(page: Any) -> None:
+    heads = page.locator("#tables table.sortable thead th")
+    told = (
+        "heads => heads.map(head => document.getElementById(head.getAttribute('aria-describedby'))?.textContent.length)"
+    )
+    assert min(heads.evaluate_all(told)) > 20
+    page.locator("#tables > details > summary").first.click()
+    how = page.locator("#mean-block .columns-how")
+    how.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert how.locator("dd").first.is_visible()
 
 
 def test_a_table_sorts_by_keyboard_in_both_directions(page: Any, index: Path) -> None:
@@ -135,6 +171,10 @@ def test_with_scripts_off_all_pictures_tables_and_strips_are_there(browser: Any,
     assert page.locator(".matrix td[data-m]").count() > 5
     page.locator("#tables summary").first.click()
     assert page.locator("#mean").is_visible()
+    cell = page.locator(".matrix td a").last
+    lot = page.locator(cell.get_attribute("href"))
+    cell.click()
+    assert lot.locator(".confused").is_visible()  # a browser opens what a link leads into
     context.close()
 
 

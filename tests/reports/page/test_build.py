@@ -34,7 +34,7 @@ def test_every_path_of_the_contract_exists(index: Path) -> None:
     names += ["paradigm_comparison", "critical_difference", "performance_profile", "rank_stability"]
     names += ["cost_against_error"]
     tables = ["summary", "comparisons", "rankings", "across_draws", "calibration_draws", "group_drops", "profiles"]
-    tables += ["stream_errors", "views"]
+    tables += ["stream_errors", "views", "confusions", "flips", "mistakes"]
     expected = {"index.html", *(f"{name}.csv" for name in tables)}
     expected |= {f"figures/{name}.{suffix}" for name in names for suffix in ("pdf", "png", "csv")}
     expected |= {
@@ -79,7 +79,7 @@ def test_the_page_is_well_formed_and_accessible(page: Page) -> None:
 
 def test_the_verdict_comes_before_figures_and_tables(page: Page) -> None:
     sections = [section["id"] for section in page.all("section")]
-    assert sections == ["verdict", "answers", "figures", "tables", "missing", "notes", "method", "reproduce"]
+    assert sections == ["verdict", "answers", "images", "figures", "tables", "missing", "notes", "method", "reproduce"]
     assert any(text.startswith("By its worst class, the least reliable network is") for text in page.text)
 
 
@@ -102,6 +102,24 @@ def test_the_same_run_gives_the_same_bytes(run: Run, index: Path, tmp_path: Path
     again = write_report(run.folder, out=tmp_path).parent
     for file in index.parent.rglob("*.*"):
         assert file.read_bytes() == (again / file.relative_to(index.parent)).read_bytes(), file.name
+
+
+def test_a_selection_reaches_tables_matrix_and_images_and_the_page_says_so(run: Run, tmp_path: Path) -> None:
+    asked = {"select": {"quantizer": ["rtn"]}, "rename": {"rtn W4A4": "RTN & <four>"}}
+    file = write_report(run.folder, figures=["class_drops"], out=tmp_path, report=asked)
+    text = file.read_text(encoding="utf-8")
+    body = text.partition("<main>")[2]
+    heads = {html.unescape(head) for head in re.findall(r'<th scope="row"[^>]*>([^<]*)</th>', body)}
+    assert {"RTN & <four>", "rtn W8A8"} <= heads
+    assert not heads & {"adaround W4A4", "rtn W4A4", "full precision"}
+    lots = re.findall(r'class="lot"[^>]*><summary>([^<]*):', body)
+    assert {html.unescape(name).removesuffix(" with tent") for name in lots} == {"RTN & <four>", "rtn W8A8"}
+    known = json.loads(text.partition('id="methods">')[2].partition("</script>")[0])
+    quantizers = next(each["values"] for each in known["dimensions"] if each["name"] == "quantizer")
+    assert quantizers == ["rtn W8A8", "RTN & <four>"]
+    said = " ".join(Page(text).text)
+    assert "Selected: quantizer rtn." in said
+    assert "rtn W4A4 is RTN & <four>." in said
 
 
 def test_an_unknown_figure_is_refused_before_anything_is_written(run: Run, tmp_path: Path) -> None:
