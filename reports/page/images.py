@@ -12,7 +12,7 @@ from reports.frames.lost_images import Group, Lost
 from reports.frames.methods import each_row, readable
 from reports.page.filters import Filters
 from reports.words import images as words
-from reports.words.numbers import is_missing
+from reports.words.numbers import is_missing, number
 
 _MOST_CONFUSED = 4
 
@@ -129,7 +129,7 @@ def _part(group: Group, places: dict[Shot, int]) -> Part:
 def _mistake(row: Any, places: dict[Shot, int]) -> Mistake:
     place = None if row.shot is None else places.setdefault(row.shot, len(places))
     names = (readable(str(row.label)), readable(str(row.prediction)))
-    return Mistake(place, words.where(row), *names, words.sure(row.before), words.sure(row.after))
+    return Mistake(place, words.where(row), *names, number(100 * row.before, 0), words.sure(row.after))
 
 
 def _confused(lost: Lost) -> tuple[Confused, ...]:

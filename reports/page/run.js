@@ -75,10 +75,16 @@ function apply() {
   document.getElementById("reset").disabled = !wanted.length;
   const said = document.getElementById("filter-said");
   said.textContent = wanted.length ? `${count} rows of all tables; figures below show everything. ` : "";
-  if (wanted.length && lots.length) said.append(element("a", { href: `#${lots.length > 1 ? "images" : lots[0].id}` }, "Images that are lost"));
+  const beside = document.getElementById("to-images");
+  beside?.replaceChildren();
+  if (wanted.length && lots.length) {
+    const link = () => element("a", { href: `#${lots.length > 1 ? "images" : lots[0]}` }, "Images that are lost");
+    said.append(link());
+    beside?.append(link());
+  }
 }
 
-// Of the images those of the chosen networks, unfolded where it is one; returns what is shown.
+// Of the images those of the chosen networks, unfolded where it is one; returns where links to what is shown lead.
 function showLots(shows, filtered) {
   const all = [...document.querySelectorAll(".lot")];
   for (const lot of all) lot.hidden = !shows(lot);
@@ -88,10 +94,10 @@ function showLots(shows, filtered) {
     group.hidden = !own.length;
     group.querySelector(".rows").textContent = own.length;
   }
-  if (filtered && shown.length === 1) openFor(shown[0].id);
+  if (filtered && shown.length === 1) openFor(shown[0].querySelector(".parts").id);
   const none = document.getElementById("no-images");
   if (none) none.hidden = shown.length > 0;
-  return shown;
+  return shown.map((lot) => lot.querySelector(".parts").id);
 }
 
 // Text and matrices of one task or stream go where another is chosen.

@@ -99,6 +99,7 @@ def render(run: Run, pictures: list[Picture], omitted: list[str], selection: Sel
         legend=LEGEND,
         hows=_HOWS,
         study=study,
+        told=words.methods(study),
         notes=[*study["notes"], *jitter_note(found.analysis.summary)],
         version=study["versions"].get("evalsuite", ""),
         facts=_facts(run),

@@ -10,6 +10,7 @@ from reports.words.numbers import count, number, percent, points
 from reports.words.verdict import named_class
 
 _SPACE = "\N{NO-BREAK SPACE}"
+_DOT, _DIAMOND = "\N{BLACK CIRCLE}", "\N{BLACK DIAMOND}"  # as the page draws them
 
 
 def named(group: Any) -> str:
@@ -32,8 +33,8 @@ def tally(group: Group) -> str:
         return f"None of its {count(row.rows, 'image')} is lost."
     share = percent(row.flips / row.rows)
     return (
-        f"Full precision got {row.flips:,} of {count(row.rows, 'image')} ({share}) right that are wrong now; the "
-        f"reverse: {row.repairs:,}."
+        f"{row.flips:,} of {count(row.rows, 'image')} shown ({share}) were right at full precision and are wrong now; "
+        f"the reverse: {row.repairs:,}."
     )
 
 
@@ -45,7 +46,10 @@ def sureness(group: Group) -> str:
         f"{sure(getattr(row, f'{side}_high'))})"
         for side in ("before", "after")
     )
-    return f"Probability of the right class at full precision {before}; of the wrong class now {after}."
+    return (
+        f"Of these, from 0 to 100{_SPACE}%: probability of the right class at full precision {_DOT} {before}; "
+        f"of the wrong class now {_DIAMOND} {after}."
+    )
 
 
 def sure(probability: float) -> str:

@@ -48,6 +48,12 @@ def test_a_run_keeps_an_image_of_each_domain(folder):
     assert not np.array_equal(kept["images"][1], kept["images"][0])
 
 
+def test_a_run_says_what_its_methods_say_of_themselves(folder):
+    told = load(folder).study["methods"]
+    assert told["none"] == "Leave the model as it is."
+    assert told[plugins.FORGETTING] == "Knows the second class less well than the others."
+
+
 def test_it_keeps_what_the_worst_groups_lose_as_the_network_met_it(folder):
     found = load(folder)
     mistakes = mistakes_of(found, read_outcomes(found), None)
