@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import itertools
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from evalsuite.files import read_arrays
 from evalsuite.hashing import digest
 from evalsuite.plugins import UInt8Array
 from evalsuite.running.domain_images import StreamImages, domain_images
-from evalsuite.running.flipped import Picture, of_worst_groups
+from evalsuite.running.flipped import Shown, of_worst_groups
 from evalsuite.running.task_data import task_data
 from evalsuite.running.workspace import Workspace
 from evalsuite.streams import Domain
@@ -68,9 +70,65 @@ def keep_examples(done: Sequence[Done], private: Collection[str], workspace: Wor
         file.unlink(missing_ok=True)
         return
     kept = _of_domains(public[0], workspace) | _of_flips(public, workspace)
+    _write(file, {"key": np.array(key), **kept})
+
+
+def merge_examples(folder: Path, runs: Sequence[Path]) -> None:
+    """Write one file of those of several runs of a study: the first's, with the pictures of negative flips of all.
+
+    Every run's first picture comes before the second of each, as many as there is room for; a damaged file is left out.
+    Where the first is somebody's own, it alone is copied.
+    """
+    found = []
+    for run in runs:
+        try:
+            checksums.verify(run / FILE)
+            found.append((run / FILE, read_arrays(run / FILE)))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            checksums.warn_of(run / FILE, error, "its images are left out")
+    if not found:
+        return
+    if "key" not in found[0][1]:
+        shutil.copyfile(found[0][0], folder / FILE)
+        return
+    flips = [_flips_in(parts) for _, parts in found if "key" in parts]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*(own.items() for own in flips)))
+    _write(folder / FILE, found[0][1] | _packed(dict(filter(None, turns))))
+
+
+def _write(file: Path, arrays: Mapping[str, Any]) -> None:
     with checksums.sealing(file) as temporary:
-        np.savez_compressed(temporary, key=np.array(key), **kept)
+        np.savez_compressed(temporary, **arrays)
         checksums.append_blank(temporary)
+
+
+def _flips_in(parts: Mapping[str, Any]) -> dict[Shown, bytes]:
+    """Return the pictures of negative flips in a file of a run's, by what they show."""
+    ends = parts["flip_ends"].tolist()
+    columns = (parts[f"flip_{name}"].tolist() for name in ("tasks", "domains", "severities", "images"))
+    pictures = (parts["flip_pictures"][start:end].tobytes() for start, end in itertools.pairwise([0, *ends]))
+    return dict(zip(itertools.starmap(Shown, zip(*columns, strict=True)), pictures, strict=True))
+
+
+def _packed(found: Mapping[Shown, bytes]) -> dict[str, Any]:
+    """Return the arrays that hold the first of these pictures, as many as there is room for."""
+    kept: list[Shown] = []
+    size = 0
+    for shown, content in itertools.islice(found.items(), MOST_PICTURES):
+        size += len(content)
+        if size > MOST_BYTES:
+            break
+        kept.append(shown)
+    return {
+        "flip_pictures": np.frombuffer(b"".join(found[each] for each in kept), np.uint8),
+        "flip_ends": np.cumsum([len(found[each]) for each in kept], dtype=np.int64),
+        "flip_tasks": np.array([each.task for each in kept], dtype=np.str_),
+        "flip_domains": np.array([each.domain for each in kept], dtype=np.str_),
+        "flip_severities": np.array([each.severity for each in kept], dtype=np.int8),
+        "flip_images": np.array([each.image for each in kept], dtype=np.int32),
+    }
 
 
 def _stays(file: Path, key: str) -> bool:
@@ -105,39 +163,27 @@ def _of_domains(first: Done, workspace: Workspace) -> dict[str, Any]:
 
 def _of_flips(done: Sequence[Done], workspace: Workspace) -> dict[str, Any]:
     """Return the pictures of what flips in the worst groups, as many as there is room for."""
-    wanted = of_worst_groups(workspace.folder, [each.row for each in done])[:MOST_PICTURES]
-    found = _fetched(wanted, done, workspace)
-    kept, size = [], 0
-    for picture in wanted:
-        size += len(found[picture])
-        if size > MOST_BYTES:
-            break
-        kept.append(picture)
-    return {
-        "flip_pictures": np.frombuffer(b"".join(found[each] for each in kept), np.uint8),
-        "flip_ends": np.cumsum([len(found[each]) for each in kept], dtype=np.int64),
-        "flip_tasks": np.array([each.task for each in kept], dtype=np.str_),
-        "flip_domains": np.array([each.domain for each in kept], dtype=np.str_),
-        "flip_severities": np.array([each.severity for each in kept], dtype=np.int8),
-        "flip_images": np.array([each.image for each in kept], dtype=np.int32),
-    }
+    wanted = of_worst_groups(workspace.folder, [each.row for each in done])
+    chosen = dict(itertools.islice(wanted.items(), MOST_PICTURES))
+    found = _fetched(chosen, done, workspace)
+    return _packed({shown: found[shown] for shown in chosen})
 
 
-def _fetched(wanted: Iterable[Picture], done: Sequence[Done], workspace: Workspace) -> dict[Picture, bytes]:
-    """Return each picture as WebP, read from what the trials showed."""
+def _fetched(wanted: Mapping[Shown, str], done: Sequence[Done], workspace: Workspace) -> dict[Shown, bytes]:
+    """Return each picture as WebP, read from what a trial showed; ``wanted``: the trial of each."""
     trials = {each.row["trial"]: each.trial for each in done}
-    by_trial: dict[str, list[Picture]] = {}
-    for picture in wanted:
-        by_trial.setdefault(picture.trial, []).append(picture)
-    found: dict[Picture, bytes] = {}
+    by_trial: dict[str, list[Shown]] = {}
+    for shown, identity in wanted.items():
+        by_trial.setdefault(identity, []).append(shown)
+    found: dict[Shown, bytes] = {}
     for identity, own in by_trial.items():
         trial = trials[identity]
         stream = plan_stream(trial, task_data(trial.task, workspace.root).test_labels)
-        shown = {each.domain: each for each in domain_images(trial, stream, workspace.root)}
+        images = {each.domain: each for each in domain_images(trial, stream, workspace.root)}
         for domain in dict.fromkeys(Domain(each.domain, each.severity) for each in own):
             here = [each for each in own if (each.domain, each.severity) == (domain.name, domain.severity)]
-            images = shown[domain].open(workspace).fetch(np.array([each.image for each in here]))
-            found |= {picture: _webp(image) for picture, image in zip(here, images, strict=True)}
+            pixels = images[domain].open(workspace).fetch(np.array([each.image for each in here]))
+            found |= {shown: _webp(image) for shown, image in zip(here, pixels, strict=True)}
     return found
 
 

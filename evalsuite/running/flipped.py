@@ -21,14 +21,13 @@ _NEEDED = ("image", "domain", "severity", "label", "prediction", "confidence")
 _Columns = Mapping[str, NDArray[Any]]
 
 
-class Picture(NamedTuple):
-    """A test image as a domain shows it; ``trial`` is one that was shown it, and no part of what it looks like."""
+class Shown(NamedTuple):
+    """What a picture shows: a test image, by its index, as a domain shows it."""
 
     task: str
     domain: str
     severity: int
     image: int
-    trial: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +35,12 @@ class _Lost:
     """The pictures that one group loses, the surest mistakes first."""
 
     drop: float
-    pictures: tuple[Picture, ...]
+    pictures: tuple[tuple[Shown, str], ...]
+    """Each with a trial that was shown it."""
 
 
-def of_worst_groups(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Picture]:
-    """Return the negative flips of the worst class and domain of every combination, each picture once.
+def of_worst_groups(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[Shown, str]:
+    """Return what the worst class and domain of every combination lose, each picture once, with a trial that showed it.
 
     On each task's first stream. First the surest mistake of every group, those with the largest drop before the
     others, then the second of each, and so on, so that what is cut off is what was lost least.
@@ -60,15 +60,15 @@ def of_worst_groups(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Pic
     order = {stream: place for place, stream in enumerate(dict.fromkeys(str(row["stream_label"]) for row in rows))}
     for task, *_, stream in sorted(combinations, key=lambda labels: order[labels[-1]]):
         first.setdefault(task, stream)
-    shown = [own for labels, own in combinations.items() if first[labels[0]] == labels[-1]]
+    asked = [own for labels, own in combinations.items() if first[labels[0]] == labels[-1]]
     read = functools.lru_cache(maxsize=8)(lambda trial: _columns(run, trial))  # a reference is read again and again
-    lost = [each for own in shown for each in _lost(read, sorted(own, key=lambda row: int(row["seed"])))]
+    lost = [each for own in asked for each in _lost(read, sorted(own, key=lambda row: int(row["seed"])))]
     lost.sort(key=lambda each: -each.drop)
     turns = itertools.chain.from_iterable(itertools.zip_longest(*(each.pictures for each in lost)))
-    found: dict[tuple[Any, ...], Picture] = {}
-    for picture in filter(None, turns):
-        found.setdefault(picture[:-1], picture)
-    return list(found.values())
+    found: dict[Shown, str] = {}
+    for shown, trial in filter(None, turns):
+        found.setdefault(shown, trial)
+    return found
 
 
 def _lost(read: Callable[[str], _Columns], rows: Sequence[Mapping[str, Any]]) -> Iterator[_Lost]:
@@ -98,6 +98,6 @@ def _joined(parts: Sequence[_Columns]) -> _Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _picture(task: str, columns: _Columns, row: int) -> Picture:
+def _picture(task: str, columns: _Columns, row: int) -> tuple[Shown, str]:
     domain, severity, image, trial = (columns[name][row] for name in ("domain", "severity", "image", "trial"))
-    return Picture(task, str(domain), int(severity), int(image), str(trial))
+    return Shown(task, str(domain), int(severity), int(image)), str(trial)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FILE = "examples.npz"
 _FLIPS = ("tasks", "domains", "severities", "images")
 _PIXELS = 4096  # on a side of a picture that is opened
+_NO_PICTURES = (OSError, LookupError, TypeError, ValueError, ArithmeticError, SyntaxError, Image.DecompressionBombError)
+"""What reading pictures from somebody's bytes may lead to."""
 Key = tuple[str, str, int, int]
 """What a picture shows: task, domain, severity, index of the test image."""
 
@@ -84,8 +86,9 @@ def flip_pictures(run: Run) -> dict[Key, Shot]:
             for (task, domain, severity, image), start, end in zip(keys, starts, ends, strict=True)
             if str(task) not in private
         }
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-        raise RequestError(f"{file}: expected pictures of negative flips as a run keeps them ({error})") from error
+    except _NO_PICTURES as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(f"{file}: expected pictures of negative flips as a run keeps them ({reason})") from error
 
 
 def _shot(webp: bytes) -> Shot:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from evalsuite.store import Run
 from reports.frames.adaptation import adaptation
 from reports.frames.evidence import Evidence, evidence
 from reports.frames.first_screen import matrices, networks
-from reports.frames.kept_images import flip_pictures, private_tasks
+from reports.frames.kept_images import Key, Shot, private_tasks
 from reports.frames.lost_images import lost_images, pictured
 from reports.frames.methods import labelled
 from reports.page.facts import facts_of
@@ -77,8 +77,12 @@ class _Question:
         return sum(len(sentences) for _, sentences in self.tasks) + bool(self.lead)
 
 
-def render(run: Run, pictures: list[Picture], omitted: list[str], selection: Selection) -> str:
+def render(
+    run: Run, pictures: list[Picture], omitted: list[str], selection: Selection, shots: Mapping[Key, Shot]
+) -> str:
     """Return the page of a run; ``omitted``: names of figures that have no numbers in it.
+
+    ``shots`` is :func:`reports.frames.kept_images.flip_pictures`.
 
     Pictures, matrices, tables and images are of what is selected. Sentences and tiles are of the whole run, for what
     they say is said of all that was run.
@@ -86,7 +90,7 @@ def render(run: Run, pictures: list[Picture], omitted: list[str], selection: Sel
     study, found = run.study, evidence(run)
     rows, private = networks(run, found), private_tasks(run)
     trials = selection.of_frame(labelled(run).drop(columns="reference"))
-    filters, shown = Filters.of(trials), selection.of_evidence(pictured(found, flip_pictures(run)))
+    filters, shown = Filters.of(trials), selection.of_evidence(pictured(found, shots))
     questions, further = _questions(run, found, pictures)
     return template("page.html.j2").render(
         title=study["title"],

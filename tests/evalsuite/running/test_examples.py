@@ -112,3 +112,20 @@ def test_pictures_are_bounded_in_number_and_bytes(folder, monkeypatch, name, mos
     assert 0 < len(part) < len(whole)
     assert part == whole[: len(part)]
     assert (len(part) if name == "MOST_PICTURES" else len(kept["flip_pictures"])) <= most
+
+
+def test_files_of_several_runs_become_one_with_the_pictures_of_all(folder, tmp_path):
+    whole = read_arrays(folder / examples.FILE)
+    every = dict(examples._flips_in(whole))
+    for place, name in enumerate("ab"):
+        part = {shown: every[shown] for shown in list(every)[place::2]}
+        (tmp_path / name).mkdir()
+        examples._write(tmp_path / name / examples.FILE, whole | examples._packed(part))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / examples.FILE).write_bytes((folder / examples.FILE).read_bytes()[:-99])
+    (tmp_path / "out").mkdir()
+    with pytest.warns(checksums.DamageWarning, match="left out"):
+        examples.merge_examples(tmp_path / "out", [tmp_path / name for name in ("a", "missing", "damaged", "b")])
+    merged = read_arrays(tmp_path / "out" / examples.FILE)
+    assert list(examples._flips_in(merged).items()) == list(every.items())
+    assert np.array_equal(merged["images"], whole["images"])

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from _dummies.html_page import Page, check_form
 from _dummies.runs import make_run
@@ -227,6 +228,14 @@ def test_a_broken_run_is_refused_before_anything_is_written(run: Run, tmp_path: 
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(RequestError, match=rf"{file.name} is not a whole .* run again"):
         write_report(tmp_path / "run", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_are_none_are_refused_before_anything_is_written(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    np.savez(tmp_path / "run" / "examples.npz", flip_ends=np.array([5]), flip_pictures=np.zeros(5, np.uint8))
+    with pytest.raises(RequestError, match=r"examples\.npz: expected pictures of negative flips"):
+        write_report(tmp_path / "run", figures=["class_drops"], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
