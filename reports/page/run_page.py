@@ -14,7 +14,7 @@ from evalsuite.analysis.claims import LEVEL
 from evalsuite.store import Run
 from reports.frames.adaptation import adaptation
 from reports.frames.evidence import Evidence, evidence
-from reports.frames.first_screen import matrices, networks
+from reports.frames.first_screen import matrices, networks, worst_first
 from reports.frames.kept_images import Key, Shot, private_tasks
 from reports.frames.lost_images import lost_images, pictured
 from reports.frames.methods import labelled
@@ -97,6 +97,7 @@ def render(
         asked=words.asked(run, found),
         brief=words.brief(found, rows),
         tiles=words.tiles(run, found, rows),
+        least_reliable="".join(filters.marks(selection.of_frame(worst_first(rows).head(1)))),
         selected=words.selected(selection.asked, selection.called),
         hero=hero(selection.of_frame(rows), filters),
         grids=grids(matrices(shown), filters),
