@@ -34,7 +34,7 @@ def tally(group: Group) -> str:
     share = percent(row.flips / row.rows)
     return (
         f"{row.flips:,} of {count(row.rows, 'image')} shown ({share}) were right at full precision and are wrong now; "
-        f"the reverse: {row.repairs:,}."
+        f"the reverse:{_SPACE}{row.repairs:,}."
     )
 
 
