@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from evalsuite.analysis.families import context_in_words
+from evalsuite.analysis.families import VARIES, context_in_words
 from evalsuite.errors import RequestError, unknown_name
 from evalsuite.store import Run
 from evalsuite.study.report import Report
@@ -19,7 +19,10 @@ from reports.frames.methods import KEYS, as_rows, labelled
 from reports.frames.views import VIEW
 
 _COLUMNS = {"task": "task"} | {name: f"{name}_label" for name in ("calibration", "quantizer", "adapter", "stream")}
-_NAMED = ("network", "line", "view", "method", "base", "best", "worst", "a", "b", "name", "domain", "worst_class")
+_NAMED = (
+    *("network", "line", "view", "method", "base", "best", "worst", "a", "b", "name", "domain", "worst_class"),
+    *("worst_drop_class", "worst_drop_domain", "worst_domain", "label", "prediction"),
+)
 """Columns that hold labels beside ``KEYS``; ``network`` and ``line`` may hold labels put together."""
 _LINE = [*VIEW, "line"]
 
@@ -33,11 +36,15 @@ class Selection:
     labels : for each of ``KEYS``, and ``network``, what is shown; None: all.
     lines : the rows of ``views.csv``, by the columns ``VIEW`` and ``line``, that are shown; None: all.
     names : what is called how.
+    asked : what was selected, as it was asked for.
+    called : what the reader calls how; ``names`` has what follows from it too.
     """
 
     labels: Mapping[str, frozenset[Any]] | None
     lines: frozenset[tuple[Any, ...]] | None
     names: Mapping[str, str]
+    asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    called: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Run, report: Report) -> Selection:
@@ -51,7 +58,7 @@ class Selection:
         trials = labelled(run)
         names = _names(trials, report.rename, evidence(run))
         if not report.select:
-            return cls(None, None, names)
+            return cls(None, None, names, called=report.rename)
         kept = pd.Series(True, index=trials.index)
         labels: dict[str, frozenset[Any]] = {}
         for key, wanted in report.select.items():
@@ -67,7 +74,21 @@ class Selection:
         for column in KEYS:
             own &= views[column].isin(labels[column])
         lines = views.loc[own | (shown & views["task"].isin(labels["task"])), _LINE]
-        return cls(labels, frozenset(lines.itertuples(index=False, name=None)), names)
+        shown_lines = frozenset(lines.itertuples(index=False, name=None))
+        return cls(labels, shown_lines, names, report.select, report.rename)
+
+    def of_evidence(self, found: Evidence) -> Evidence:
+        """Return the evidence of what is shown, under the names that were asked for; no number of it changes."""
+        if self.labels is None and not self.names:
+            return found
+        shown = replace(
+            found.analysis,
+            summary=self.of_frame(found.summary),
+            comparisons=self.of_frame(found.comparisons),
+            rankings=self.of_frame(found.rankings),
+            estimates={name: self.of_frame(table) for name, table in found.estimates.items()},
+        )
+        return Evidence(shown, self.of_frame(found.methods))
 
     def of_frame(self, data: pd.DataFrame) -> pd.DataFrame:
         """Return a frame's rows that are shown, under the names that were asked for."""
@@ -88,9 +109,17 @@ class Selection:
         if {"factor", "method"} <= set(data.columns):
             shown = [row["method"] in self.labels[f"{row['factor']}_label"] for row in as_rows(data)]
             kept &= np.array(shown, bool)
+        if {"factor", "a", "b"} <= set(data.columns):
+            kept &= np.array([self._shows_both(row) for row in as_rows(data)], bool)
         if "reference" in data.columns:
             kept = _with_references(data, kept)
         return data[kept].reset_index(drop=True)
+
+    def _shows_both(self, pair: Mapping[str, Any]) -> bool:
+        """Tell whether both of a pair that is compared are shown."""
+        assert self.labels is not None
+        shown = self.labels[f"{VARIES.get(pair['factor'], pair['factor'])}_label"]
+        return pair["a"] in shown and pair["b"] in shown
 
     def renamed(self, data: pd.DataFrame) -> pd.DataFrame:
         """Return a frame whose labels have the names that were asked for."""

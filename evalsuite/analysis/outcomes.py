@@ -1,6 +1,7 @@
 """What each trial got wrong, in an order in which the rows of different trials pair up.
 
-Trials are read one after the other, and of the records only the predictions, and whether they were wrong, are kept.
+Trials are read one after the other, and of the records only predictions, how sure the network was of them, and whether
+they were wrong are kept.
 """
 
 from __future__ import annotations
@@ -69,12 +70,14 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A trial's rows in the order of its layout: what it predicted, and whether that was wrong (1) or right (0)."""
+    """A trial's rows in the order of its layout: what it predicted, how sure it was, whether it was wrong (1 or 0)."""
 
     trial: str
     layout: Layout
     wrong: Int8Array
     prediction: NDArray[np.int32]
+    confidence: NDArray[np.float32]
+    """(N,) probability of the prediction, 0..1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,8 +358,8 @@ def _read(
     if key not in layouts:
         layouts[key] = Layout(tuple(domains), *arrays, _group_columns(run, trial, order))
     wrong = (column["prediction"] != column["label"])[order].astype(np.int8)
-    outcome = Outcome(trial, layouts[key], wrong, column["prediction"][order])
-    return outcome, {name: column[name][order] for name in _SURENESS}
+    sure = {name: column[name][order] for name in _SURENESS}
+    return Outcome(trial, layouts[key], wrong, column["prediction"][order], sure["confidence"]), sure
 
 
 def _group_columns(run: Run, trial: str, order: NDArray[np.int64]) -> dict[str, Column]:

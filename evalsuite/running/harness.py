@@ -18,7 +18,7 @@ from evalsuite.isolation import Failure, reason_of
 from evalsuite.running import gate, jitter
 from evalsuite.running.domain_images import DomainImages, trim
 from evalsuite.running.evaluation import run_trial
-from evalsuite.running.examples import keep_examples
+from evalsuite.running.examples import Done, keep_examples
 from evalsuite.running.failure_files import remove_failures, write_failure
 from evalsuite.running.failure_limit import FailureLimit, TooManyFailed
 from evalsuite.running.foreign import digests, forget, harmed, runs_a_file
@@ -167,18 +167,20 @@ def _execute(
     if done:
         if plan.study.analysis.jitter and not stopped:
             jitter.measure(done, plan.study.analysis.jitter, workspace, pool, console, log)
-        _keep_examples(done[0], plan.names[done[0].task], workspace, console)
+        by_trial = {row["trial"]: row for row in rows}
+        kept = [Done(trial, by_trial[trial.identity]) for trial in done]
+        _keep_examples(kept, {plan.names[task] for task in plan.study.private}, workspace, console)
     log.end("stopped" if stopped else "done")
     counts = {each: status.count(each) for each in ("done", "refused", "failed")}
     left = len(plan.trials) - len(rows)
     return Outcome(workspace.folder, **counts, reused=plan.reused, left=left, stopped=stopped)
 
 
-def _keep_examples(trial: Trial, task: str, workspace: Workspace, console: Console) -> None:
+def _keep_examples(done: Sequence[Done], private: set[str], workspace: Workspace, console: Console) -> None:
     """Keep images for the report; a plugin's fault costs these, and a line says so."""
     try:
         with restored():
-            keep_examples(trial, task, workspace)
+            keep_examples(done, private, workspace)
     except (RequestError, KeyboardInterrupt):
         raise
     except BaseException as error:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from evalsuite import store
 from evalsuite.errors import RequestError
 from evalsuite.running.baselines import MATTERING, release
+from evalsuite.running.examples import merge_examples
 from evalsuite.store import Run, load
 
 _LEFT_OUT = ("command", "hardware", "shard", "trials", "gate", "notes", "baselines")
@@ -62,9 +63,7 @@ def merge(out: Path, runs: Sequence[Path]) -> Merged:
         for run in loaded:
             if (run.folder / "jitter").is_dir():
                 shutil.copytree(run.folder / "jitter", whole / "jitter", dirs_exist_ok=True)
-        pictures = [file for run in loaded if (file := run.folder / "examples.npz").is_file()]
-        if pictures:
-            shutil.copyfile(pictures[0], whole / "examples.npz")
+        merge_examples(whole, [run.folder for run in loaded])
         known = {key: value for key, value in loaded[0].study.items() if key != "shard"}
         total = _of_study(loaded)
         store.write_study(whole, known | {"trials": total, "merged": [str(run.folder) for run in loaded]})

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from evalsuite import store
+from evalsuite import registry, store
 from evalsuite.environment import hardware, versions
 from evalsuite.errors import RequestError
 from evalsuite.groups import chosen_groups
@@ -86,7 +86,8 @@ def planned(
     finished = {trial for trial, row in rows.items() if row["status"] != "failed" or not retry_failed}
     missing = tuple(trial for trial in trials if trial.identity not in finished)
     failed = sum(trial.identity in finished and rows[trial.identity]["status"] == "failed" for trial in trials)
-    described = {label: tasks[task] for task, label in names.items()}
+    private = {task: {"private": True} for task in study.private}
+    described = {label: tasks[task] | private.get(task, {}) for task, label in names.items()}
     facts = _facts(study, command, of_study, described, workspace) | {"trials": len(trials)}
     if shard is not None:
         place = {trial.identity: index for index, trial in enumerate(of_study)}
@@ -120,10 +121,21 @@ def _facts(
         "seeds": list(study.seeds),
         "analysis": settings["analysis"],
         "tasks": tasks,
+        "methods": _methods(study),
         "versions": versions(),
         "hardware": hardware(workspace.device, workspace.threads),
         "notes": notes(trials, study, workspace.root),
     }
+
+
+def _methods(study: Study) -> dict[str, str]:
+    """Return what each quantizer and adapter says of itself in a line, by name; both, where they have one name."""
+    told: dict[str, list[str]] = {}
+    for setting in (*(each.method for each in study.quantizers), *study.adapters):
+        line = registry.summary(setting.kind, setting.name)
+        if line and line not in told.setdefault(setting.name, []):
+            told[setting.name].append(line)
+    return {name: " ".join(lines) for name, lines in told.items()}
 
 
 class Needed(NamedTuple):

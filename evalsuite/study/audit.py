@@ -13,7 +13,7 @@ from evalsuite.errors import RequestError
 from evalsuite.hashing import digest
 from evalsuite.optional_members import is_calibrated
 from evalsuite.registry import Setting, configure, option_names
-from evalsuite.study.file import find, key_and_value, parse, read_raw
+from evalsuite.study.file import PRIVATE, find, key_and_value, parse, read_raw
 from evalsuite.study.settings import Study
 from evalsuite.study.trials import CALIBRATION_ORDER
 from evalsuite.study.trust import Trust
@@ -131,7 +131,7 @@ def _slug(text: str) -> str:
 def _with_options(raw: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a profile's tables of tasks with further options; each must be known to one of them at least."""
     tables = [*({"name": name} for name in raw.get("tasks", [])), *raw.get("task", [])]
-    known = {id(table): option_names("tasks", table["name"]) for table in tables}
+    known = {id(table): [*option_names("tasks", table["name"]), PRIVATE] for table in tables}
     for option, value in options.items():
         fitting = [table for table in tables if option in known[id(table)]]
         if not fitting:

@@ -26,6 +26,8 @@ from evalsuite.study.trust import Trust
 from evalsuite.study.values import MOST_TRIALS, check_count, check_name, check_values, read_toml
 
 _TABLES = {"task": "name", "calibration": "protocol", "quantizer": "method", "adapter": "method", "stream": "protocol"}
+PRIVATE = "private"
+"""Key of a table ``[[task]]``, no option of its plugin: no pixel of its images goes into what a run keeps."""
 _FIELDS: dict[str, Any] = {
     "name": str,
     "title": str,
@@ -120,6 +122,7 @@ def parse(raw: Mapping[str, Any], where: str = "study") -> Study:
         analysis=_table("analysis", Analysis, values.get("analysis", {}), where),
         gate=_table("gate", Gate, values.get("gate", {}), where),
         report=_table("report", Report, values.get("report", {}), where),
+        private=frozenset(s for t in values["task"] if _is_private(t, where) for s in _settings("task", t, where)),
     )
     for given in values.get("exclude", []):
         _check_filter(given, study, where)
@@ -129,6 +132,13 @@ def parse(raw: Mapping[str, Any], where: str = "study") -> Study:
 def _tasks(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the tables of tasks: ``tasks`` is short for tables that have a name and no options."""
     return [*({"name": name} for name in values.get("tasks", [])), *values.get("task", [])]
+
+
+def _is_private(table: Mapping[str, Any], where: str) -> bool:
+    said = table.get(PRIVATE, False)
+    if not isinstance(said, bool):
+        raise RequestError(f"[[task]] in {where}, {PRIVATE} = {said!r}: expected true or false")
+    return said
 
 
 def _typed(key: str, value: Any, where: str) -> Any:
@@ -145,6 +155,7 @@ def study_schema() -> dict[str, Any]:
     properties = {key: TypeAdapter(tables.get(key, kind)).json_schema() for key, kind in _FIELDS.items()}
     for name, key in _TABLES.items():
         properties[name]["items"]["properties"] = {key: {"anyOf": [{"type": "string"}, {"type": "array"}]}}
+    properties["task"]["items"]["properties"][PRIVATE] = {"type": "boolean"}
     return {"title": "Study", "type": "object", "properties": properties, "additionalProperties": False}
 
 
@@ -238,7 +249,8 @@ def _names(table_name: str, table: Mapping[str, Any], where: str) -> tuple[list[
     names = given if isinstance(given, list) else [given]
     if not names or not all(isinstance(name, str) for name in names):
         raise RequestError(f"[[{table_name}]] in {where}, {key} = {given!r}: expected a name or a list of names")
-    return names, {k: v for k, v in table.items() if k != key}
+    ours = (key, PRIVATE) if table_name == "task" else (key,)
+    return names, {k: v for k, v in table.items() if k not in ours}
 
 
 def _settings(table_name: str, table: Mapping[str, Any], where: str) -> Iterable[Setting]:
@@ -330,6 +342,8 @@ def _known(table: str, entry: Mapping[str, Any]) -> list[str]:
     given = entry.get(_TABLES[table], [])
     names = given if isinstance(given, list) else [given]
     known = [option for name in names for option in registry.option_names(_kind(table), name)]
+    if table == "task":
+        known.append(PRIVATE)
     if table == "quantizer" and any(is_calibrated(registry.load("quantizers", n)) for n in names):
         known += ["bits", *(field.name for field in fields(BitPolicy))]
     return known

@@ -75,6 +75,8 @@ class Study:
     analysis: Analysis = field(default_factory=Analysis)
     gate: Gate = field(default_factory=Gate)
     report: Report = field(default_factory=Report)
+    private: frozenset[Setting] = frozenset()
+    """The tasks of whose images no pixel goes into what a run keeps for its report."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved study, every default filled in."""
@@ -82,7 +84,7 @@ class Study:
             "name": self.name,
             "title": self.title,
             "description": self.description,
-            "task": [task.as_dict() for task in self.tasks],
+            "task": [task.as_dict() | ({"private": True} if task in self.private else {}) for task in self.tasks],
             "seeds": list(self.seeds),
             "source_images": self.source_images,
             "calibration": [calibration.as_dict() for calibration in self.calibrations],

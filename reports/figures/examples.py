@@ -13,23 +13,18 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from evalsuite.checksums import verify
-from evalsuite.errors import RequestError
-from evalsuite.files import read_arrays
 from reports import style
+from reports.frames.kept_images import domain_examples
 from reports.frames.methods import as_rows, readable
 from reports.layout import Canvas, broken, column, line_height, pages, text_width
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from evalsuite.store import Run
 
-FILE = "examples.npz"
 _ACROSS = 5
 _MOST = 60
 _SIZE = 6  # points, of what stands below an image
@@ -54,12 +49,11 @@ class Examples:
         The file holds ``images`` (n, H, W, 3) uint8 and ``labels`` (n,) integers or names, and may hold ``domains``
         and ``tasks`` (n,) names. ``png`` is the image, PNG in base64. Of more than 60 the first are taken.
 
-        Raises RequestError if the file holds something else.
+        None of a private task is. Raises RequestError if the file holds something else.
         """
-        file = run.folder / FILE
-        if not file.is_file():
+        parts = domain_examples(run)
+        if not parts:
             return pd.DataFrame(columns=_COLUMNS)
-        parts = _read(file)
         images, labels = parts["images"], parts["labels"]
         count = min(len(images), _MOST)
         tasks = list(run.study["tasks"])
@@ -120,22 +114,6 @@ def _size() -> float:
 def _head(task: str, width: float) -> float:
     """Return the height of a task's name in inches."""
     return line_height(broken(task, width * 7 / 8, bold=True)) * 8 / 7 + 0.04 if task else 0.0
-
-
-def _read(file: Path) -> dict[str, NDArray[Any]]:
-    try:
-        verify(file)
-        parts = read_arrays(file)
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{file} is damaged ({error}): remove it, and run again to make it anew") from error
-    images = parts.get("images", np.empty(0))
-    lengths = [np.shape(parts[name]) for name in ("labels", "domains", "tasks") if name in parts]
-    fits = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.size
-    if not fits or "labels" not in parts or any(length != (len(images),) for length in lengths):
-        raise RequestError(
-            f"{file}: expected arrays images (n, H, W, 3) uint8 and labels (n,); domains, tasks (n,) too"
-        )
-    return parts
 
 
 def _heights(data: pd.DataFrame, inner: float) -> list[float]:

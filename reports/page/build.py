@@ -20,6 +20,7 @@ from evalsuite.study.report import FORMATS, Report
 from reports import style
 from reports.appearance import Appearance
 from reports.frames.evidence import evidence
+from reports.frames.kept_images import flip_pictures
 from reports.latex import write_tables
 from reports.page.pictures import Picture, Sheet, embedded
 from reports.page.run_page import render
@@ -60,7 +61,7 @@ def write_report(
     chosen = _installed() if named is None else list(dict.fromkeys(named))
     plugins = {name: registry.load("figures", name) for name in chosen}
     place = run.folder if out is None else Path(out)
-    look, selection = Appearance.of(asked), Selection.of(run, asked)
+    look, selection, shots = Appearance.of(asked), Selection.of(run, asked), flip_pictures(run)
     with style.applied(look):  # what is wrong with it is said before anything is written
         pass
     found = evidence(run)
@@ -71,10 +72,9 @@ def write_report(
     with style.applied(look):
         write_tables(run, found, place / "tables", selection)
         drawn = {name: _draw(name, plugin(), run, place / "figures", selection) for name, plugin in plugins.items()}
-    page = place / "index.html"
-    write_text(
-        page, render(run, [each for each in drawn.values() if each], [n for n, each in drawn.items() if not each])
-    )
+    page, shown = place / "index.html", [each for each in drawn.values() if each]
+    omitted = [name for name, each in drawn.items() if not each]
+    write_text(page, render(run, shown, omitted, selection, shots))
     return page
 
 

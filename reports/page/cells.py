@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from reports.frames.methods import each_row, readable
+from reports.words.columns import COLUMNS, How
 from reports.words.numbers import NOTHING, count, is_missing, number
 
 _TESTS = {"wilcoxon": "Wilcoxon", "mcnemar": "McNemar"}
@@ -31,6 +32,13 @@ class Column:
     numeric: bool = False
     wide: bool = False
     """Whether its text may break into lines."""
+    holds: str = ""
+    """What it holds: its name in :data:`reports.words.columns.COLUMNS`, by default the field it is made of."""
+
+    @property
+    def how(self) -> How:
+        """How its numbers are made. Raises KeyError if nothing is said of what it holds."""
+        return COLUMNS[self.holds]
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,13 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     marks: Sequence[str] = ()
     """Of each row the method combinations that it is about, where the page can be filtered by them."""
+    explained: bool = False
+    """Whether it says how each of its columns is made."""
+
+    @property
+    def hows(self) -> list[tuple[str, How]]:
+        """Label of every column, and how it is made."""
+        return [(column.label, column.how) for column in self.columns]
 
 
 def table_of(
@@ -53,13 +68,15 @@ def table_of(
     columns: Sequence[Column],
     frame: pd.DataFrame,
     marks: Callable[[pd.DataFrame], Sequence[str]] | None = None,
+    *,
+    explained: bool = False,
 ) -> Table:
     """Make a table of a frame's rows."""
     rows = [[each.cell(row) for each in columns] for row in each_row(frame)]
-    return Table(name, title, caption, columns, rows, marks(frame) if marks else ())
+    return Table(name, title, caption, columns, rows, marks(frame) if marks else (), explained)
 
 
-def text_column(label: str, field: str, *, wide: bool = False) -> Column:
+def text_column(label: str, field: str, *, wide: bool = False, holds: str = "") -> Column:
     """A text, a dash where there is none."""
 
     def cell(row: Any) -> Cell:
@@ -67,20 +84,22 @@ def text_column(label: str, field: str, *, wide: bool = False) -> Column:
         text = str(value) if isinstance(value, str) and value else NOTHING
         return Cell(text, "" if text == NOTHING else text)
 
-    return Column(label, cell, wide=wide)
+    return Column(label, cell, wide=wide, holds=holds or field)
 
 
-def worded_column(label: str, words: Callable[[dict[str, Any]], str], *, wide: bool = True) -> Column:
+def worded_column(label: str, words: Callable[[dict[str, Any]], str], *, wide: bool = True, holds: str = "") -> Column:
     """What is said of a row, made of several of its fields."""
 
     def cell(row: Any) -> Cell:
         text = words(vars(row))
         return Cell(text, text)
 
-    return Column(label, cell, wide=wide)
+    return Column(label, cell, wide=wide, holds=holds)
 
 
-def number_column(label: str, field: str, *, scale: float = 1.0, digits: int = 1, grouped: bool = False) -> Column:
+def number_column(
+    label: str, field: str, *, scale: float = 1.0, digits: int = 1, grouped: bool = False, holds: str = ""
+) -> Column:
     """A number times ``scale``; ``grouped``: a whole number with its thousands apart."""
 
     def cell(row: Any) -> Cell:
@@ -89,10 +108,10 @@ def number_column(label: str, field: str, *, scale: float = 1.0, digits: int = 1
             return Cell(NOTHING, "")
         return Cell(f"{value:,.0f}" if grouped else number(value * scale, digits), repr(float(value)))
 
-    return Column(label, cell, numeric=True)
+    return Column(label, cell, numeric=True, holds=holds or field)
 
 
-def interval_column(label: str, field: str, low: str, high: str) -> Column:
+def interval_column(label: str, field: str, low: str, high: str, *, holds: str = "") -> Column:
     """A rate or difference with its interval, if it has one, times 100."""
 
     def cell(row: Any) -> Cell:
@@ -104,10 +123,10 @@ def interval_column(label: str, field: str, low: str, high: str) -> Column:
             text += f" ({' to '.join(number(edge * 100) for edge in edges)})"
         return Cell(text, repr(float(value)))
 
-    return Column(label, cell, numeric=True)
+    return Column(label, cell, numeric=True, holds=holds or field)
 
 
-def p_column(label: str, field: str) -> Column:
+def p_column(label: str, field: str, *, holds: str = "") -> Column:
     """A p-value."""
 
     def cell(row: Any) -> Cell:
@@ -116,20 +135,20 @@ def p_column(label: str, field: str) -> Column:
             return Cell(NOTHING, "")
         return Cell("< 0.001" if value < 0.001 else f"{value:.3f}", repr(float(value)))
 
-    return Column(label, cell, numeric=True)
+    return Column(label, cell, numeric=True, holds=holds or field)
 
 
-def group_column(label: str, field: str) -> Column:
+def group_column(label: str, field: str, *, holds: str = "") -> Column:
     """The name of a group, as people write it."""
 
     def cell(row: Any) -> Cell:
         value = getattr(row, field)
         return Cell(readable(value), value) if isinstance(value, str) else Cell(NOTHING, "")
 
-    return Column(label, cell)
+    return Column(label, cell, holds=holds or field)
 
 
-def units_column(label: str, test: str = "") -> Column:
+def units_column(label: str, test: str = "", *, holds: str = "") -> Column:
     """How many of what a test used: 15 domains; ``test``: the field that names it."""
 
     def cell(row: Any) -> Cell:
@@ -137,7 +156,7 @@ def units_column(label: str, test: str = "") -> Column:
         name = _TESTS.get(getattr(row, test), getattr(row, test)) if test else ""
         return Cell(f"{name}, {used}" if name else used, repr(float(row.n)))
 
-    return Column(label, cell, numeric=True)
+    return Column(label, cell, numeric=True, holds=holds or test)
 
 
 def share_column(label: str, field: str, total: str) -> Column:
@@ -147,4 +166,4 @@ def share_column(label: str, field: str, total: str) -> Column:
         own, most = int(getattr(row, field)), int(getattr(row, total))
         return Cell(f"{own:,} of {most:,}", repr(own / most))
 
-    return Column(label, cell, numeric=True)
+    return Column(label, cell, numeric=True, holds=field)

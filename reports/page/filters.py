@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from evalsuite.analysis.families import VARIES
-from evalsuite.store import Run
-from reports.frames.methods import KEYS, as_rows, labelled
+from reports.frames.methods import KEYS, as_rows
 
 _DIMENSIONS = {
     "task": ("task", "Task"),
@@ -35,9 +34,9 @@ class Filters:
     """Of each combination its value of every dimension, as an index."""
 
     @classmethod
-    def of(cls, run: Run) -> Filters:
-        """Number the combinations of a run, those without a result too."""
-        table = labelled(run).drop_duplicates(KEYS)
+    def of(cls, trials: pd.DataFrame) -> Filters:
+        """Number the combinations of trials as :func:`reports.frames.methods.labelled` has them."""
+        table = trials.drop_duplicates(KEYS)
         found, codes = [], []
         for name, (column, label) in _DIMENSIONS.items():
             places, values = pd.factorize(table[column].astype(str))
@@ -55,7 +54,11 @@ class Filters:
 
     def marks(self, frame: pd.DataFrame) -> list[str]:
         """Return the numbers of the combinations that each row is about: of a comparison both, if the run has them."""
-        return [" ".join(map(str, self._of(row))) for row in as_rows(frame)]
+        return [self.mark(row) for row in as_rows(frame)]
+
+    def mark(self, row: Mapping[str, Any]) -> str:
+        """Return the numbers of the combinations that a row is about."""
+        return " ".join(map(str, self._of(row)))
 
     def _of(self, row: Mapping[str, Any]) -> Iterable[int]:
         if "factor" not in row:

@@ -36,18 +36,27 @@ _DIGITS = re.compile(r"(?<![\w.])(-?[1-9]\d*\.\d\d)\d+")
 _SPACE = re.compile(r"\s+")
 _BETWEEN = re.compile(r"> <")
 _COMMAND = re.compile(r" ?\b([MLQCz]) (?=[-\d.MLQC\"])")
-_ENCODED: dict[str, str | int | None] = {"%": "%25", "#": "%23", "<": "%3C", ">": "%3E", "&": "%26", "'": "%27"}
+_ID = re.compile(r'(<\w+(?: [^<>]*?)?) id="([^"]*)"')
+_REFERENCE = re.compile(r'(?<=href="#)[^"]+(?=")|(?<=url\(#)[^)]+(?=\))')
+_ENCODED: dict[str, str | int | None] = {"%": "%25", "#": "%23", "&": "%26", "'": "%27"}
 
 
 def embedded(svg: bytes) -> Markup:
     """Return a drawing of matplotlib's as the source of an image, which needs no escaping in an attribute.
 
-    What is not seen is left out: comments, and digits of coordinates beyond a hundredth of a point (those of numbers
-    below one stay, for scales are such). Per cent signs take fewer bytes than base64.
+    What is not seen is left out: comments, names that nothing refers to, and digits of coordinates beyond a hundredth
+    of a point (those of numbers below one stay, for scales are such). Per cent signs take fewer bytes than base64.
     """
     text = _LEFT_OUT.sub("", svg.decode())
     text = _BETWEEN.sub("><", _SPACE.sub(" ", _DIGITS.sub(r"\1", text))).strip()
     text = _COMMAND.sub(r"\1", text).replace("; ", ";").replace(": ", ":").replace('" />', '"/>')
-    text = text.replace("xlink:href", "href")
+    text = _named_shortly(text.replace("xlink:href", "href"))
     encoded = text.translate(str.maketrans(_ENCODED)).replace('"', "'")
     return Markup(f"data:image/svg+xml,{encoded}")
+
+
+def _named_shortly(text: str) -> str:
+    """Give what a drawing refers to (glyphs, mostly) short names, and no name to anything else."""
+    names = {name: f"i{place:x}" for place, name in enumerate(dict.fromkeys(_REFERENCE.findall(text)))}
+    text = _ID.sub(lambda found: found[1] + (f' id="{names[found[2]]}"' if found[2] in names else ""), text)
+    return _REFERENCE.sub(lambda found: names[found[0]], text)

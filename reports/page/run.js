@@ -63,6 +63,7 @@ function apply() {
     cell.firstElementChild.setAttribute("aria-pressed", String(wanted.length > 0 && shows(cell)));
   }
   showParts();
+  const lots = showLots(shows, wanted.length > 0);
   let count = 0;
   for (const table of document.querySelectorAll("table.sortable")) {
     table.dispatchEvent(new CustomEvent("filtered"));
@@ -72,7 +73,31 @@ function apply() {
     if (number) number.textContent = shown === table.tBodies[0].rows.length ? shown : `${shown} of ${table.tBodies[0].rows.length}`;
   }
   document.getElementById("reset").disabled = !wanted.length;
-  document.getElementById("filter-said").textContent = wanted.length ? `${count} rows of all tables; pictures below show everything.` : "";
+  const said = document.getElementById("filter-said");
+  said.textContent = wanted.length ? `${count} rows of all tables; figures below show everything. ` : "";
+  const beside = document.getElementById("to-images");
+  beside?.replaceChildren();
+  if (wanted.length && lots.length) {
+    const link = () => element("a", { href: `#${lots.length > 1 ? "images" : lots[0]}` }, "Images that are lost");
+    said.append(link());
+    beside?.append(link());
+  }
+}
+
+// Of the images those of the chosen networks, unfolded where it is one; returns where links to what is shown lead.
+function showLots(shows, filtered) {
+  const all = [...document.querySelectorAll(".lot")];
+  for (const lot of all) lot.hidden = !shows(lot);
+  const shown = all.filter((lot) => !lot.hidden);
+  for (const group of document.querySelectorAll(".lots > .more")) {
+    const own = [...group.querySelectorAll(".lot")].filter((lot) => !lot.hidden);
+    group.hidden = !own.length;
+    group.querySelector(".rows").textContent = own.length;
+  }
+  if (filtered && shown.length === 1) openFor(shown[0].querySelector(".parts").id);
+  const none = document.getElementById("no-images");
+  if (none) none.hidden = shown.length > 0;
+  return shown.map((lot) => lot.querySelector(".parts").id);
 }
 
 // Text and matrices of one task or stream go where another is chosen.
@@ -87,10 +112,10 @@ function showParts() {
 }
 
 function makeButton(cell) {
-  const button = element("button", { type: "button" }, ...cell.childNodes);
+  const button = element("button", { type: "button" }, ...(cell.querySelector("a") ?? cell).childNodes);
   button.title = cell.title;
   cell.removeAttribute("title");
-  cell.append(button);
+  cell.replaceChildren(button);
   button.addEventListener("click", () => {
     const method = known.methods[cell.dataset.m];
     const wanted = Object.fromEntries([...choices].filter(([name]) => name !== "bits").map(([name, { place }]) => [name, String(method[place])]));

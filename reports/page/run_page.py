@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,15 +14,21 @@ from evalsuite.analysis.claims import LEVEL
 from evalsuite.store import Run
 from reports.frames.adaptation import adaptation
 from reports.frames.evidence import Evidence, evidence
-from reports.frames.first_screen import matrices, networks
+from reports.frames.first_screen import matrices, networks, worst_first
+from reports.frames.kept_images import Key, Shot, private_tasks
+from reports.frames.lost_images import lost_images, pictured
+from reports.frames.methods import labelled
 from reports.page.facts import facts_of
 from reports.page.filters import Filters
+from reports.page.images import images
 from reports.page.overview import LEGEND, grids, hero
 from reports.page.pictures import Picture
 from reports.page.tables import missing_table, result_tables
 from reports.page.templates import own, template
+from reports.selection import Selection
 from reports.words import first_screen as words
 from reports.words.answers import answer
+from reports.words.columns import COLUMNS
 from reports.words.jitter import jitter_note
 from reports.words.numbers import CONFIDENCE_PERCENT, count
 from reports.words.verdict import judge
@@ -30,6 +36,7 @@ from reports.words.verdict import judge
 _SECTIONS = (
     ("verdict", "Overview"),
     ("answers", "Questions and answers"),
+    ("images", "Images that are lost"),
     ("figures", "Further pictures"),
     ("tables", "Tables"),
     ("missing", "Trials without a result"),
@@ -39,6 +46,14 @@ _SECTIONS = (
 )
 _FIRST = "Which network is least reliable, and is that more than chance?"
 _OF_FIRST = ("mean_against_worst", "class_drops", "error_heatmap")
+_HOWS = {
+    "picture": [
+        ("Mean", COLUMNS["drop"]),
+        ("Worst class", COLUMNS["worst_drop_value"]),
+        ("What chance can give", COLUMNS["chance"]),
+    ],
+    "matrix": [("Mean drop", COLUMNS["drop"]), ("Worst class beyond chance", COLUMNS["worst_drop_p"])],
+}
 _CLAIMS = (
     f"An effect is claimed only where its test has p < {LEVEL:g} after Holm's correction and its "
     f"{CONFIDENCE_PERCENT}\N{NO-BREAK SPACE}% interval excludes zero. Networks are ranked by the drop of their worst "
@@ -62,29 +77,44 @@ class _Question:
         return sum(len(sentences) for _, sentences in self.tasks) + bool(self.lead)
 
 
-def render(run: Run, pictures: list[Picture], omitted: list[str]) -> str:
-    """Return the page of a run; ``omitted``: names of figures that have no numbers in it."""
-    study, found, filters = run.study, evidence(run), Filters.of(run)
-    rows = networks(run, found)
+def render(
+    run: Run, pictures: list[Picture], omitted: list[str], selection: Selection, shots: Mapping[Key, Shot]
+) -> str:
+    """Return the page of a run; ``omitted``: names of figures that have no numbers in it.
+
+    ``shots`` is :func:`reports.frames.kept_images.flip_pictures`.
+
+    Pictures, matrices, tables and images are of what is selected. Sentences and tiles are of the whole run, for what
+    they say is said of all that was run.
+    """
+    study, found = run.study, evidence(run)
+    rows, private = networks(run, found), private_tasks(run)
+    trials = selection.of_frame(labelled(run).drop(columns="reference"))
+    filters, shown = Filters.of(trials), selection.of_evidence(pictured(found, shots))
     questions, further = _questions(run, found, pictures)
     return template("page.html.j2").render(
         title=study["title"],
         asked=words.asked(run, found),
         brief=words.brief(found, rows),
         tiles=words.tiles(run, found, rows),
-        hero=hero(rows, filters),
-        grids=grids(matrices(found), filters),
+        least_reliable="".join(filters.marks(selection.of_frame(worst_first(rows).head(1)))),
+        selected=words.selected(selection.asked, selection.called),
+        hero=hero(selection.of_frame(rows), filters),
+        grids=grids(matrices(shown), filters),
         legend=LEGEND,
+        hows=_HOWS,
         study=study,
+        told=words.methods(study),
         notes=[*study["notes"], *jitter_note(found.analysis.summary)],
         version=study["versions"].get("evalsuite", ""),
         facts=_facts(run),
         sections=_SECTIONS,
         questions=questions,
+        images=images(lost_images(shown), [selection.names.get(task, task) for task in private], filters),
         further=further,
         omitted=omitted,
-        tables=result_tables(found, adaptation(run), filters.marks),
-        missing=missing_table(run, filters.marks),
+        tables=result_tables(shown, selection.of_frame(adaptation(run)), filters.marks),
+        missing=missing_table(trials, filters.marks),
         unfinished=_unfinished(run),
         warnings=_warnings(run.trials),
         permutations=f"{study['analysis']['permutations']:,}",

@@ -9,9 +9,7 @@ import pandas as pd
 
 from evalsuite.analysis.claims import LEVEL
 from evalsuite.analysis.families import context_in_words, family_in_words
-from evalsuite.store import Run
 from reports.frames.evidence import Evidence
-from reports.frames.methods import labelled
 from reports.page.cells import (
     Column,
     Table,
@@ -35,7 +33,7 @@ def _method(frame: pd.DataFrame) -> list[Column]:
     several = [("Task", "task"), ("Stream", "stream_label")]
     names = [("Network", "network"), ("Adapter", "adapter_label")]
     names += [(label, field) for label, field in several if frame[field].nunique() > 1]
-    return [text_column(label, field) for label, field in names]
+    return [text_column(label, field, holds=label.lower()) for label, field in names]
 
 
 def result_tables(evidence: Evidence, adapted: pd.DataFrame, marks: _Marks = None) -> list[Table]:
@@ -61,6 +59,7 @@ def result_tables(evidence: Evidence, adapted: pd.DataFrame, marks: _Marks = Non
         ],
         methods,
         marks,
+        explained=True,
     )
     ranked = [_rankings(evidence, marks)] if evidence.rankings["p"].notna().any() else []
     adaptation = [_adaptation(adapted, marks), _costs(methods, marks)] if len(adapted) else []
@@ -82,9 +81,9 @@ def _adaptation(adapted: pd.DataFrame, marks: _Marks) -> Table:
         [
             *_method(adapted),
             number_column("Without (%)", "unadapted_error", scale=100),
-            number_column("With (%)", "error", scale=100),
-            interval_column("Change (points)", "difference", "low", "high"),
-            p_column("p (Holm)", "p"),
+            number_column("With (%)", "error", scale=100, holds="adapted_error"),
+            interval_column("Change (points)", "difference", "low", "high", holds="adapted_difference"),
+            p_column("p (Holm)", "p", holds="adapted_p"),
             number_column("Time, none = 1", "seconds_ratio"),
             share_column("Collapsed", "collapsed", "trials"),
             *([text_column("Modules changed", "moved")] if adapted["moved"].astype(bool).any() else []),
@@ -92,6 +91,7 @@ def _adaptation(adapted: pd.DataFrame, marks: _Marks) -> Table:
         ],
         adapted,
         marks,
+        explained=True,
     )
 
 
@@ -104,18 +104,19 @@ def _worst(evidence: Evidence, group: str, marks: _Marks) -> Table:
         "CVaR, the mean of the worst groups, in %.",
         [
             *_method(evidence.methods),
-            group_column(f"Largest drop: {group}", drop),
-            interval_column("Drop (points)", f"{drop}_value", f"{drop}_low", f"{drop}_high"),
-            number_column("By chance", f"{drop}_null", scale=100),
-            p_column("p (Holm)", f"{drop}_p_holm"),
-            group_column(f"Highest error: {group}", f"worst_{group}"),
-            number_column("Error (%)", f"worst_{group}_error", scale=100),
-            number_column("CVaR 10 %", f"cvar10_{group}", scale=100),
-            number_column("CVaR 25 %", f"cvar25_{group}", scale=100),
-            number_column("Rows", f"worst_{group}_size", grouped=True),
+            group_column(f"Largest drop: {group}", drop, holds="worst_drop"),
+            interval_column("Drop (points)", f"{drop}_value", f"{drop}_low", f"{drop}_high", holds="worst_drop_value"),
+            number_column("By chance", f"{drop}_null", scale=100, holds="worst_drop_null"),
+            p_column("p (Holm)", f"{drop}_p_holm", holds="worst_drop_p"),
+            group_column(f"Highest error: {group}", f"worst_{group}", holds="worst"),
+            number_column("Error (%)", f"worst_{group}_error", scale=100, holds="worst_error"),
+            number_column("CVaR 10 %", f"cvar10_{group}", scale=100, holds="cvar"),
+            number_column("CVaR 25 %", f"cvar25_{group}", scale=100, holds="cvar"),
+            number_column("Rows", f"worst_{group}_size", grouped=True, holds="worst_size"),
         ],
         evidence.methods[evidence.methods[f"worst_{group}"].notna()],
         marks,
+        explained=True,
     )
 
 
@@ -126,10 +127,10 @@ def _comparisons(evidence: Evidence, marks: _Marks) -> Table:
         f"Error of the first minus error of the second, in points with a {CONFIDENCE_PERCENT} % interval; p by Holm "
         "over the pairs that answer the same question.",
         [
-            text_column("First", "a"),
-            text_column("Second", "b"),
+            text_column("First", "a", holds="pair"),
+            text_column("Second", "b", holds="pair"),
             text_column("Task", "task"),
-            worded_column("Question, and what both have", family_in_words),
+            worded_column("Question, and what both have", family_in_words, holds="question"),
             interval_column("Difference (points)", "difference", "low", "high"),
             units_column("Test", "test"),
             p_column("p (Holm)", "p_holm"),
@@ -138,6 +139,7 @@ def _comparisons(evidence: Evidence, marks: _Marks) -> Table:
         ],
         evidence.comparisons,
         marks,
+        explained=True,
     )
 
 
@@ -151,15 +153,16 @@ def _rankings(evidence: Evidence, marks: _Marks) -> Table:
         [
             text_column("Method", "method"),
             text_column("Task", "task"),
-            worded_column("All have", context_in_words),
+            worded_column("All have", context_in_words, holds="context"),
             number_column("Mean rank", "mean_rank", digits=2),
             number_column("Error (%)", "error", scale=100),
             number_column("Critical difference", "critical_difference", digits=2),
-            p_column("p", "p"),
-            units_column("Over"),
+            p_column("p", "p", holds="friedman_p"),
+            units_column("Over", holds="over"),
         ],
         rankings,
         marks,
+        explained=True,
     )
 
 
@@ -171,20 +174,23 @@ def _costs(methods: pd.DataFrame, marks: _Marks) -> Table:
         "what is kept beside the model.",
         [
             *_method(methods),
-            number_column("Forwards", "forwards_per_batch"),
-            number_column("Backwards", "backwards_per_batch"),
+            number_column("Forwards", "forwards_per_batch", holds="forwards"),
+            number_column("Backwards", "backwards_per_batch", holds="backwards"),
             number_column("ms per image", "seconds_per_image", scale=1000, digits=2),
             number_column("Adapted parameters", "adapted_parameters", grouped=True),
             number_column("Bytes kept", "state_bytes", grouped=True),
         ],
         methods,
         marks,
+        explained=True,
     )
 
 
-def missing_table(run: Run, marks: _Marks = None) -> Table | None:
-    """Return the trials that failed or were refused, with the reasons; None if there are none."""
-    trials = labelled(run)
+def missing_table(trials: pd.DataFrame, marks: _Marks = None) -> Table | None:
+    """Return the trials that failed or were refused, with the reasons; None if there are none.
+
+    ``trials`` is :func:`reports.frames.methods.labelled`.
+    """
     missing = trials[trials["status"] != "done"]
     if missing.empty:
         return None
@@ -200,4 +206,5 @@ def missing_table(run: Run, marks: _Marks = None) -> Table | None:
         ],
         missing,
         marks,
+        explained=True,
     )

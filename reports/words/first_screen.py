@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from evalsuite.store import Run
 from reports.frames.calibration_sets import effects
 from reports.frames.evidence import Comparison, Evidence
 from reports.frames.first_screen import worst_first
-from reports.frames.methods import each_row
+from reports.frames.methods import each_row, readable
 from reports.words.audit_tiles import short
 from reports.words.numbers import (
     CONFIDENCE_PERCENT,
@@ -33,6 +34,7 @@ _TIMES = "\N{MULTIPLICATION SIGN}"
 _ARROW = " \N{RIGHTWARDS ARROW} "
 _NAME = 32  # characters of a name in the verdict and on a tile
 _MOST_LINES = 4
+_MARKUP = re.compile(r"(?::\w+:)?`+([^`]*)`+")  # of reStructuredText
 _OF_NETWORK = ("task", "calibration_label", "quantizer_label", "stream_label")
 
 
@@ -63,6 +65,29 @@ def asked(run: Run, evidence: Evidence) -> str:
     if not quantized:
         return f"How large the errors are {where}."
     return f"{ask}, {where}" + (f"; and what do {count(adapters, 'adapter')} change?" if adapters else "?")
+
+
+def methods(study: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return each method's name and what it says of itself, as people write them; none of a run that says nothing."""
+    told = study.get("methods")
+    if not isinstance(told, Mapping):
+        return []
+    return [(readable(name.rpartition(":")[2]), _MARKUP.sub(r"\1", str(line))) for name, line in told.items() if line]
+
+
+def selected(asked: Mapping[str, Sequence[str]], called: Mapping[str, str]) -> list[str]:
+    """Say what of a run is shown, and what is called otherwise; nothing where that is all, under its own names."""
+    found = []
+    if asked:
+        chosen = "; ".join(f"{key} {', '.join(values)}" for key, values in asked.items())
+        found.append(
+            f"Selected: {chosen}. Pictures, matrices, images and tables show this alone; sentences and tiles are of "
+            "the whole run, and every p is corrected over all that was run."
+        )
+    if called:
+        names = "; ".join(f"{label} is {name}" for label, name in called.items())
+        found.append(f"Called otherwise in pictures and tables: {names}. Sentences and tiles keep the study's names.")
+    return found
 
 
 def brief(evidence: Evidence, rows: pd.DataFrame) -> str:

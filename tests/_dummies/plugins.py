@@ -15,6 +15,7 @@ from evalsuite.streams import Domain
 
 TASK = "_dummies.plugins:StripesTask"
 SCALED = "_dummies.plugins:Scaled"
+FORGETTING = "_dummies.plugins:Forgetting"
 FAILING = "_dummies.plugins:Failing"
 REFUSING = "_dummies.plugins:RefusingAdapter"
 WRONG = "_dummies.plugins:WrongStripes"
@@ -84,6 +85,15 @@ class Scaled:
         for parameter in model.parameters():
             step = parameter.abs().max().clamp_min(1e-6) / self.levels
             parameter.data.copy_((parameter / step).round() * step * (1 + noise / 100))
+
+
+@dataclass(frozen=True)
+class Forgetting(Scaled):
+    """Knows the second class less well than the others."""
+
+    def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:
+        with torch.no_grad():
+            model[1].bias[1] -= 12
 
 
 @dataclass(frozen=True)

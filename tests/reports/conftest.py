@@ -1,14 +1,20 @@
 """Two small made-up runs for all tests of the reports."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from _dummies.runs import USUAL_SET, CalibrationSet, make_run
+from PIL import Image
 
 from evalsuite import store
+from evalsuite.analysis import Settings
+from evalsuite.analysis.flips import mistakes_of
+from evalsuite.analysis.outcomes import read_outcomes
 from evalsuite.store import Run
 
+FLIPS = (("tasks", "task", str), ("domains", "domain", str), ("severities", "severity", int), ("images", "image", int))
 DOMAINS = ("clean", "gaussian_noise", "shot_noise", "defocus_blur", "zoom_blur", "fog", "snow", "contrast", "pixelate")
 
 
@@ -63,7 +69,20 @@ def study_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def write_examples(folder: Path) -> None:
-    """Put images into a run's folder: three of each of two domains."""
+    """Put images into a run's folder: three of each of two domains, and every second picture of what is lost."""
+    run = store.load(folder)
+    lost = mistakes_of(run, read_outcomes(run), Settings.of(run))
+    columns = lost[["task", "domain", "severity", "image"]].drop_duplicates().iloc[::2]
+    pictures = [_webp(place) for place in range(len(columns))]
+    flips = {f"flip_{name}": columns[own].to_numpy(kind) for name, own, kind in FLIPS}
+    flips |= {"flip_pictures": np.frombuffer(b"".join(pictures), np.uint8)}
+    flips |= {"flip_ends": np.cumsum([len(picture) for picture in pictures])}
     images = np.arange(6 * 8 * 8 * 3, dtype=np.uint8).reshape(6, 8, 8, 3)
     domains = np.array(["clean", "gaussian_noise"] * 3)
-    np.savez(folder / "examples.npz", images=images, labels=np.arange(6), domains=domains)
+    np.savez(folder / "examples.npz", images=images, labels=np.arange(6), domains=domains, **flips)
+
+
+def _webp(place: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (12, 8), (place % 256, 128, 255 - place % 256)).save(buffer, format="webp", lossless=True)
+    return buffer.getvalue()

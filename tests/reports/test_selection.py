@@ -8,8 +8,11 @@ from evalsuite.store import Run
 from evalsuite.study.report import Report
 from reports.figures.mean_against_worst import MeanAgainstWorst
 from reports.figures.performance_profile import PerformanceProfile
+from reports.frames.evidence import evidence
 from reports.frames.rankings import chosen_rankings
 from reports.selection import Selection
+
+RTN = ("rtn W8A8", "rtn W4A4")
 
 
 def test_a_selection_keeps_rows_as_they_are(run: Run) -> None:
@@ -36,6 +39,20 @@ def test_ranks_stay_among_all(study_run: Run) -> None:
     ranked = shown[shown["factor"] == "quantizer"]
     assert list(ranked["method"]) == ["gptq W4A4"]
     assert ranked["methods"].item() == 3  # of those with a calibration set
+
+
+def test_evidence_keeps_pairs_of_which_both_are_shown(run: Run) -> None:
+    found = evidence(run)
+    asked = Report(select={"quantizer": ("rtn",)}, rename={"rtn W4A4": "RTN"})
+    shown = Selection.of(run, asked).of_evidence(found)
+    pairs = found.comparisons
+    own = pairs[(pairs["factor"] == "quantizer") & pairs["a"].isin(RTN) & pairs["b"].isin(RTN)]
+    kept = shown.comparisons[shown.comparisons["factor"] == "quantizer"]
+    assert len(kept) == len(own) > 0
+    assert set(kept["a"]) | set(kept["b"]) == {"rtn W8A8", "RTN"}
+    pd.testing.assert_series_equal(kept["p_holm"], own["p_holm"], check_index=False)
+    assert set(shown.methods["quantizer_label"]) == {"rtn W8A8", "RTN"}
+    assert Selection.of(run, Report()).of_evidence(found) is found
 
 
 def test_without_a_wish_all_is_shown(run: Run) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from _dummies.runs import make_run
 
 from evalsuite import store
-from evalsuite.analysis.outcomes import Outcome, Rows, pooled, read_outcomes
+from evalsuite.analysis.outcomes import Rows, pooled, read_outcomes
 from evalsuite.errors import RequestError
 
 TASK = "digits/resnet"
@@ -108,7 +110,7 @@ def test_a_reference_that_saw_other_images_is_an_error(tmp_path):
     reference = combination.references[0]
     truth = outcomes.by_trial[reference]
     shifted = type(truth.layout)(truth.layout.domains, truth.layout.domain, truth.layout.image + 1, truth.layout.label)
-    outcomes.by_trial[reference] = Outcome(reference, shifted, truth.wrong, truth.prediction)
+    outcomes.by_trial[reference] = dataclasses.replace(truth, layout=shifted)
     with pytest.raises(RequestError, match=f"its reference {reference} saw different images"):
         outcomes.paired_with_reference(combination)
 

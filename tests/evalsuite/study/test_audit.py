@@ -67,6 +67,8 @@ def test_options_of_target_rivals_and_tasks_reach_them():
     tasks = {task.name: task.values() for task in audit_study(folder).tasks}
     assert tasks["folder"]["images"] == "photos"
     assert "images" not in tasks["digits/vit"]
+    private = audit_study(asked(tasks=("digits/vit",), task_options={"private": True}))
+    assert private.private == set(private.tasks)
 
 
 def test_the_profile_can_be_a_changed_copy_and_overridden(tmp_path):

@@ -12,6 +12,7 @@ def write(path, text):
     return path
 
 
+PUBLISHED = "_dummies.plugins:PublishedStripes"
 MINIMAL = f"""
 name = "mine"
 tasks = ["{plugins.TASK}"]
@@ -39,15 +40,25 @@ def test_an_option_that_is_a_list_is_one_value_unless_nested():
     assert [len(setting.build().corruptions) for setting in nested] == [2, 1]
 
 
+def test_a_task_may_be_private_which_changes_no_trial():
+    table = {"name": PUBLISHED, "variant": ["a", "b"]}
+    study = tiny(task=[{**table, "private": True}, {"name": plugins.TASK, "private": False}])
+    assert {task.name for task in study.private} == {PUBLISHED}
+    assert len(study.private) == 2
+    assert set(study.tasks) == set(tiny(task=[table, {"name": plugins.TASK}]).tasks)
+    assert [table.get("private", False) for table in study.as_dict()["task"]] == [
+        task in study.private for task in study.tasks
+    ]
+    with pytest.raises(RequestError, match=r"\[\[task\]\] in study, private = 'yes': expected true or false"):
+        tiny(task=[{**table, "private": "yes"}])
+
+
 def test_calibration_steps_compose():
     steps = [{"protocol": "calibration", "size": [4, 8]}, {"protocol": "noise", "corruption": ["fog", "snow"]}]
     study = tiny(calibration=[{"steps": steps}])
     assert [str(c) for c in study.calibrations] == [
         f"{size} images, {corruption} 3" for size in (4, 8) for corruption in ("fog", "snow")
     ]
-
-
-PUBLISHED = "_dummies.plugins:PublishedStripes"
 
 
 def test_tasks_may_have_options_and_options_grids():

@@ -17,6 +17,9 @@ pytestmark = pytest.mark.slow
 
 FOCUSABLE = "a[href], button:enabled, input, select, summary, [tabindex='0']"
 OPEN = "document.querySelectorAll('details').forEach(each => { each.open = true; })"
+FEW = "table.sortable tbody tr:nth-child(n + 9), .lot:nth-of-type(n + 4)"
+PRUNE = f"document.querySelectorAll({FEW!r}).forEach(each => each.remove())"
+"""Takes away what is like eight rows, or three networks, before it."""
 BOTH_SCHEMES = pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
 ROWS = "[...document.querySelectorAll('#tables table')].map(t => [...t.rows].filter(r => !r.hidden).length)"
 """Rows shown, heads included, of every table."""
@@ -76,9 +79,45 @@ def test_a_cell_of_the_matrix_filters_the_whole_page_and_its_address_brings_it_b
     page.goto("about:blank")
     page.goto(address)
     assert page.evaluate(ROWS) == shown
+    lot = page.locator(".lot:visible")
+    assert lot.count() == 1
+    assert lot.locator("summary").text_content().startswith(chosen)
+    page.locator("#filter-said a").focus()
+    page.keyboard.press("Enter")
+    assert lot.locator(".confused").is_visible()
+    assert 0 <= lot.bounding_box()["y"] < 400
+    assert page.evaluate(ROWS) == shown
     page.locator("#reset").focus()
     page.keyboard.press("Enter")
     assert page.evaluate(ROWS) == everything
+
+
+def test_a_network_of_the_picture_leads_to_the_images_it_loses(page: Any) -> None:
+    link = page.locator(".hero a.whose").first
+    lot = page.locator(link.get_attribute("href"))
+    assert not lot.locator(".shots").first.is_visible()
+    link.focus()
+    page.keyboard.press("Enter")
+    assert lot.locator(".shots").first.is_visible()
+    shot = lot.locator("svg.shot").first
+    assert shot.get_attribute("aria-label")
+    assert shot.evaluate("each => each.querySelector('use').getBBox().width") > 0
+    assert {"use", "image", "symbol"} <= set(
+        page.evaluate("[...document.querySelectorAll('svg *')].map(e => e.tagName)")
+    )
+
+
+def test_every_column_says_how_it_is_made(page: Any) -> None:
+    heads = page.locator("#tables table.sortable thead th")
+    told = (
+        "heads => heads.map(head => document.getElementById(head.getAttribute('aria-describedby'))?.textContent.length)"
+    )
+    assert min(heads.evaluate_all(told)) > 20
+    page.locator("#tables > details > summary").first.click()
+    how = page.locator("#mean-block .columns-how")
+    how.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert how.locator("dd").first.is_visible()
 
 
 def test_a_table_sorts_by_keyboard_in_both_directions(page: Any, index: Path) -> None:
@@ -136,6 +175,10 @@ def test_with_scripts_off_all_pictures_tables_and_strips_are_there(browser: Any,
     assert page.locator(".matrix td[data-m]").count() > 5
     page.locator("#tables summary").first.click()
     assert page.locator("#mean").is_visible()
+    cell = page.locator(".matrix td a").last
+    lot = page.locator(cell.get_attribute("href"))
+    cell.click()
+    assert lot.locator(".confused").is_visible()  # a browser opens what a link leads into
     context.close()
 
 
@@ -154,6 +197,8 @@ def test_a_table_is_filtered_by_keyboard(page: Any) -> None:
 
 
 def test_the_tab_key_reaches_everything(page: Any) -> None:
+    page.evaluate(PRUNE)
+    page.evaluate("[...document.images].forEach(each => each.remove())")  # to be drawn again wherever the key leads
     page.evaluate(OPEN)
     numbered = "each.dataset.place = k; return k;"
     expected = page.evaluate(f"[...document.querySelectorAll({FOCUSABLE!r})].map((each, k) => {{ {numbered} }}).length")
@@ -169,6 +214,7 @@ def test_axe_finds_no_serious_fault(page: Any) -> None:
         "axe_playwright_python", reason="axe-playwright-python, which brings axe-core, is not installed"
     )
     page.evaluate(resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+    page.evaluate(PRUNE)
     page.evaluate(OPEN)
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     faults = {each["id"]: each["nodes"][0]["html"][:200] for each in found if each["impact"] in ("serious", "critical")}

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from _dummies.html_page import Page, check_form
 from _dummies.runs import make_run
@@ -34,7 +35,7 @@ def test_every_path_of_the_contract_exists(index: Path) -> None:
     names += ["paradigm_comparison", "critical_difference", "performance_profile", "rank_stability"]
     names += ["cost_against_error"]
     tables = ["summary", "comparisons", "rankings", "across_draws", "calibration_draws", "group_drops", "profiles"]
-    tables += ["stream_errors", "views"]
+    tables += ["stream_errors", "views", "confusions", "flips", "mistakes"]
     expected = {"index.html", *(f"{name}.csv" for name in tables)}
     expected |= {f"figures/{name}.{suffix}" for name in names for suffix in ("pdf", "png", "csv")}
     expected |= {
@@ -79,7 +80,7 @@ def test_the_page_is_well_formed_and_accessible(page: Page) -> None:
 
 def test_the_verdict_comes_before_figures_and_tables(page: Page) -> None:
     sections = [section["id"] for section in page.all("section")]
-    assert sections == ["verdict", "answers", "figures", "tables", "missing", "notes", "method", "reproduce"]
+    assert sections == ["verdict", "answers", "images", "figures", "tables", "missing", "notes", "method", "reproduce"]
     assert any(text.startswith("By its worst class, the least reliable network is") for text in page.text)
 
 
@@ -104,6 +105,24 @@ def test_the_same_run_gives_the_same_bytes(run: Run, index: Path, tmp_path: Path
     assert len([file for file in files if file.parent.name == "figures"]) >= 6
     for file in files:
         assert file.read_bytes() == (index.parent / file.relative_to(again)).read_bytes(), file.name
+
+
+def test_a_selection_reaches_tables_matrix_and_images_and_the_page_says_so(run: Run, tmp_path: Path) -> None:
+    asked = {"select": {"quantizer": ["rtn"]}, "rename": {"rtn W4A4": "RTN & <four>"}}
+    file = write_report(run.folder, figures=["class_drops"], out=tmp_path, report=asked)
+    text = file.read_text(encoding="utf-8")
+    body = text.partition("<main>")[2]
+    heads = {html.unescape(head) for head in re.findall(r'<th scope="row"[^>]*>([^<]*)</th>', body)}
+    assert {"RTN & <four>", "rtn W8A8"} <= heads
+    assert not heads & {"adaround W4A4", "rtn W4A4", "full precision"}
+    lots = re.findall(r'class="lot"[^>]*><summary>([^<]*):', body)
+    assert {html.unescape(name).removesuffix(" with tent") for name in lots} == {"RTN & <four>", "rtn W8A8"}
+    known = json.loads(text.partition('id="methods">')[2].partition("</script>")[0])
+    quantizers = next(each["values"] for each in known["dimensions"] if each["name"] == "quantizer")
+    assert quantizers == ["rtn W8A8", "RTN & <four>"]
+    said = " ".join(Page(text).text)
+    assert "Selected: quantizer rtn." in said
+    assert "rtn W4A4 is RTN & <four>." in said
 
 
 def test_an_unknown_figure_is_refused_before_anything_is_written(run: Run, tmp_path: Path) -> None:
@@ -213,6 +232,14 @@ def test_a_broken_run_is_refused_before_anything_is_written(run: Run, tmp_path: 
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(RequestError, match=rf"{file.name} is not a whole .* run again"):
         write_report(tmp_path / "run", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_are_none_are_refused_before_anything_is_written(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    np.savez(tmp_path / "run" / "examples.npz", flip_ends=np.array([5]), flip_pictures=np.zeros(5, np.uint8))
+    with pytest.raises(RequestError, match=r"examples\.npz: expected pictures of negative flips"):
+        write_report(tmp_path / "run", figures=["class_drops"], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -1,3 +1,4 @@
+import re
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -26,11 +27,15 @@ def test_an_embedded_drawing_is_whole_needs_no_escaping_and_is_smaller_than_the_
     with style.applied():
         figure = Figure(figsize=(2, 2))
         figure.add_subplot().plot([0.123456, 1.23456], [1, 2], "o-")
+        figure.axes[0].bar([0.5], [1.0], hatch="//")
         figure.axes[0].set_title("<a> & 'b' 100 % #1")
         svg = style.svg(figure)
     source = str(embedded(svg))
-    assert not set(source) & set('<>&"#')
+    assert not set(source) & set('&"#')
     own = ElementTree.fromstring(unquote(source.partition(",")[2]))
+    named = [each.attrib["id"] for each in own.iter() if "id" in each.attrib]
+    used = re.findall(r"(?:href='#|url\(#)([^')]+)", unquote(source))
+    assert sorted(named) == sorted(set(used))
     count = sum(1 for each in ElementTree.fromstring(svg).iter() if "metadata" not in each.tag)
     assert 0.8 * count <= sum(1 for _ in own.iter()) <= count
     assert len(source) < len(svg)

@@ -1,4 +1,6 @@
 import math
+import re
+from pathlib import Path
 
 import pandas as pd
 from _dummies.runs import make_run
@@ -7,7 +9,10 @@ from evalsuite import store
 from evalsuite.store import Run
 from reports.frames.adaptation import adaptation
 from reports.frames.evidence import Evidence, evidence
+from reports.frames.methods import labelled
+from reports.page import cells
 from reports.page.tables import missing_table, result_tables
+from reports.words.columns import COLUMNS
 
 
 def test_every_method_has_its_row_and_every_row_a_cell_per_column(run: Run) -> None:
@@ -25,6 +30,7 @@ def test_every_method_has_its_row_and_every_row_a_cell_per_column(run: Run) -> N
         assert len(table.rows) == len(frame.get(name, found.methods))
         assert {len(row) for row in table.rows} == {len(table.columns)}
         assert not any(cell.text in ("nan", "None", "") for row in table.rows for cell in row)
+        assert [label for label, _ in table.hows] == [column.label for column in table.columns]
 
 
 def test_numbers_sort_by_their_value_and_missing_ones_have_none(run: Run) -> None:
@@ -46,18 +52,30 @@ def test_a_column_of_one_value_is_left_out(run: Run) -> None:
 
 
 def test_missing_trials_come_with_their_reasons(run: Run, tmp_path) -> None:
-    table = missing_table(run)
+    table = missing_table(labelled(run))
     assert table is not None
     assert sorted(row[-1].text for row in table.rows) == ["RuntimeError: out of memory", "no BatchNorm layer"]
     assert sorted(row[-2].text for row in table.rows) == ["failed", "refused"]
     complete = make_run(tmp_path, tasks=["a"], adapters=["none"], streams=["usual"], domains=["fog"], images=10)
-    assert missing_table(store.load(complete)) is None
+    assert missing_table(labelled(store.load(complete))) is None
 
 
 def test_a_missing_reason_is_a_dash(run: Run) -> None:
     trials = run.trials.assign(reason=pd.NA)
     fake = store.Run(run.folder)
     fake.__dict__["trials"] = trials
-    table = missing_table(fake)
+    table = missing_table(labelled(fake))
     assert table is not None
     assert {row[-1].text for row in table.rows} == {"\N{EN DASH}"}
+
+
+def test_every_way_of_making_a_number_is_one_sentence_that_leads_to_more(run: Run) -> None:
+    method = (Path(cells.__file__).parent / "page.html.j2").read_text(encoding="utf-8")
+    for name, how in COLUMNS.items():
+        assert how.text.endswith("."), name
+        assert ". " not in how.text, name
+        assert not how.anchor or f'id="{how.anchor}"' in method, name
+    acronyms = {word for how in COLUMNS.values() for word in re.findall(r"\b[A-Z][A-Za-z]*[A-Z]\w*\b", how.text)}
+    assert acronyms == {"ECE", "CVaR", "McNemar"}
+    for short, whole in (("ECE", "expected calibration error"), ("CVaR", "conditional value at risk")):
+        assert any(f"{whole} ({short})" in how.text.lower().replace(short.lower(), short) for how in COLUMNS.values())
