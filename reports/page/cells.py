@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from reports.frames.methods import each_row, readable
+from reports.page.strips import Axis, Strip
 from reports.words.numbers import NOTHING, count, is_missing, number
 
 _TESTS = {"wilcoxon": "Wilcoxon", "mcnemar": "McNemar"}
@@ -20,6 +21,12 @@ class Cell:
 
     text: str
     value: str
+    href: str = ""
+    """Where it leads, if anywhere; quoted as an address is."""
+    strip: Strip | None = None
+    """What is drawn before the text."""
+    kind: str = ""
+    """Of the colours: ``better``, ``worse`` or none."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class Column:
     numeric: bool = False
     wide: bool = False
     """Whether its text may break into lines."""
+    axis: Axis | None = None
+    """Of the strips in its cells; its ticks stand under the head."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,11 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     marks: Sequence[str] = ()
     """Of each row the method combinations that it is about, where the page can be filtered by them."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a column has strips."""
+        return any(column.axis for column in self.columns)
 
 
 def table_of(

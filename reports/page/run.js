@@ -72,7 +72,7 @@ function apply() {
     if (number) number.textContent = shown === table.tBodies[0].rows.length ? shown : `${shown} of ${table.tBodies[0].rows.length}`;
   }
   document.getElementById("reset").disabled = !wanted.length;
-  document.getElementById("filter-said").textContent = wanted.length ? `${count} rows of all tables; pictures below show everything.` : "";
+  document.getElementById("filter-said").textContent = wanted.length ? `${count} rows of all tables; ${known.note}.` : "";
 }
 
 // Text and matrices of one task or stream go where another is chosen.
@@ -125,7 +125,7 @@ function addTools(table) {
 }
 
 function showColumn(table, column, shown) {
-  for (const row of [table.tHead.rows[0], ...table.tBodies[0].rows]) row.cells[column].hidden = !shown;
+  for (const row of [...table.tHead.rows, ...table.tBodies[0].rows]) row.cells[column].hidden = !shown;
 }
 
 function shownCells(table) {
