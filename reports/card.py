@@ -120,13 +120,13 @@ def of_verdict(verdict: Verdict) -> str:
     """Return the card of a verdict: how the target stands against each rival, and what breaks."""
     verdict = audit_page.clean(verdict)
     broken = audit_page.breakage_lines(verdict)
-    rivals = f" against {', '.join(verdict.rivals)}" if verdict.rivals else ""
-    asked = f"Is {verdict.target_label} reliable at {', '.join(verdict.bits)} on {', '.join(verdict.tasks)}{rivals}?"
-    said = f"{audit_page.headline(verdict)}. {verdict.summary}"
-    points = broken[:_MOST_BROKEN] if verdict.reached else [*verdict.reasons, *audit_page.failed(verdict)]
+    said = f"{audit_page.headline(verdict)}. {verdict.summary}" if verdict.reached else verdict.summary
     if verdict.reached:
-        points = points or [audit_page.unbroken(verdict)]
+        points = broken[:_MOST_BROKEN] or [audit_page.unbroken(verdict)]
         points += [f"and {len(broken) - _MOST_BROKEN} more that break"] if len(broken) > _MOST_BROKEN else []
+    else:
+        failed = audit_page.failed(verdict)
+        points = [each for each in verdict.reasons if not any(line.startswith(each) for line in failed)] + failed
     lost = verdict.trials.failed + verdict.trials.refused
     made = [
         ("Target", " ".join(filter(None, [verdict.target, verdict.source_digest]))),
@@ -138,7 +138,7 @@ def of_verdict(verdict: Verdict) -> str:
     rule = audit_page.rule(verdict) if verdict.reached else ""
     return _card(
         f"Audit of {verdict.target_label}",
-        asked,
+        _asked(verdict),
         said,
         [escaped(each) for each in points],
         _claims(verdict) if verdict.reached else "",
@@ -146,6 +146,11 @@ def of_verdict(verdict: Verdict) -> str:
         made,
         verdict.command,
     )
+
+
+def _asked(verdict: Verdict) -> str:
+    parts = [(" at ", verdict.bits), (" on ", list(verdict.tasks)), (" against ", verdict.rivals)]
+    return f"Is {verdict.target_label} reliable{''.join(word + ', '.join(names) for word, names in parts if names)}?"
 
 
 def _claims(verdict: Verdict) -> str:

@@ -9,14 +9,15 @@ from evalsuite.isolation import printable
 
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|&~$#]")
 _LINK = re.compile(r":(?=//)|(?<=www)\.|@", re.IGNORECASE)
-_BEGINS = re.compile(r"^(\d{0,9})([-+=.):])")
+_BEGINS = re.compile(r"^(\d{1,9})?([-+.)])(?=\s|$)|^([-=])(?=[-=\s]*$)")
+"""How lists, rules and headings begin."""
 _TICKS = re.compile("`+")
 
 
 def escaped(text: str) -> str:
     """Return a text as one line of Markdown that shows it and nothing else: no mark-up, entity, mathematics or link."""
     line = _SPECIAL.sub(r"\\\g<0>", printable(text))
-    return _BEGINS.sub(r"\1\\\2", _LINK.sub(r"\\\g<0>", line))
+    return _BEGINS.sub(r"\1\\\2\3", _LINK.sub(r"\\\g<0>", line))
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> str:

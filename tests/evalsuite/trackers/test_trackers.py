@@ -68,7 +68,7 @@ def test_tensorboard_reads_what_was_written_and_it_is_written_once(run, tmp_path
 def test_a_server_that_is_not_there_is_a_line(run, monkeypatch):
     pytest.importorskip("mlflow", reason="mlflow is not installed (evalsuite[mlflow])")
     monkeypatch.setattr("evalsuite.trackers.mlflow.getproxies", dict)
-    with pytest.raises(RequestError, match="no server answers at --mlflow http://127.0.0.1:9"):
+    with pytest.raises(RequestError, match=r"no server answers at --mlflow http://127\.0\.0\.1:9"):
         mlflow.log(run, "http://127.0.0.1:9")
 
 
