@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from reports.frames.methods import each_row, readable
-from reports.page.strips import Axis, Strip
 from reports.words.numbers import NOTHING, count, is_missing, number
+
+if TYPE_CHECKING:
+    from reports.page.strips import Axis, Strip
 
 _TESTS = {"wilcoxon": "Wilcoxon", "mcnemar": "McNemar"}
 
@@ -36,10 +38,10 @@ class Column:
     label: str
     cell: Callable[[Any], Cell]
     numeric: bool = False
-    wide: bool = False
-    """Whether its text may break into lines."""
     axis: Axis | None = None
     """Of the strips in its cells; its ticks stand under the head."""
+    wide: bool = False
+    """Whether its text may break into lines."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,6 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     marks: Sequence[str] = ()
     """Of each row the method combinations that it is about, where the page can be filtered by them."""
-
-    @property
-    def drawn(self) -> bool:
-        """Whether a column has strips."""
-        return any(column.axis for column in self.columns)
 
 
 def table_of(
