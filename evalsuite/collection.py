@@ -19,7 +19,7 @@ from evalsuite.analysis.verdict import FILE as VERDICT
 from evalsuite.analysis.verdict import Verdict, read_verdict
 from evalsuite.analysis.written import summary_and_comparisons
 from evalsuite.errors import RequestError
-from evalsuite.hashing import digest
+from evalsuite.hashing import canonical_json, digest
 from evalsuite.isolation import printable, reason_of, text_of
 from evalsuite.store import Run
 
@@ -184,6 +184,7 @@ def _run(folder: Path) -> RunEntry:
         raise RequestError(f"none of its {len(run.trials):,} trials is done")
     _check_records(run)
     study = run.study
+    canonical_json(study)  # raises ValueError for NaN, which evalsuite writes into no study file
     return RunEntry(
         folder=folder,
         name=str(study["name"]),

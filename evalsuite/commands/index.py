@@ -51,5 +51,7 @@ def index(
         return DONE
     for each in found.left_out:
         print(f"left out: {printable(str(each.folder))}: {each.reason}")
-    print(f"{len(found.runs)} runs in {len(found.boards)} tables, {len(found.audits)} audits: {page}")
+    counted = [(len(found.runs), "run"), (len(found.boards), "table"), (len(found.audits), "audit")]
+    said = ", ".join(f"{number} {what}" + ("" if number == 1 else "s") for number, what in counted)
+    print(f"{said}: {page}")
     return DONE

@@ -8,7 +8,10 @@ from _dummies import verdicts
 from _dummies.runs import USUAL_SET, CalibrationSet, make_run
 
 from evalsuite import store
+from evalsuite.analysis import analyse
 
+HOSTILE = "<img src=x onerror=alert(1)>&\"'[b](javascript:alert(2))"
+"""A name that would be mark-up."""
 SMALL = {
     "tasks": ("digits/vit",),
     "quantizers": (("full_precision", "FP32"), ("rtn", "W4A4")),
@@ -25,7 +28,8 @@ def make_collection(folder: Path) -> Path:
     """Write the runs ``alike/one`` and ``alike/two``, ``fewer``, ``weights``, ``half``, ``torn`` and two audits."""
     make_run(folder / "alike" / "one", **SMALL)
     make_run(folder / "alike" / "two", **SMALL, calibrations=(USUAL_SET, OTHER_SET))
-    make_run(folder / "fewer", **SMALL, images=30)
+    fewer = SMALL | {"quantizers": (("full_precision", "FP32"), (HOSTILE, "W4A4"))}
+    analyse(store.load(make_run(folder / "fewer", **fewer, images=30))).write(folder / "fewer")
     change(make_run(folder / "weights", **SMALL), "weights_digest")
     half = make_run(folder / "half", **SMALL)
     store.write_study(half, store.load(half).study | {"trials": 9})

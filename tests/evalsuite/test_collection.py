@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 
 import pandas as pd
@@ -102,6 +103,14 @@ def test_folders_without_anything_are_refused(tmp_path):
         collect([tmp_path])
     with pytest.raises(RequestError, match="is no folder"):
         collect([tmp_path / "absent"])
+
+
+def test_no_number_of_a_study_is_none(tmp_path, folder):
+    odd = store.load(shutil.copytree(folder / "fewer", tmp_path / "odd"))
+    text = (odd.folder / "study.json").read_text().replace('"image_size": 16', '"image_size": NaN')
+    (odd.folder / "study.json").write_text(re.sub(r',\s*"checksum": "[^"]*"', "", text))
+    (left,) = collect([tmp_path]).left_out
+    assert left.reason.startswith("damaged: ")
 
 
 @pytest.mark.parametrize("wrong", [b"", b"{}", b'{"name": 1}', b"\xff"])

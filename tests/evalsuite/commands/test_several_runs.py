@@ -34,7 +34,7 @@ def test_index_says_what_it_wrote_and_what_it_left_out(runs, tmp_path, capsys):
     assert cli.call(["index", str(runs), "--out", str(out)]) == 0
     left, said = capsys.readouterr().out.splitlines()
     assert left == f"left out: {runs / 'half'}: unfinished: 5 of 9 trials have not ended"
-    assert said == f"2 runs in 2 tables, 1 audits: {out}"
+    assert said == f"2 runs, 2 tables, 1 audit: {out}"
     assert {each.name for each in out.parent.iterdir()} == {"all.html", "all.csv", "all.json"}
     assert cli.call(["index", str(runs), "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tables"] == 2

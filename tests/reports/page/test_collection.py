@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from _dummies import verdicts
-from _dummies.collections import SMALL, make_collection
+from _dummies.collections import HOSTILE, SMALL, make_collection
 from _dummies.html_page import Page, check_form
 from _dummies.runs import make_run
 
@@ -26,7 +26,6 @@ from reports.words import collection as words
 from reports.words import comparison as compared
 
 OPEN = "document.querySelectorAll('details').forEach(each => { each.open = true; })"
-HOSTILE = "<img src=x onerror=alert(1)>&\"'[b](javascript:alert(2))"
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +64,8 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_result_is_in_the_page_and_in_the_files_beside_it(found: Collection, index: Path) -> None:
     page = Page(index.read_text(encoding="utf-8"))
     check_form(page)
+    assert not page.all("img")
+    assert HOSTILE in "".join(page.text)
     results = sum(len(run.rows) for run in found.runs)
     table = pd.read_csv(index.with_suffix(".csv"))
     facts = json.loads(index.with_suffix(".json").read_text(encoding="utf-8"))
@@ -144,14 +145,17 @@ def opened(browser: Any, index: Path, comparison: Path) -> Iterator[Any]:
         page.close()
 
 
-@pytest.mark.parametrize("name", ["index", "comparison"])
-@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
+@pytest.mark.parametrize(
+    ("name", "first", "then", "scheme"), [("index", 360, 1280, "dark"), ("comparison", 1280, 360, "light")]
+)
 def test_in_a_browser_it_asks_for_nothing_fits_and_axe_finds_no_fault(
-    opened: Any, name: str, width: int, scheme: str
+    opened: Any, name: str, first: int, then: int, scheme: str
 ) -> None:
-    page = opened(name, width, scheme)
+    page = opened(name, first, scheme)
     page.evaluate(OPEN)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for width in (first, then):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
     page.evaluate(resources.files(axe).joinpath("axe.min.js").read_text(encoding="utf-8"))
     violations = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
