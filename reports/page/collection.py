@@ -250,7 +250,7 @@ def _verdicts(found: Collection, place: Path) -> Table:
     rows = rows.assign(href=[address(each.page, place) for each in found.audits])
     rows = rows.assign(written=[each.written for each in found.audits])
     columns = [
-        Column("Target", lambda row: Cell(row.verdict.target_label, row.verdict.target_label, row.href)),
+        Column("Target", lambda row: Cell(short(row.verdict.target_label), row.verdict.target_label, row.href)),
         Column("Verdict", lambda row: _plain_cell(headline(row.verdict), "" if row.verdict.reached else "worse")),
         *(Column(title, _standing(question)) for question, title in TITLES.items()),
         Column("Trials lost", _lost, numeric=True),

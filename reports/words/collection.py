@@ -58,7 +58,7 @@ def why(board: Board) -> str:
     if not board.differs:
         return ""
     others = [_OTHER[name] for name in board.differs if name in _OTHER]
-    return f"Not ranked with the table above: {listed(others)}."
+    return f"Not ranked with the first table of this task: {listed(others)}."
 
 
 def on_what(board: Board) -> str:

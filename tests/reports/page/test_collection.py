@@ -88,8 +88,8 @@ def test_each_page_of_a_run_or_audit_is_linked(found: Collection, index: Path) -
 
 def test_it_says_why_tables_are_apart_and_what_is_left_out(index: Path) -> None:
     text = " ".join("".join(Page(index.read_text(encoding="utf-8")).text).split())
-    assert "Not ranked with the table above: other weights." in text
-    assert "Not ranked with the table above: other images, corruptions or severities shown." in text
+    assert "Not ranked with the first table of this task: other weights." in text
+    assert "Not ranked with the first table of this task: other images, corruptions or severities shown." in text
     assert "unfinished: 5 of 9 trials have not ended" in text
 
 
