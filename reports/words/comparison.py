@@ -16,11 +16,13 @@ from reports.words.numbers import CONFIDENCE_PERCENT, count, interval, is_missin
 
 _NAME = 32
 _ORDER: tuple[Standing, ...] = ("better", "worse", "not told apart", "not tested")
+_UNTOLD: dict[Standing, str] = {"not told apart": "not told apart", "not tested": "without a test"}
 _TESTED = "The p-value is corrected by Holm over all results of the later run"
 RULE = (
     f"A difference is the later run's error minus the first run's, in points with a {CONFIDENCE_PERCENT} % interval: "
     f"below zero the later run errs less. It is claimed where p < {LEVEL:g} after Holm's correction over all results "
-    "of that run, and the interval excludes zero."
+    "of that run, and the interval excludes zero. Without a test: the two differ on too few images or domains for a "
+    "small p, see the notes."
 )
 
 
@@ -43,13 +45,8 @@ def brief(found: pd.DataFrame) -> str:
     several = found["a"].nunique() > 1
     texts = []
     for name, own in found.groupby("a", sort=False):
-        stands = [standing(row) for row in each_row(own)]
-        counts = {each: stands.count(each) for each in _ORDER}
-        said = [f"{counts['better'] or 'none'} with less error", f"{counts['worse'] or 'none'} with more"]
-        said.append(f"{counts['not told apart'] or 'none'} not told apart")
-        said += [f"{counts['not tested']} without a test"] if counts["not tested"] else []
         who, base = short(str(name), _NAME), short(str(own["b"].iloc[0]), _NAME)
-        texts.append(f"{who} against {base}: of {count(len(own), 'result')} {listed(said)}.")
+        texts.append(f"{who} against {base}: {_said([standing(row) for row in each_row(own)])}.")
         if not several:
             worst = [standing(row, "worst_class_") for row in each_row(own)]
             texts.append(
@@ -61,6 +58,15 @@ def brief(found: pd.DataFrame) -> str:
         base = short(str(found["b"].iloc[0]), _NAME)
         return f"{found['a'].nunique()} runs against {base}: {tally(stands)} of {count(len(found), 'result')}."
     return " ".join(texts)
+
+
+def _said(stands: Sequence[Standing]) -> str:
+    counts = {each: stands.count(each) for each in _ORDER}
+    left = [f"{counts[each]} {said}" for each, said in _UNTOLD.items() if counts[each]]
+    if not counts["better"] + counts["worse"]:
+        return f"none of {count(len(stands), 'result')} is told apart" + (f" ({', '.join(left)})" if left else "")
+    told = [f"{counts['better'] or 'none'} with less error", f"{counts['worse'] or 'none'} with more"]
+    return f"of {count(len(stands), 'result')} {listed([*told, *left])}"
 
 
 def tiles(found: pd.DataFrame, unpaired: pd.DataFrame) -> list[Tile]:
