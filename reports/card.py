@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,50 @@ from reports.words.verdict import named_class
 FILE = "card.md"
 _MOST_ROWS = 16
 _MOST_BROKEN = 4
+_LONGEST_COMMAND = 20_000  # characters: it is there to be copied whole
 _PACKAGES = ("evalsuite", "torch", "python")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card says: plain text, but for ``numbers``, a Markdown table.
+
+    Attributes
+    ----------
+    points : a label, or none, and what is said.
+    note : how the numbers are read.
+    made : names and values of how it was made; those without a value are left out.
+    """
+
+    title: str
+    asked: str
+    verdict: str
+    points: Sequence[tuple[str, str]]
+    numbers: str
+    note: str
+    made: Sequence[tuple[str, str]]
+    command: str
+
+    @property
+    def markdown(self) -> str:
+        """The card, every text of it escaped."""
+        parts = [
+            f"## {escaped(self.title)}",
+            f"**Asked:** {escaped(self.asked)}",
+            f"**Verdict:** {escaped(self.verdict)}",
+            _pairs(self.points),
+            self.numbers,
+            f"*{escaped(self.note)}*" if self.note else "",
+            "### How it was made",
+            _pairs(self.made),
+            fenced(printable(self.command, _LONGEST_COMMAND)) if self.command else "",
+        ]
+        return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
+    labelled = [(f"**{escaped(name)}:** " if name else "", escaped(text)) for name, text in pairs if text]
+    return listed([name + text for name, text in labelled])
 
 
 def write_card(folder: Path, out: Path | None = None) -> Path:
@@ -41,13 +85,13 @@ def write_card(folder: Path, out: Path | None = None) -> Path:
     RequestError
         If there is neither, it is broken, or the card cannot be written.
     """
-    text = of_verdict(read_verdict(folder)) if (folder / VERDICT).is_file() else of_run(store.load(folder))
-    card = (folder if out is None else out) / FILE
-    write_text(card, text)
-    return card
+    card = of_verdict(read_verdict(folder)) if (folder / VERDICT).is_file() else of_run(store.load(folder))
+    file = (folder if out is None else out) / FILE
+    write_text(file, card.markdown)
+    return file
 
 
-def of_run(run: Run) -> str:
+def of_run(run: Run) -> Card:
     """Return the card of a run: the verdict of its page's first screen, its tiles, and every network's numbers."""
     found = evidence(run)
     rows = networks(run, found)
@@ -62,11 +106,11 @@ def of_run(run: Run) -> str:
         ("Draws (seeds)", str(len(study["seeds"]))),
         *_environment(study["versions"], study["hardware"]),
     ]
-    return _card(
+    return Card(
         str(study["title"]) or str(study["name"]),
         words.asked(run, found),
         words.brief(found, rows),
-        [f"**{escaped(tile.title)}:** {escaped('; '.join([tile.value, *tile.lines]))}" for tile in tiles],
+        [(tile.title, "; ".join([tile.value, *tile.lines])) for tile in tiles],
         _networks(found, rows),
         "Error is the share of wrong predictions, drop what is added to that of full precision, in points; brackets: "
         f"{CONFIDENCE_PERCENT} % intervals over test images; p: of the worst class, by exchanging images between "
@@ -116,7 +160,7 @@ def _with_interval(value: float, low: float, high: float) -> str:
     return number(value * 100) + edges
 
 
-def of_verdict(verdict: Verdict) -> str:
+def of_verdict(verdict: Verdict) -> Card:
     """Return the card of a verdict: how the target stands against each rival, and what breaks."""
     verdict = audit_page.clean(verdict)
     broken = audit_page.breakage_lines(verdict)
@@ -136,11 +180,11 @@ def of_verdict(verdict: Verdict) -> str:
         *_environment(verdict.versions, verdict.hardware),
     ]
     rule = audit_page.rule(verdict) if verdict.reached else ""
-    return _card(
+    return Card(
         f"Audit of {verdict.target_label}",
         _asked(verdict),
         said,
-        [escaped(each) for each in points],
+        [("", each) for each in points],
         _claims(verdict) if verdict.reached else "",
         rule,
         made,
@@ -172,28 +216,3 @@ def _environment(versions: dict[str, str], hardware: dict[str, Any]) -> list[tup
     known = [f"{name} {versions[name]}" for name in _PACKAGES if versions.get(name)]
     machine = [str(hardware[name]) for name in ("processor", "device") if hardware.get(name)]
     return [("Versions", ", ".join(known)), ("Machine", ", ".join(machine))]
-
-
-def _card(
-    title: str,
-    asked: str,
-    verdict: str,
-    points: Sequence[str],
-    numbers: str,
-    note: str,
-    made: Iterable[tuple[str, str]],
-    command: str,
-) -> str:
-    how = [f"**{escaped(name)}:** {escaped(text)}" for name, text in made if text]
-    parts = [
-        f"## {escaped(title)}",
-        f"**Asked:** {escaped(asked)}",
-        f"**Verdict:** {escaped(verdict)}",
-        listed(points),
-        numbers,
-        f"*{escaped(note)}*" if note else "",
-        "### How it was made",
-        listed(how),
-        fenced(printable(command, 20_000)) if command else "",
-    ]
-    return "\n\n".join(filter(None, parts)) + "\n"

@@ -51,7 +51,7 @@ def test_the_card_of_a_run_says_what_was_found_with_intervals(run: Run, tmp_path
 @pytest.mark.parametrize("name", sorted(verdicts.ALL))
 def test_the_card_of_a_verdict_holds_no_markup_of_anyone_s(name: str) -> None:
     verdict = verdicts.ALL[name]()
-    text = of_verdict(verdict)
+    text = of_verdict(verdict).markdown
     tokens = PARSER.parse(text)
     pieces = [piece for token in tokens for piece in token.children or ()]
     assert not [each for each in [*tokens, *pieces] if each.type.startswith(("html", "link", "image", "hr"))]
