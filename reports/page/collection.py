@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import quote
@@ -25,6 +26,7 @@ from reports.words.audit_page import clean, few, headline, joined
 from reports.words.audit_tiles import GLYPHS, TITLES, short, signed
 from reports.words.numbers import NOTHING, count, interval, is_missing, number, points
 
+_DROP = interval_column("", "drop", "drop_low", "drop_high")
 _DROPS = ("drop", "drop_low", "drop_high", *(f"worst_drop_class_{edge}" for edge in ("value", "low", "high")))
 _GRAVEST: tuple[Standing, ...] = ("worse", "better", "not told apart", "not tested")
 _UNFOLDED = 6  # audits that are seen at once
@@ -160,7 +162,7 @@ def _board(number_: int, board: Board, found: Collection, place: Path, first: in
         text_column("Quantizer", "quantizer_label"),
         text_column("Adapter", "adapter_label"),
         interval_column("Mean error (%)", "error", "error_low", "error_high"),
-        Column("Drop in points, mean ● and worst class ◆", lambda row: _drops(row, axis), numeric=True, axis=axis),
+        Column("Mean drop ● in points, and that of the worst class ◆", partial(_drops, axis=axis), True, axis),
         Column("Drop of worst class (points), ◆ beyond chance", _worst, numeric=True),
         Column("Run", lambda row: Cell(short(row.run_name, 36), row.run_name, row.href)),
         *([Column("Calibration sensitivity (points)", _calibration, numeric=True)] if sets else []),
@@ -199,7 +201,7 @@ def _drops(row: Any, axis: Axis) -> Cell:
         ),
         f"{said}; {worst}" if worst else said,
     )
-    return Cell("", "" if is_missing(row.drop) else repr(float(row.drop)), strip=strip)
+    return replace(_DROP.cell(row), strip=strip)
 
 
 def _worst(row: Any) -> Cell:

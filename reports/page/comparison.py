@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from reports.words.numbers import NOTHING, count
 
 _WORST = "worst_class_"
 _EDGES = ("difference", "low", "high")
+_MEAN = interval_column("", *_EDGES)
 _SIDES = {"better": "better", "worse": "worse", "not told apart": "within", "not tested": "within"}
 
 
@@ -110,8 +112,9 @@ def _table(place: int, task: str, rows: pd.DataFrame, axis: Axis, first: int) ->
     columns = [
         text_column("Quantizer", "quantizer_label"),
         text_column("Adapter", "adapter_label"),
-        Column("Difference in points: mean ●, worst class ◆", lambda row: _picture(row, axis), numeric=True, axis=axis),
-        interval_column("Mean error, difference", *_EDGES),
+        Column(
+            "Difference in points of mean error ●, and of the worst class ◆", partial(_picture, axis=axis), True, axis
+        ),
         p_column("Its p (Holm)", "p_holm"),
         Column("Mean error", _standing("")),
         interval_column("Worst class, difference", *(f"{_WORST}{name}" for name in _EDGES)),
@@ -146,8 +149,7 @@ def _picture(row: Any, axis: Axis) -> Cell:
         )
         for prefix in ("", _WORST)
     )
-    value = "" if dot.place is None else repr(float(row.difference))
-    return Cell("", value, strip=Strip(axis, dot, diamond, words.said(row)))
+    return replace(_MEAN.cell(row), strip=Strip(axis, dot, diamond, words.said(row)))
 
 
 def _standing(prefix: str) -> Callable[[Any], Cell]:
