@@ -20,6 +20,9 @@ from rich.table import Table
 
 from evalsuite import __version__, registry
 from evalsuite.commands import audit as audit_command
+from evalsuite.commands import compare as compare_command
+from evalsuite.commands import export_metrics as export_metrics_command
+from evalsuite.commands import index as index_command
 from evalsuite.commands import merge as merge_command
 from evalsuite.commands import new as new_command
 from evalsuite.commands import report as report_command
@@ -222,33 +225,10 @@ def _say_outcome(outcome: Any, page: Path | None, as_json: bool) -> None:
     print(f"report: {page}" if page else f"nothing to report; see {outcome.folder / 'trials.parquet'} for the reasons")
 
 
-@app.command()
-def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of runs; the first is the base.")],
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the table as CSV.")] = None,
-    as_json: AsJson = False,
-) -> int:
-    """Compare the same method combinations in several runs, with the same tests; refused where images differ."""
-    from evalsuite.analysis import compare_runs
-    from evalsuite.files import write_csv
-    from evalsuite.store import load
-
-    found = compare_runs([load(run) for run in runs])
-    if out is not None:
-        write_csv(out, found)
-    if as_json:
-        print(found.to_json(orient="records"))
-        return DONE
-    for row in found.to_dict("records"):
-        labels = ", ".join(str(row[name]) for name in ("task", "quantizer_label", "adapter_label", "stream_label"))
-        tested = row["note"] or f"p = {row['p_holm']:.2g} after Holm, {row['n']} {row['unit']}s"
-        print(labels)
-        print(f"  {row['a']} {100 * row['error_a']:.1f} % wrong, {row['b']} {100 * row['error_b']:.1f} %: ", end="")
-        print(f"{100 * row['difference']:+.2f} points ({100 * row['low']:+.2f} to {100 * row['high']:+.2f}; {tested})")
-    return DONE
-
-
 app.command()(audit_command.audit)
+app.command()(compare_command.compare)
+app.command()(export_metrics_command.export_metrics)
+app.command()(index_command.index)
 app.command()(new_command.new)
 app.command()(merge_command.merge)
 app.command()(report_command.report)

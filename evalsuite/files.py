@@ -13,7 +13,7 @@ import re
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +184,31 @@ def _inert(cell: Any) -> Any:
         return cell
     text = re.sub("\r\n?", "\n", cell)
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def read_csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
+    """Read a table that :func:`write_csv` wrote; an empty cell is missing, and no other text is.
+
+    Parameters
+    ----------
+    path : of the file.
+    text : columns that hold text, whatever it looks like, such as the names of classes; what of them is there.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read or is no table.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(path, dtype=dict.fromkeys(text, "str"), keep_default_na=False, na_values=[""])
+    for name in table.columns.intersection(list(text)):
+        table[name] = table[name].map(_as_written, na_action="ignore")
+    return table
+
+
+def _as_written(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
 
 
 def read_arrays(file: Path, most: int = 2**28) -> dict[str, NDArray[Any]]:

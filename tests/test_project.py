@@ -13,8 +13,14 @@ import evalsuite
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("evalsuite", "protocols", "reports")
-DISTRIBUTIONS = {"cv2": "opencv-python", "PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}
-EXTRAS = ("dask", "foa", "onnx", "timm", "ray")
+DISTRIBUTIONS = {
+    "cv2": "opencv-python",
+    "PIL": "pillow",
+    "mlflow": "mlflow-skinny",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+}
+EXTRAS = ("dask", "foa", "mlflow", "onnx", "ray", "tensorboard", "timm")
 
 
 @pytest.fixture(scope="module")

@@ -18,18 +18,21 @@ from evalsuite.store import Run
 
 ACROSS_COLUMNS = (
     *COMBINATION,
-    *("a", "b", "error_a", "error_b", "test", "unit", "n", "statistic", "p", "p_holm", "family"),
+    *("bits", "a", "b", "error_a", "error_b", "test", "unit", "n", "statistic", "p", "p_holm", "family"),
     *("effect", "effect_name"),
     *("difference", "low", "high", "shown", "level", "note"),
+    *("worst_class_difference", "worst_class_low", "worst_class_high", "worst_class_p", "worst_class_p_holm"),
+    *("worst_class_shown", "worst_class_note"),
 )
+UNPAIRED_COLUMNS = (*COMBINATION, "bits", "run", "reason")
 
 
 def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
     """Compare every later run (``a``) with the first (``b``), combination by combination, on the same images.
 
-    Combinations pair up by their five labels. The tests are those of :func:`evalsuite.analysis.compare`; Holm is
-    over all results of one ``a``, one that several orders of the same images share being counted once. Draws are
-    those of the first run's ``analysis``.
+    Combinations pair up by their five labels. The tests are those of :func:`evalsuite.analysis.compare`, of the mean
+    and of the worst class; Holm is over all results of one ``a``, one that several orders of the same images share
+    being counted once. Draws are those of the first run's ``analysis``.
 
     Raises
     ------
@@ -57,6 +60,7 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
         rows = [
             pair.a.labels
             | {
+                "bits": pair.a.facts["bits"],
                 "a": name,
                 "b": names[0],
                 "family": f"results of {name}",
@@ -75,12 +79,60 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
                 )
         found += rows
     frame = pd.DataFrame(found, columns=[*ACROSS_COLUMNS, "result"])
+    return _corrected(frame)[list(ACROSS_COLUMNS)]
+
+
+def _corrected(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add Holm's p over the results of each ``a``, and whether the difference is claimed, of mean and worst class."""
     once = frame.drop_duplicates(["a", "result"])
-    corrected = once.groupby("a", sort=False)["p"].transform(lambda p: holm(p.astype(float)))
-    shared = once.assign(p_holm=corrected)[["a", "result", "p_holm"]]
-    frame = frame.drop(columns="p_holm").merge(shared, on=["a", "result"])
-    frame = frame.assign(shown=shown(frame["p_holm"], frame["low"], frame["high"]), level=LEVEL)
-    return frame[list(ACROSS_COLUMNS)]
+    for prefix in ("", "worst_class_"):
+        p = f"{prefix}p"
+        corrected = once.groupby("a", sort=False)[p].transform(lambda values: holm(values.astype(float)))
+        shared = once.assign(**{f"{p}_holm": corrected})[["a", "result", f"{p}_holm"]]
+        frame = frame.drop(columns=f"{p}_holm").merge(shared, on=["a", "result"])
+        claimed = shown(frame[f"{p}_holm"], frame[f"{prefix}low"], frame[f"{prefix}high"])
+        frame = frame.assign(**{f"{prefix}shown": claimed})
+    return frame.assign(level=LEVEL)
+
+
+def unpaired(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return the method combinations that :func:`compare_runs` has nothing to compare with, and why.
+
+    Returns
+    -------
+    A row per combination and later run of which a trial is done in only one of the two, with the columns
+    ``UNPAIRED_COLUMNS``: ``run`` is that which has it; ``reason`` says what the other has in its place.
+    """
+    names, found = _names([run.folder for run in runs]), []
+    for run, name in zip(runs[1:], names[1:], strict=True):
+        for own, other, has, lacks in ((run, runs[0], name, names[0]), (runs[0], run, names[0], name)):
+            missing = _ends(other)
+            for key, bits in _done(own).items():
+                if missing.get(key) != "done":
+                    reason = missing.get(key, "it is not asked there")
+                    values = dict(zip(COMBINATION, key, strict=True))
+                    found.append(values | {"bits": bits, "run": has, "reason": f"{lacks}: {reason}"})
+    return pd.DataFrame(found, columns=list(UNPAIRED_COLUMNS)).drop_duplicates(ignore_index=True)
+
+
+def _done(run: Run) -> dict[tuple[str, ...], str]:
+    """Return the bits of every combination of which a trial is done."""
+    trials = run.trials[run.trials["status"] == "done"]
+    return dict(zip(_keys(trials), trials["bits"].astype(str), strict=True))
+
+
+def _ends(run: Run) -> dict[tuple[str, ...], str]:
+    """Return of every combination ``done`` if a trial of it is, else how the last one ended and why."""
+    trials = run.trials
+    ends: dict[tuple[str, ...], str] = {}
+    for key, status, reason in zip(_keys(trials), trials["status"], trials["reason"].fillna(""), strict=True):
+        if ends.get(key) != "done":
+            ends[key] = "done" if status == "done" else f"{status}: {reason}" if reason else str(status)
+    return ends
+
+
+def _keys(trials: pd.DataFrame) -> list[tuple[str, ...]]:
+    return list(trials[list(COMBINATION)].astype(str).itertuples(index=False, name=None))
 
 
 def _key(each: Combination) -> tuple[str, str, str, str, str]:

@@ -39,6 +39,9 @@ def report(
     digits: Annotated[
         int | None, typer.Option("--digits", help="After the point [default: what the interval's width carries].")
     ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="Only a Markdown card, card.md, of a run or an audit, for a README.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Make figures, tables and page from a run's records; runs no network."""
@@ -54,14 +57,28 @@ def report(
         "font_size": font_size,
         "digits": digits,
     }
-    write = registry.load("reports", "page")
     given = {key: value for key, value in asked.items() if value is not None}
+    if card:
+        return _write_card(run, out, bool(given or figures), as_json)
+    write = registry.load("reports", "page")
     page = write(run, figures=names(figures) or None, out=out, report=given)
     left = load(run).left
     print(json.dumps({"page": str(page), "left": left}) if as_json else f"report: {page}")
     if left and not as_json:
         said = f"evalsuite: the run is unfinished: {left} trials have not ended, which the report lacks"
         print(said, file=sys.stderr)
+    return DONE
+
+
+def _write_card(run: Path, out: Path | None, shaped: bool, as_json: bool) -> int:
+    from evalsuite import registry
+
+    if shaped:
+        raise RequestError(
+            "--card: expected --out or --json alone beside it; the other options shape figures and tables"
+        )
+    written = registry.load("reports", "card")(run, out)
+    print(json.dumps({"card": str(written)}) if as_json else f"card: {written}")
     return DONE
 
 

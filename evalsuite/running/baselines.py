@@ -7,7 +7,7 @@ question. What it does not say is with which libraries the answer was computed: 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,16 +22,14 @@ from evalsuite.errors import RequestError
 from evalsuite.files import write_json
 from evalsuite.hashing import digest_arrays
 from evalsuite.running.plan import Plan
+from evalsuite.sameness import MATTERING, release
 
 FACTS = ("name", "command", "seeds", "tasks", "versions", "hardware")
 """What of a run's ``study.json`` stays with packed records."""
-MATTERING = ("torch", "numpy", "opencv-python", "scikit-image", "pillow")
-"""The packages whose other versions may compute other predictions; their first two numbers are compared. *Ours.*"""
 
 _INDEX, _SHOWN, _PREDICTED = "baselines.json", "shown.parquet", "predicted.parquet"
 _OF_TRIAL = ("prediction", "confidence", "loss", "brier", "reset")
 _ROUNDED = ("confidence", "loss", "brier")  # of packed records, to 16 bits: nobody claims a fourth digit of these
-_RELEASE = 2  # numbers of a version that are compared
 
 
 @dataclass(frozen=True)
@@ -172,8 +170,3 @@ def packed_run(folder: Path) -> Recorded:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{folder} does not hold packed records ({error}): expected what pack() wrote") from error
     return known
-
-
-def release(version: str) -> Sequence[str]:
-    """Return the numbers of a version that are compared; a build for another device is the same release."""
-    return version.partition("+")[0].split(".")[:_RELEASE]

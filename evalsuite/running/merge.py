@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from evalsuite import store
 from evalsuite.errors import RequestError
-from evalsuite.running.baselines import MATTERING, release
 from evalsuite.running.examples import merge_examples
+from evalsuite.sameness import other_digests, other_releases
 from evalsuite.store import Run, load
 
 _LEFT_OUT = ("command", "hardware", "shard", "trials", "gate", "notes", "baselines")
@@ -82,13 +82,11 @@ def _check_alike(first: Run, other: Run) -> None:
         keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
         raise RequestError(f"{other.folder} is of another study than {first.folder}: {', '.join(keys)} differ")
     for task in known.keys() & found.keys():
-        for name in ("data_digest", "weights_digest", "source_digest"):
-            if known[task].get(name) != found[task].get(name):
-                raise RequestError(f"{other.folder} and {first.folder}: {name} of {task} differs; expected the same")
-    for name in MATTERING:
+        for name in other_digests(known[task], found[task]):
+            raise RequestError(f"{other.folder} and {first.folder}: {name} of {task} differs; expected the same")
+    for name in other_releases(*versions):
         pair = [each.get(name, "") for each in versions]
-        if release(pair[0]) != release(pair[1]):
-            raise RequestError(f"{other.folder} has {name} {pair[1]}, {first.folder} {pair[0]}: expected the same")
+        raise RequestError(f"{other.folder} has {name} {pair[1]}, {first.folder} {pair[0]}: expected the same")
 
 
 def _trials(runs: Sequence[Run]) -> tuple[dict[str, dict[str, Any]], dict[str, Run]]:

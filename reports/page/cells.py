@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from reports.frames.methods import each_row, readable
 from reports.words.columns import COLUMNS, How
 from reports.words.numbers import NOTHING, count, is_missing, number
+
+if TYPE_CHECKING:
+    from reports.page.strips import Axis, Strip
 
 _TESTS = {"wilcoxon": "Wilcoxon", "mcnemar": "McNemar"}
 
@@ -21,6 +24,12 @@ class Cell:
 
     text: str
     value: str
+    href: str = ""
+    """Where it leads, if anywhere; quoted as an address is."""
+    strip: Strip | None = None
+    """What is drawn before the text."""
+    kind: str = ""
+    """Of the colours: ``better``, ``worse`` or none."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,8 @@ class Column:
     label: str
     cell: Callable[[Any], Cell]
     numeric: bool = False
+    axis: Axis | None = None
+    """Of the strips in its cells; its ticks stand under the head."""
     wide: bool = False
     """Whether its text may break into lines."""
     holds: str = ""

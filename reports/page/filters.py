@@ -22,6 +22,27 @@ _DIMENSIONS = {
 """By the name that stands in a link: the column, and the label of the choice."""
 
 
+OTHERS = {name: each for name, each in _DIMENSIONS.items() if name not in ("task", "calibration")}
+"""What a page about several runs is filtered by, beside its own."""
+
+
+def choices(rows: pd.DataFrame, dimensions: Mapping[str, tuple[str, str]], note: str) -> dict[str, Any]:
+    """Return what the page's script reads where a row of a frame is one thing, named by its place.
+
+    Parameters
+    ----------
+    rows : of the page's tables, in the order of their marks.
+    dimensions : by the name that stands in a link: the column, and the label of the choice.
+    note : what is said beside the number of rows shown.
+    """
+    found, codes = [], []
+    for name, (column, label) in dimensions.items():
+        places, values = pd.factorize(rows[column].astype(str))
+        found.append({"name": name, "label": label, "values": [*map(str, values)], "chosen": len(values) > 1})
+        codes.append(places.tolist())
+    return {"dimensions": found, "methods": list(zip(*codes, strict=True)), "note": note}
+
+
 @dataclass(frozen=True, eq=False)
 class Filters:
     """The method combinations of a run, each with a number by which rows name it."""
@@ -50,7 +71,8 @@ class Filters:
     @property
     def data(self) -> dict[str, Any]:
         """What the page's script reads."""
-        return {"dimensions": self.dimensions, "methods": self.methods}
+        note = "pictures below show everything"
+        return {"dimensions": self.dimensions, "methods": self.methods, "note": note}
 
     def marks(self, frame: pd.DataFrame) -> list[str]:
         """Return the numbers of the combinations that each row is about: of a comparison both, if the run has them."""

@@ -6,19 +6,17 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from reports.frames.first_screen import Matrix, span
 from reports.frames.methods import each_row, readable
 from reports.page.filters import Filters
+from reports.page.strips import Axis
 from reports.words.numbers import NOTHING, interval, is_missing, number, p_value, points
 from reports.words.verdict import named_class
 
 _STEPS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 """Points at which a cell's colour changes."""
-_TICKS = (1, 2, 5, 10, 20, 25, 50, 100)
-_MOST_TICKS = 6
 
 
 @dataclass(frozen=True)
@@ -57,39 +55,16 @@ def hero(rows: pd.DataFrame, filters: Filters) -> Hero | None:
     rows = rows[rows["drop"].notna()]
     if rows.empty:
         return None
-    low, high = span(rows)
-    room = 0.04 * (high - low) or 0.01
-    axis = _Axis(low - room, high + room)
+    axis = Axis.over(span(rows))
     marked = rows.assign(marks=filters.marks(rows))
     strips = [
         (str(task), tuple(_strip(row, axis) for row in each_row(own)))
         for task, own in marked.groupby("task", sort=False)
     ]
-    return Hero(tuple(strips), axis.ticks(), axis.place(0.0))
+    return Hero(tuple(strips), axis.ticks, axis.zero)
 
 
-@dataclass(frozen=True)
-class _Axis:
-    low: float
-    high: float
-
-    def place(self, value: float) -> float:
-        return round(100 * (value - self.low) / (self.high - self.low), 2)
-
-    def maybe(self, value: float) -> float | None:
-        return None if is_missing(value) else self.place(value)
-
-    def both(self, low: float, high: float) -> tuple[float, float] | None:
-        return None if is_missing(low) or is_missing(high) else (self.place(low), self.place(high))
-
-    def ticks(self) -> tuple[tuple[float, str], ...]:
-        step = next((each for each in _TICKS if 100 * (self.high - self.low) / each <= _MOST_TICKS), 200)
-        first = int(np.ceil(100 * self.low / step))
-        last = int(np.floor(100 * self.high / step))
-        return tuple((self.place(k * step / 100), number(k * step, 0)) for k in range(first, last + 1))
-
-
-def _strip(row: Any, axis: _Axis) -> Strip:
+def _strip(row: Any, axis: Axis) -> Strip:
     named = "" if is_missing(row.worst_drop_class_p_holm) else named_class(row.worst_drop_class)
     return Strip(
         marks=row.marks,

@@ -74,7 +74,7 @@ function apply() {
   }
   document.getElementById("reset").disabled = !wanted.length;
   const said = document.getElementById("filter-said");
-  said.textContent = wanted.length ? `${count} rows of all tables; figures below show everything. ` : "";
+  said.textContent = wanted.length ? `${count} rows of all tables; ${known.note}. ` : "";
   const beside = document.getElementById("to-images");
   beside?.replaceChildren();
   if (wanted.length && lots.length) {
@@ -150,7 +150,7 @@ function addTools(table) {
 }
 
 function showColumn(table, column, shown) {
-  for (const row of [table.tHead.rows[0], ...table.tBodies[0].rows]) row.cells[column].hidden = !shown;
+  for (const row of [...table.tHead.rows, ...table.tBodies[0].rows]) row.cells[column].hidden = !shown;
 }
 
 function shownCells(table) {

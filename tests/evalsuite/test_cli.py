@@ -59,6 +59,8 @@ def said(capsys):
             "report",
             "audit",
             "compare",
+            "export-metrics",
+            "index",
             "list",
             "merge",
             "new",

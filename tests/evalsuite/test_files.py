@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalsuite.errors import RequestError
-from evalsuite.files import read_arrays, remove_left, replacing, reserve, write_csv, write_json, write_text
+from evalsuite.files import read_arrays, read_csv, remove_left, replacing, reserve, write_csv, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -85,6 +85,16 @@ def test_no_row_that_a_spreadsheet_sees_begins_a_formula(texts):
         assert not cell.startswith(tuple("=+-@\t\r\n\uff1d"))
         assert cell.removeprefix("'") == text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("'")
         assert number == "1.5"
+
+
+@given(st.lists(st.text('=+-@,;"a 1N\uff1d\n', max_size=4) | st.sampled_from(["NA", "null", "nan", "01"]), min_size=1))
+def test_a_table_is_read_as_it_was_written(texts):
+    table = pd.DataFrame({"a": [text or None for text in texts], "b": [1.5, *[float("nan")] * (len(texts) - 1)]})
+    with tempfile.TemporaryDirectory() as folder:
+        write_csv(Path(folder) / "a.csv", table)
+        read = read_csv(Path(folder) / "a.csv", ["a", "absent"])
+    assert [None if pd.isna(cell) else cell for cell in read["a"]] == [text or None for text in texts]
+    np.testing.assert_array_equal(read["b"], table["b"])
 
 
 def test_a_table_without_text_is_what_pandas_writes(tmp_path):

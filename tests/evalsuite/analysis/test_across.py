@@ -91,3 +91,28 @@ def predicting(run, version):
         columns = {name: values.to_numpy() for name, values in frame.assign(prediction=prediction).items()}
         store.write_trial(run.folder, stored[row["trial"]], columns)
     return store.load(run.folder)
+
+
+def test_what_only_one_run_has_is_told_with_the_reason(tmp_path):
+    one = store.load(make_run(tmp_path / "one", **SMALL))
+    two = store.load(make_run(tmp_path / "two", **SMALL | {"adapters": ("none", "zoa")}, broken=True))
+    left = analysis.across.unpaired([one, two])
+    ended = two.trials[two.trials["status"] != "done"]
+    reasons = dict(zip(left["run"] + left["quantizer_label"] + left["adapter_label"], left["reason"], strict=True))
+    assert len(left) == len(reasons)
+    assert set(left.loc[left["adapter_label"] == "tent", "run"]) == {"one"}
+    assert reasons["onertn W4A4tent"] == "two: it is not asked there"
+    for row in ended.to_dict("records"):
+        if row["adapter"] == "none":
+            assert reasons[f"one{row['quantizer_label']}none"] == f"two: {row['status']}: {row['reason']}"
+    paired = len(one.trials) - (left["run"] == "one").sum()
+    assert len(analysis.compare_runs([one, two])) == paired > 0
+
+
+def test_the_worst_class_is_told_apart_as_the_mean_is(tmp_path):
+    first, second = (predicting(store.load(make_run(tmp_path / f"{k}", **SMALL, images=200)), k) for k in (1, 2))
+    found = analysis.compare_runs([first, second])
+    assert (found["worst_class_low"] <= found["worst_class_difference"]).all()
+    assert (found["worst_class_p_holm"] >= found["worst_class_p"]).all()
+    claimed = (found["worst_class_p_holm"] < 0.05) & (found["worst_class_low"] * found["worst_class_high"] > 0)
+    np.testing.assert_array_equal(found["worst_class_shown"], claimed)
