@@ -20,6 +20,7 @@ from rich.table import Table
 
 from evalsuite import __version__, registry
 from evalsuite.commands import audit as audit_command
+from evalsuite.commands import export as export_command
 from evalsuite.commands import merge as merge_command
 from evalsuite.commands import new as new_command
 from evalsuite.commands import report as report_command
@@ -250,6 +251,7 @@ def compare(
 
 app.command()(audit_command.audit)
 app.command()(new_command.new)
+app.command()(export_command.export)
 app.command()(merge_command.merge)
 app.command()(report_command.report)
 app.command()(schema_command.schema)

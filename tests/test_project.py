@@ -14,7 +14,7 @@ import evalsuite
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("evalsuite", "protocols", "reports")
 DISTRIBUTIONS = {"cv2": "opencv-python", "PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}
-EXTRAS = ("dask", "foa", "onnx", "timm", "ray")
+EXTRAS = ("dask", "foa", "onnx", "openvino", "timm", "ray")
 
 
 @pytest.fixture(scope="module")
