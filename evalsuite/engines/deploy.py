@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from evalsuite.engines import engine_named
-from evalsuite.errors import ReasonCode, Refused, RequestError
+from evalsuite.errors import ReasonCode, Refused
+from evalsuite.extras import MissingExtra
 from evalsuite.quantizers._given import GivenNetwork
 from evalsuite.quantizers._onnx_engine import first_line
 
@@ -23,13 +24,15 @@ def deploy(content: bytes, engine: str, image: Tensor) -> GivenNetwork:
     Raises
     ------
     Refused
-        If the engine is not installed, or cannot run a node, with the reason.
+        If the engine cannot run it, with the reason: often a node's.
+    MissingExtra
+        If the engine is not installed.
     """
     try:
         deployed = GivenNetwork(engine_named(engine).start(content), engine).eval()
         logits = deployed(torch.cat([image, image]))
-    except RequestError as error:
-        raise Refused(" ".join(str(error).split()), ReasonCode.NOT_APPLICABLE) from error
+    except MissingExtra:
+        raise
     except Exception as error:  # an engine's exceptions have no base in common
         message = f"{engine} cannot run the exported graph: {first_line(error)}"
         raise Refused(message, ReasonCode.UNSUPPORTED_OPERATION) from error

@@ -1,4 +1,4 @@
-"""What ONNX can say of a quantized network: uniform grids of integers of up to 16 bits, and nothing else."""
+"""What an exported graph can say of a quantized network: uniform grids of integers of up to 16 bits."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def grids_of(model: nn.Module) -> dict[str, Grid]:
     Raises
     ------
     Refused
-        For a grid that ONNX cannot say, a weight that is not rounded, or a network without quantized layers; names the
-        first.
+        For a grid that is none of integers, or not uniform, a weight that is not rounded, or a network without
+        quantized layers; names the first.
     """
     layers = quantized_layers(model)
     if not layers:
@@ -118,5 +118,5 @@ def _real(integers: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
 
 
 def _cannot_say(name: str, what: str) -> Refused:
-    message = f"{name} rounds to {what}, which ONNX cannot say: expected a uniform grid of integers"
+    message = f"{name} rounds to {what}, which QuantizeLinear to integers cannot say: expected a uniform grid"
     return Refused(message, ReasonCode.UNSUPPORTED_OPERATION)

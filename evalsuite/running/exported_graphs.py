@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from evalsuite.checksums import BLANK, sealing, verified, warn_of
 from evalsuite.engines.deploy import deploy
+from evalsuite.errors import ReasonCode, Refused
 from evalsuite.exporting.graph import exported
+from evalsuite.extras import MissingExtra
 from evalsuite.running.quantized_models import QuantizedModel
 from evalsuite.running.workspace import Workspace
 from evalsuite.study.trials import Trial
@@ -24,12 +26,16 @@ def on_engine(quantized: QuantizedModel, trial: Trial, workspace: Workspace, ima
     Raises
     ------
     Refused
-        If it cannot be exported, or the engine cannot run it, with the reason.
+        If it cannot be exported, or the engine is not installed or cannot run it, with the reason.
     """
     if not trial.quantizer.exported:
         return quantized
-    content = _graph(quantized.module, trial, workspace, image)
-    return replace(quantized, module=deploy(content, trial.quantizer.engine, image), graph_bytes=len(content))
+    try:
+        content = _graph(quantized.module, trial, workspace, image)
+        network = deploy(content, trial.quantizer.engine, image)
+    except MissingExtra as error:
+        raise Refused(str(error), ReasonCode.NOT_INSTALLED) from error
+    return replace(quantized, module=network, graph_bytes=len(content))
 
 
 def _graph(network: nn.Module, trial: Trial, workspace: Workspace, image: Tensor) -> bytes:

@@ -41,7 +41,7 @@ class ActivationQuantizer(nn.Module):
         how many steps the grid reaches below and above zero.
     observer : where one is set, it is shown each input, which then passes unchanged.
     format : the number format that is rounded to; None: integers.
-    beyond_onnx : what the grid is, where ONNX's QuantizeLinear cannot say it; else empty.
+    beyond_onnx : what the grid is, where ONNX's QuantizeLinear to integers cannot say it; else empty.
     """
 
     format: NumberFormat | None = None

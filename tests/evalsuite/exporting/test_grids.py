@@ -26,7 +26,7 @@ X = random_images(8)
 )
 def test_what_onnx_cannot_say_is_refused_by_name(method, options, named):
     network = quantize(VisionTransformer(16, 4, 12, 1, 2, 24, classes=5).eval(), X[:2], method=method, **options)
-    with pytest.raises(Refused, match=f"{named}, which ONNX cannot say: expected a uniform grid of integers"):
+    with pytest.raises(Refused, match=f"{named}, which QuantizeLinear to integers cannot say: expected a uniform grid"):
         grids_of(network)
 
 
