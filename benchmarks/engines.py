@@ -80,7 +80,7 @@ def compare(
 ) -> list[Figure]:
     data, (count, calibration) = task_data(task, data_root), sizes
     images = normalise(data.test_images[:count], data)
-    labels = torch.from_numpy(data.test_labels[: len(images)])
+    labels = torch.from_numpy(data.test_labels[: len(images)].copy())
     name, _, bits = method.partition(":")
     learnt = {"iterations": ITERATIONS} if name == "brecq" else {}
     chosen = normalise(data.pool_images[:calibration], data)

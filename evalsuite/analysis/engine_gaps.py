@@ -86,7 +86,7 @@ def _deployed(run: Run, outcomes: Outcomes) -> Iterator[_Deployed]:
             seconds = own["forward_seconds"] / own["images"]
             costs: Values = {"milliseconds": 1000 * float(np.median(seconds)), "threads": threads}
             costs["graph_bytes"] = own["graph_bytes"].max() if "graph_bytes" in own else None
-            yield _Deployed(each, str(own["engine"].iloc[0]), pairs, costs)
+            yield _Deployed(each, each.exported_to, pairs, costs)
 
 
 def _rows_of(each: _Deployed, outcomes: Outcomes, settings: Settings) -> Iterator[Values]:
