@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import evalsuite.statistics as statistics
     from evalsuite.adaptation.adapted_model import adapt as adapt
     from evalsuite.corruptions import corrupt as corrupt
+    from evalsuite.exporting.write import export as export
     from evalsuite.quantization.apply import quantize as quantize
     from evalsuite.running.harness import run as run
     from evalsuite.store import load as load
@@ -22,13 +23,14 @@ __version__ = "0.1.0"
 _WHERE = {
     "adapt": "evalsuite.adaptation.adapted_model:adapt",
     "corrupt": "evalsuite.corruptions:corrupt",
+    "export": "evalsuite.exporting.write:export",
     "load": "evalsuite.store:load",
     "metrics": "evalsuite.metrics",
     "quantize": "evalsuite.quantization.apply:quantize",
     "run": "evalsuite.running.harness:run",
     "statistics": "evalsuite.statistics",
 }
-__all__ = ["__version__", "adapt", "corrupt", "load", "metrics", "quantize", "run", "statistics"]
+__all__ = ["__version__", "adapt", "corrupt", "export", "load", "metrics", "quantize", "run", "statistics"]
 
 
 def __getattr__(name: str) -> Any:

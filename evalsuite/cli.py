@@ -21,6 +21,7 @@ from rich.table import Table
 from evalsuite import __version__, registry
 from evalsuite.commands import audit as audit_command
 from evalsuite.commands import compare as compare_command
+from evalsuite.commands import export as export_command
 from evalsuite.commands import export_metrics as export_metrics_command
 from evalsuite.commands import index as index_command
 from evalsuite.commands import merge as merge_command
@@ -230,6 +231,7 @@ app.command()(compare_command.compare)
 app.command()(export_metrics_command.export_metrics)
 app.command()(index_command.index)
 app.command()(new_command.new)
+app.command()(export_command.export)
 app.command()(merge_command.merge)
 app.command()(report_command.report)
 app.command()(schema_command.schema)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from evalsuite import registry
+from evalsuite.engines import ENGINES
 from evalsuite.environment import available_cores, device_name, resolve_device, versions
 from evalsuite.errors import RequestError
 from evalsuite.optional_members import availability_of
@@ -31,6 +34,7 @@ def examine(data_root: str | None = None) -> list[Check]:
     checks.append(_device())
     checks.append(_try("torchvision", _torchvision, "install the torchvision release that matches torch"))
     checks.append(_try("imagecorruptions", _imagecorruptions, "pip install imagecorruptions==1.1.2"))
+    checks += [_engine(name) for name in ENGINES[1:]]
     checks += [_plugins(kind) for kind in registry.KINDS]
     checks += [_task(name, root) for name in registry.names("tasks")]
     return checks
@@ -64,6 +68,12 @@ def _imagecorruptions() -> str:
     for name in COMMON + HELD_OUT:
         corrupt(image, name, 1)
     return f"{len(COMMON + HELD_OUT)} corruptions run"
+
+
+def _engine(name: str) -> Check:
+    if importlib.util.find_spec(name) is None:
+        return Check(f"engine {name}", False, "not installed", "pip install 'evalsuite[onnx,openvino]'", needed=False)
+    return Check(f"engine {name}", True, f"version {importlib.metadata.version(name)}")
 
 
 def _plugins(kind: registry.Kind) -> Check:

@@ -36,6 +36,8 @@ class ReasonCode(enum.StrEnum):
     """Refused: the method is not for this network, data or setting."""
     UNSUPPORTED_OPERATION = "unsupported_operation"
     """Refused: the network does something that the method, or its engine, cannot take apart, export or keep."""
+    NOT_INSTALLED = "not_installed"
+    """Refused: an engine's package is not installed; unlike other refused ones the trial is tried again."""
     WRONG_REQUEST = "wrong_request"
     """Failed: a request, file or plugin's answer is wrong, which was seen with the trial only."""
     PLUGIN_ERROR = "plugin_error"

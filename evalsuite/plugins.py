@@ -161,7 +161,9 @@ class Quantizer(Protocol):
     that was learnt must be in parameters or buffers (else the trial is refused). The same images and
     seed must give the same bits. Optional class attributes: ``calibrated`` (default True): False says that bits and
     calibration set play no role (full precision); ``stochastic`` (default False): True says that another seed gives
-    another result; ``engine`` (default ``simulated``): the name of the integer engine that computes.
+    another result; ``engine`` (default ``simulated``): the name of the integer engine that computes. What is
+    simulated may also run on an engine that a study asks for (:mod:`evalsuite.engines`), if ONNX can say its grids: an
+    activation quantizer of a method's own says by ``beyond_onnx`` what it is.
     """
 
     def insert(self, model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.Module:

@@ -75,6 +75,8 @@ STUDY = "study.json"
 PLAN = "plan.parquet"
 MODEL = "model"
 """Column of ``plan.parquet`` that ``trials.parquet`` does not have: hash of what a quantized model depends on."""
+SIMULATION = "simulation"
+"""Column of ``trials.parquet`` in runs with engines: the trial that simulates what an engine runs in this one."""
 _JITTER = "jitter"
 STUDY_KEYS = (
     *("name", "title", "description", "command", "settings", "trials", "seeds", "analysis", "tasks"),

@@ -20,7 +20,7 @@ DISTRIBUTIONS = {
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
 }
-EXTRAS = ("dask", "foa", "mlflow", "onnx", "ray", "tensorboard", "timm")
+EXTRAS = ("dask", "foa", "mlflow", "onnx", "openvino", "ray", "tensorboard", "timm")
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,8 @@ def pairs_of(found: Iterable[Combination], baselines: dict[str, tuple[str, str]]
         full, _ = baselines.get(task, ("", ""))
         # The later of two in the study is compared with the earlier, full precision being the first.
         for b, a in combinations(sorted(alike, key=lambda each: each.quantizer != full), 2):
-            if a.quantizer != b.quantizer and (a.calibration == b.calibration or b.quantizer == full):
+            same = a.calibration == b.calibration and a.exported_to == b.exported_to  # else: engine_gaps.csv
+            if a.quantizer != b.quantizer and (same or b.quantizer == full):
                 yield Pair("quantizer", a, b)
     for (task, *_), alike in by_adapter.items():
         _, unadapted = baselines.get(task, ("", ""))

@@ -20,7 +20,7 @@ from evalsuite.errors import RequestError
 from evalsuite.groups import ALWAYS, OF_RECORDS, PRODUCT, parts
 from evalsuite.hashing import digest, digest_arrays
 from evalsuite.metrics import ece, negative_log_likelihood
-from evalsuite.store import RECORD_SCHEMA, Run
+from evalsuite.store import RECORD_SCHEMA, SIMULATION, Run
 
 COMBINATION = ("task", "calibration_label", "quantizer_label", "adapter_label", "stream_label")
 GROUPS = ALWAYS
@@ -102,6 +102,11 @@ class Combination:
         return dict(
             zip(COMBINATION, (self.task, self.calibration, self.quantizer, self.adapter, self.stream), strict=True)
         )
+
+    @property
+    def exported_to(self) -> str:
+        """The engine that runs its exported network; empty where it runs as its quantizer made it."""
+        return str(self.facts.get("exported_to", ""))
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
@@ -322,7 +327,9 @@ def jitter_of(run: Run, trials: Iterable[str]) -> dict[str, float]:
 
 
 def _facts(rows: pd.DataFrame) -> dict[str, Any]:
+    exported = SIMULATION in rows and bool(rows[SIMULATION].notna().any())
     return {
+        **({"exported_to": rows["engine"].iloc[0]} if exported else {}),
         "bits": rows["bits"].iloc[0],
         "seeds": len(rows),
         "images": int(rows["images"].iloc[0]),

@@ -100,7 +100,8 @@ class VisionTransformer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 3, H, W) normalised images to (N, classes) logits."""
         patches = self.patch_embed(images)
-        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.pos_embed
+        classes = self.cls_token.expand(patches.shape[0], -1, -1)  # by len() an exporter would take it for a constant
+        tokens = torch.cat([classes, patches], dim=1) + self.pos_embed
         tokens = self.norm(self.blocks(tokens))
         logits: Tensor = self.head(tokens[:, 0])
         return logits

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import tempfile
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,11 +13,10 @@ from torch.utils._pytree import tree_leaves
 
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import Refused, RequestError
+from evalsuite.exporting.floating import onnx_of
 from evalsuite.quantization.graph.norms import fold_norms
 from evalsuite.quantization.grids.range_setting import batches, check_images
 from evalsuite.quantizers._onnx_engine import ENGINE, EngineNetwork, first_line, packages, quantized_graph
-
-_INPUT, _OUTPUT = "images", "logits"
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class ONNXRuntime:
         assert isinstance(model, EngineNetwork)
         images, source = images.cpu(), model.source().cpu()
         _check_weights(source)
-        exported = _exported(source, images[:1])
+        exported = onnx_of(source, images[:1])
         try:
             model.take(quantized_graph(exported, images, model.per_channel, self.reduce_range))
         except Exception as error:  # most of its checks are bare assertions
@@ -92,30 +88,6 @@ def _refuse_policy(bits: BitPolicy, has_norms: bool) -> None:
 
 def _toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else "unset" if value in (None, {}) else str(value)
-
-
-def _exported(model: nn.Module, image: Tensor) -> bytes:
-    """Return a network as an ONNX file."""
-    # Two images: of one, the exporter would take the batch's size for a constant.
-    example = (torch.cat([image, image]),)
-    with tempfile.TemporaryDirectory(prefix="evalsuite-") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of its own internals
-        file = Path(folder) / "exported.onnx"
-        try:
-            torch.onnx.export(
-                model,
-                example,
-                file,
-                input_names=[_INPUT],
-                output_names=[_OUTPUT],
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                external_data=False,
-                verbose=False,
-            )
-        except Exception as error:  # whatever the exporter makes of a network that it cannot trace
-            raise Refused(f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}") from error
-        return file.read_bytes()
 
 
 def _check_weights(model: nn.Module) -> None:

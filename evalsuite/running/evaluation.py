@@ -26,8 +26,9 @@ from evalsuite.plugins import IntArray, TaskData
 from evalsuite.randomness import torch_generator
 from evalsuite.running.ahead import ahead, depth_for
 from evalsuite.running.domain_images import OpenImages, StreamImages
+from evalsuite.running.exported_graphs import on_engine
 from evalsuite.running.quantized_models import load_quantized
-from evalsuite.running.task_data import normalise, source_images, task_data
+from evalsuite.running.task_data import example, normalise, source_images, task_data
 from evalsuite.running.units import unit
 from evalsuite.running.workspace import Workspace
 from evalsuite.streams import Batch, Stream
@@ -138,26 +139,28 @@ class FixedModel:
         self.workspace, self.data = workspace, data
         source = source_images(data, 1, trial.seed).to(workspace.device)
         self.adapted = AdaptedModel.from_setting(trial.adapter, model, source, torch_generator(trial.seed))
-        self.known: dict[tuple[str, int], tuple[Predictions, float]] = {}
+        self.known: dict[tuple[str, int], tuple[Predictions, float, float]] = {}
 
     def run(self, stream: Stream, images: StreamImages) -> tuple[Predictions, Costs, NDArray[np.bool_]]:
         """Look the stream's predictions up, computing what is not known yet; its resets are those it plans."""
         batch_size = int(np.diff(np.append(stream.starts, len(stream))).max())
-        predicted, seconds = _unfilled(len(stream)), 0.0
+        predicted, seconds, passing = _unfilled(len(stream)), 0.0, 0.0
         for number, (shown, opened) in enumerate(zip(images.shown, images.images, strict=True)):
             indices, key = shown.indices, (shown.key, batch_size)
             if key not in self.known:
                 self.known[key] = self._evaluate(opened, indices, batch_size)
-            known, spent = self.known[key]
+            known, spent, passed = self.known[key]
             here = np.flatnonzero(stream.domain == number)
             _fill(predicted, here, known, np.searchsorted(indices, stream.image[here]))
-            seconds += spent * len(here) / len(indices)
+            share = len(here) / len(indices)
+            seconds, passing = seconds + spent * share, passing + passed * share
         # One pass an image, whichever stream it was first computed for.
-        costs = Costs(float(len(stream.starts)), 0.0, seconds, seconds, 0, 0)
+        costs = Costs(float(len(stream.starts)), 0.0, seconds, passing, 0, 0)
         return predicted, costs, stream.resets & (stream.starts > 0)
 
-    def _evaluate(self, images: OpenImages, indices: IntArray, batch_size: int) -> tuple[Predictions, float]:
-        predicted = _unfilled(len(indices))
+    def _evaluate(self, images: OpenImages, indices: IntArray, batch_size: int) -> tuple[Predictions, float, float]:
+        """Return what it says of images, the seconds that took, and those of the network's own passes."""
+        predicted, before = _unfilled(len(indices)), self.adapted.totals["forward_seconds"]
         start = time.perf_counter()
         starts, depth = range(0, len(indices), batch_size), depth_for(self.workspace.device)
         chosen = [indices[first : first + batch_size] for first in starts]
@@ -166,7 +169,7 @@ class FixedModel:
             for first, these, inputs in zip(starts, chosen, shown, strict=True):
                 part = predictions(self.adapted(inputs.to(self.workspace.device)), self.data.test_labels[these])
                 _fill(predicted, slice(first, first + batch_size), part)
-        return predicted, time.perf_counter() - start
+        return predicted, time.perf_counter() - start, self.adapted.totals["forward_seconds"] - before
 
 
 def records(
@@ -211,7 +214,7 @@ class Evaluator:
     def __init__(self, trial: Trial, workspace: Workspace) -> None:
         self.workspace = workspace
         self.data = task_data(trial.task, workspace.root)
-        self.quantized = load_quantized(trial, workspace)
+        self.quantized = on_engine(load_quantized(trial, workspace), trial, workspace, example(self.data))
         adapting = adapts(trial.adapter)
         self.fixed = None if adapting else FixedModel(trial, self.quantized.module, workspace, self.data)
 
@@ -236,11 +239,13 @@ class Evaluator:
             **vars(costs),
             "quantize_seconds": self.quantized.seconds,
             "peak_bytes": peak_memory(),
-            "engine": engine_of(trial.quantizer.method.build()),
+            "engine": trial.quantizer.engine if trial.quantizer.exported else engine_of(trial.quantizer.method.build()),
             "stream_digest": stream.digest(),
             "warnings": canonical_json([*self.quantized.warnings, *caught]),
             "collapsed_at": first_collapse(predicted.prediction, labels),
         }
+        if self.quantized.graph_bytes is not None:
+            columns["graph_bytes"] = self.quantized.graph_bytes
         return columns, records(stream, predicted, resets, self.data)
 
 

@@ -161,7 +161,7 @@ def _seconds(
     kinds: dict[tuple[Setting, object, Setting], float] = {}
     lengths: dict[Setting, int] = {}
     parts = {stream: domains_of(stream) for stream in {trial.stream for trial in trials}}
-    fixed: dict[str, tuple[float, set[Setting]]] = {}
+    fixed: dict[tuple[str, str], tuple[float, set[Setting]]] = {}
     for trial in trials:
         kind = (trial.task, trial.quantizer, trial.adapter)
         if kind not in kinds:
@@ -171,7 +171,7 @@ def _seconds(
                 lengths[trial.stream] = length_in_images(trial.stream)
             total += kinds[kind] * lengths[trial.stream]
         else:
-            fixed.setdefault(trial.quantization, (kinds[kind], set()))[1].add(trial.stream)
+            fixed.setdefault(trial.network, (kinds[kind], set()))[1].add(trial.stream)
     once = Counter((rate, frozenset(streams)) for rate, streams in fixed.values())
     images = {streams: sum(n for _, n in {p for s in streams for p in parts[s]}) for _, streams in once}
     return total + sum(count * rate * images[streams] for (rate, streams), count in once.items())

@@ -21,7 +21,14 @@ def facts_of(item: object) -> dict[str, Any]:
 @facts_of.register
 def _(item: Trial) -> dict[str, Any]:
     bits = str(item.quantizer.bits or "FP32")
-    names = (item.task.name, item.quantizer.method.name, bits, item.adapter.name, item.stream.name, f"seed {item.seed}")
+    names = (
+        item.task.name,
+        item.quantizer.method.name,
+        bits + item.quantizer.on_engine,
+        item.adapter.name,
+        item.stream.name,
+        f"seed {item.seed}",
+    )
     return {"trial": item.identity, "model": item.quantization, "what": printable(" ".join(names), _LONGEST)}
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from evalsuite import registry, store
 from evalsuite.environment import hardware, versions
-from evalsuite.errors import RequestError
+from evalsuite.errors import ReasonCode, RequestError
 from evalsuite.groups import chosen_groups
 from evalsuite.hashing import digest
 from evalsuite.isolation import requested
@@ -83,7 +83,7 @@ def planned(
     trials = of_study if shard is None else part_of(of_study, study, shard)
     names = task_labels(trial.task for trial in of_study)
     rows = store.read_rows(workspace.folder)
-    finished = {trial for trial, row in rows.items() if row["status"] != "failed" or not retry_failed}
+    finished = {trial for trial, row in rows.items() if not (retry_failed and _may_end_otherwise(row))}
     missing = tuple(trial for trial in trials if trial.identity not in finished)
     failed = sum(trial.identity in finished and rows[trial.identity]["status"] == "failed" for trial in trials)
     private = {task: {"private": True} for task in study.private}
@@ -94,6 +94,10 @@ def planned(
         places = [place[trial.identity] for trial in trials]
         facts["shard"] = {"number": shard.number, "of": shard.of, "of_study": len(of_study), "places": places}
     return Plan(study, tuple(trials), missing, digests, names, learnt(trials, rows), facts, tuple(of_study), failed)
+
+
+def _may_end_otherwise(row: Mapping[str, Any]) -> bool:
+    return bool(row["status"] == "failed" or row.get("reason_code") == ReasonCode.NOT_INSTALLED)
 
 
 def task_digest(facts: Mapping[str, Any]) -> str:

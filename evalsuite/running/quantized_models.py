@@ -61,11 +61,12 @@ def quantize_model(trial: Trial, workspace: Workspace) -> None:
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """A quantized network, what it cost and what it warned of."""
+    """A quantized network, what it cost and what it warned of; of one on an engine, the size of its ONNX file."""
 
     module: nn.Module
     seconds: float
     warnings: tuple[str, ...]
+    graph_bytes: int | None = None
 
 
 def load_quantized(trial: Trial, workspace: Workspace) -> QuantizedModel:

@@ -11,16 +11,21 @@ from evalsuite.errors import ReasonCode
 from evalsuite.isolation import Failure
 from evalsuite.study.labels import labels
 from evalsuite.study.settings import Study
-from evalsuite.study.trials import Trial, references
+from evalsuite.study.trials import Trial, references, simulated
 
 
 def asked(trials: Sequence[Trial], study: Study, of_study: Sequence[Trial] | None = None) -> list[dict[str, Any]]:
     """Return the columns of ``trials.parquet`` that say what each trial is.
 
+    Of what an engine runs, ``simulation`` names the trial that simulates it; of all others there is no such column.
     ``of_study``: all that labels must tell apart, by default these trials.
     """
     named, own = labels(trials if of_study is None else of_study), references(study)
-    return [{**trial.settings(), **named[trial.identity], "reference": own(trial).identity} for trial in trials]
+    return [
+        {**trial.settings(), **named[trial.identity], "reference": own(trial).identity}
+        | ({store.SIMULATION: simulated(trial).identity} if trial.quantizer.exported else {})
+        for trial in trials
+    ]
 
 
 def with_models(rows: Sequence[Mapping[str, Any]], trials: Sequence[Trial]) -> list[dict[str, Any]]:

@@ -33,9 +33,9 @@ Shows = Mapping[tuple[Setting, Setting, int], Shown]
 _UNKNOWN = Shown(1, {"": 1})  # of a stream that cannot be laid out, whose trials will fail
 
 
-def unit(trial: Trial) -> tuple[str, str]:
-    """Return what trials have in common that share a quantized model and an adapter."""
-    return trial.quantization, digest_text(trial.adapter.canonical)
+def unit(trial: Trial) -> tuple[str, str, str]:
+    """Return what trials have in common that share a quantized model, its engine and an adapter."""
+    return *trial.network, digest_text(trial.adapter.canonical)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Schedule:
 
         One process has nothing to be cut for: it gets whole units, in the order of their first trials.
         """
-        units: dict[tuple[str, str], list[Trial]] = {}
+        units: dict[tuple[str, str, str], list[Trial]] = {}
         for trial in trials:
             units.setdefault(unit(trial), []).append(trial)
         if self.workers == 1:

@@ -35,3 +35,7 @@ class Workspace:
     def model_file(self, key: str) -> Path:
         """File of a quantized model."""
         return self.folder / ".work" / "models" / f"{key}.safetensors"
+
+    def graph_file(self, key: str) -> Path:
+        """File of a quantized model as an ONNX graph."""
+        return self.folder / ".work" / "models" / f"{key}.onnx"

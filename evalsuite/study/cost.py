@@ -49,13 +49,13 @@ def repetitions(study: Study) -> int:
 
 def passes_by_model(trials: Iterable[Trial]) -> dict[str, int]:
     """Return image passes, each trial shown once, by quantized model; see :func:`cost_of`."""
-    fixed: dict[str, set[Setting]] = {}
+    fixed: dict[tuple[str, str], set[Setting]] = {}
     found: dict[str, int] = {}
     lengths: dict[Setting, int] = {}
     for trial in trials:
         found.setdefault(trial.quantization, 0)
         if not adapts(trial.adapter):
-            fixed.setdefault(trial.quantization, set()).add(trial.stream)
+            fixed.setdefault(trial.network, set()).add(trial.stream)
             continue
         if trial.stream not in lengths:
             lengths[trial.stream] = length_in_images(trial.stream)
@@ -63,7 +63,7 @@ def passes_by_model(trials: Iterable[Trial]) -> dict[str, int]:
     # A model that does not adapt sees each domain once, whatever the orders.
     shown = {stream: domains_of(stream) for stream in {stream for streams in fixed.values() for stream in streams}}
     known: dict[frozenset[Setting], int] = {}
-    for model, streams in fixed.items():
+    for (model, _), streams in fixed.items():
         key = frozenset(streams)
         if key not in known:
             known[key] = sum(images for _, images in {part for stream in key for part in shown[stream]})

@@ -14,9 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from evalsuite import registry
 from evalsuite.bits import BITS_FIELDS, BitPolicy, bits_fields
+from evalsuite.engines import check_engine
 from evalsuite.errors import RequestError, unknown_name
 from evalsuite.hashing import canonical_json
-from evalsuite.optional_members import is_calibrated
+from evalsuite.optional_members import SIMULATED, is_calibrated
 from evalsuite.registry import Setting, configure
 from evalsuite.study.report import Report
 from evalsuite.study.settings import Calibration, Quantized, Study
@@ -175,7 +176,7 @@ def _table(name: str, cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def _check_filter(values: Mapping[str, Any], study: Study, where: str) -> None:
-    known = ["task", "seed", "bits", "calibration", CALIBRATION_ORDER, "quantizer", "adapter", "stream"]
+    known = ["task", "seed", "bits", "engine", "calibration", CALIBRATION_ORDER, "quantizer", "adapter", "stream"]
     settings = {
         "task": study.tasks,
         "quantizer": tuple(quantizer.method for quantizer in study.quantizers),
@@ -280,10 +281,12 @@ def _quantizers(table: Mapping[str, Any], where: str) -> Iterable[Quantized]:
     policy_names = [field.name for field in fields(BitPolicy)]
     for name, options in _named("quantizer", table, where):
         policy = {key: options.pop(key) for key in policy_names if key in options}
-        bits = options.pop("bits", None)
+        bits, engine = options.pop("bits", None), check_engine(options.pop("engine", SIMULATED))
         if not is_calibrated(registry.load("quantizers", name)):
             if bits or policy:
                 raise RequestError(f"[[quantizer]] in {where}: {name!r} takes no bits")
+            if engine != SIMULATED:
+                raise RequestError(f"[[quantizer]] in {where}: {name!r} takes no engine: nothing of it is exported")
             yield Quantized(configure("quantizers", name, options), None)
             continue
         known = _known("quantizer", {"method": name})
@@ -298,7 +301,7 @@ def _quantizers(table: Mapping[str, Any], where: str) -> Iterable[Quantized]:
             checked = TypeAdapter(BitPolicy).validate_json(canonical_json(policy), strict=True)
         except ValidationError as error:
             raise registry.validation_error(f"[[quantizer]] in {where}", error) from error
-        yield Quantized(configure("quantizers", name, options), checked)
+        yield Quantized(configure("quantizers", name, options), checked, engine)
 
 
 def key_and_value(text: str, option: str, example: str) -> tuple[str, Any]:
@@ -345,5 +348,5 @@ def _known(table: str, entry: Mapping[str, Any]) -> list[str]:
     if table == "task":
         known.append(PRIVATE)
     if table == "quantizer" and any(is_calibrated(registry.load("quantizers", n)) for n in names):
-        known += ["bits", *(field.name for field in fields(BitPolicy))]
+        known += ["bits", "engine", *(field.name for field in fields(BitPolicy))]
     return known

@@ -34,7 +34,9 @@ def labels(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
         t.identity: {
             "task": tasks[t.task],
             "calibration_label": calibrations[t.calibration],
-            "quantizer_label": quantizers[t.quantizer] + (f" {t.quantizer.bits}" if t.quantizer.bits else ""),
+            "quantizer_label": quantizers[t.quantizer]
+            + (f" {t.quantizer.bits}" if t.quantizer.bits else "")
+            + t.quantizer.on_engine,
             "adapter_label": adapters[t.adapter],
             "stream_label": streams[t.stream],
         }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from evalsuite.bits import BitPolicy
 from evalsuite.hashing import canonical_json
 from evalsuite.isolation import requested
+from evalsuite.optional_members import SIMULATED
 from evalsuite.registry import SINGULAR, Setting
 from evalsuite.study.report import Report
 from evalsuite.study.tables import Analysis, Corruption, Gate
@@ -17,22 +18,40 @@ from evalsuite.study.tables import Analysis, Corruption, Gate
 
 @dataclass(frozen=True)
 class Quantized:
-    """A PTQ method with its bits; ``bits`` is None for the full-precision network."""
+    """A PTQ method with its bits, and what computes the network that it makes.
+
+    ``bits`` is None for the full-precision network. ``engine`` is the simulation, or one of
+    :data:`evalsuite.engines.ENGINES` that runs the exported network; a method that has an engine of its own says so
+    itself.
+    """
 
     method: Setting
     bits: BitPolicy | None
+    engine: str = SIMULATED
 
     def __str__(self) -> str:
-        return f"{display_name(self.method)} {self.bits}" if self.bits else display_name(self.method)
+        named = f"{display_name(self.method)} {self.bits}" if self.bits else display_name(self.method)
+        return named + self.on_engine
+
+    @property
+    def exported(self) -> bool:
+        """Whether an engine runs the exported network."""
+        return self.engine != SIMULATED
+
+    @property
+    def on_engine(self) -> str:
+        """What a label says of the engine: nothing of the simulation."""
+        return f" on {self.engine}" if self.exported else ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the form that enters a trial's identity."""
-        return {"method": self.method.as_dict(), "bits": self.bits.as_dict() if self.bits else None}
+        """Return the form that ``study.json`` holds; the simulation, which once was the only engine, is left out."""
+        named = {"method": self.method.as_dict(), "bits": self.bits.as_dict() if self.bits else None}
+        return named | ({"engine": self.engine} if self.exported else {})
 
     @functools.cached_property
     def canonical(self) -> str:
-        """Canonical JSON of :meth:`as_dict`."""
-        return canonical_json(self.as_dict())
+        """Canonical JSON of what the quantized network depends on: all but the engine."""
+        return canonical_json(replace(self, engine=SIMULATED).as_dict())
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from evalsuite.bits import BitPolicy
 from evalsuite.corruptions import check as check_corruption
 from evalsuite.errors import RequestError
 from evalsuite.hashing import canonical_json, digest_list
+from evalsuite.optional_members import SIMULATED
 from evalsuite.plugins import IntArray
 from evalsuite.randomness import numpy_generator
 from evalsuite.registry import Setting, configure
@@ -47,7 +48,8 @@ def plan_stream(trial: Trial, labels: IntArray) -> Stream:
 CALIBRATION_ORDER = "calibration_order"
 """What ``[[exclude]]`` calls a calibration set's position in the study, 0 the first."""
 SCHEMA = 2  # raised when the same settings would give other records
-_UNCALIBRATED = Calibration(())
+UNCALIBRATED = Calibration(())
+"""The calibration set of a quantizer that is not calibrated."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,13 @@ class Trial:
         source = self.source_images if adapts(self.adapter) else 0
         corrupted = _corruption_json(self.corruption) if shows_corruption(self.stream) else "null"
         shown = (self.stream.canonical, str(self.seed), str(source), corrupted)
-        return digest_list([f'"{self.quantization}"', self.adapter.canonical, *shown])
+        engine = [json.dumps(self.quantizer.engine)] if self.quantizer.exported else []
+        return digest_list([f'"{self.quantization}"', self.adapter.canonical, *shown, *engine])
+
+    @property
+    def network(self) -> tuple[str, str]:
+        """What computes: the hash of the quantized model, and the engine."""
+        return self.quantization, self.quantizer.engine
 
     @property
     def is_reference(self) -> bool:
@@ -101,6 +109,7 @@ class Trial:
             "source_images": self.source_images,
             "corrupted_images": self.corrupted_images,
             **(_bit_columns(bits) if bits else {}),
+            **({"engine": self.quantizer.engine} if self.quantizer.exported else {}),
         }
         for table, setting in (
             ("task", self.task),
@@ -153,8 +162,8 @@ def _option_columns(table: str, setting: Setting) -> dict[str, Any]:
 
 def _quantizer_columns(quantizer: Quantized) -> dict[str, Any]:
     bits, method = quantizer.bits, quantizer.method
-    own = {"quantizer": method.name, "bits": str(bits) if bits else "FP32", **(_bit_columns(bits) if bits else {})}
-    return own | _option_columns("quantizer", method)
+    own = {"quantizer": method.name, "bits": str(bits) if bits else "FP32", "engine": quantizer.engine}
+    return own | (_bit_columns(bits) if bits else {}) | _option_columns("quantizer", method)
 
 
 def _plain_columns(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,13 +174,13 @@ def expand(study: Study, digests: Mapping[Setting, str]) -> list[Trial]:
     """Return a study's trials in a fixed order, each once, with the references they need.
 
     ``digests``: by task, of its images and weights. A quantizer that is not calibrated (full precision) is
-    the same trial for every calibration set, and left out only where it is for all; references
-    that the study does not ask for are added at the end.
+    the same trial for every calibration set, and left out only where it is for all. References, and the simulations of
+    what engines run, are added at the end where the study does not ask for them.
     Raises RequestError for a filter that matches nothing, or filters that leave nothing.
     """
     trials: dict[str, Trial] = {}
     uncalibrated = [quantizer.bits is None for quantizer in study.quantizers]
-    calibrations = [(order, seen) for order, own in enumerate(study.calibrations) for seen in (own, _UNCALIBRATED)]
+    calibrations = [(order, seen) for order, own in enumerate(study.calibrations) for seen in (own, UNCALIBRATED)]
     left_out = Filters(study.exclude, _axes(study, calibrations))
     counts = (len(study.tasks), len(study.calibrations), len(study.quantizers), len(study.adapters))
     for place in itertools.product(*map(range, (*counts, len(study.streams), len(study.seeds)))):
@@ -194,6 +203,8 @@ def expand(study: Study, digests: Mapping[Setting, str]) -> list[Trial]:
     left_out.check_used()
     if not trials:
         raise RequestError("[[exclude]] leaves no trial of the study: expected at least one")
+    for own in list(map(simulated, trials.values())):
+        trials.setdefault(own.identity, own)
     for own in list(map(references(study), trials.values())):
         trials.setdefault(own.identity, own)
     return list(trials.values())
@@ -211,6 +222,11 @@ def _axes(study: Study, calibrations: Sequence[tuple[int, Calibration]]) -> list
     ]
 
 
+def simulated(trial: Trial) -> Trial:
+    """Return the trial that simulates what an engine runs in this one; a trial that is simulated as it is."""
+    return replace(trial, quantizer=replace(trial.quantizer, engine=SIMULATED)) if trial.quantizer.exported else trial
+
+
 def references(study: Study) -> Callable[[Trial], Trial]:
     """Return a function that gives the trial of the full-precision, unadapted network on a trial's task and stream."""
     unadapted = [setting for setting in study.adapters if not adapts(setting)]
@@ -222,7 +238,7 @@ def references(study: Study) -> Callable[[Trial], Trial]:
     def reference_of(trial: Trial) -> Trial:
         key = (trial.task, trial.stream, trial.seed)
         if key not in known:
-            known[key] = replace(trial, calibration=_UNCALIBRATED, quantizer=quantizer, adapter=adapter)
+            known[key] = replace(trial, calibration=UNCALIBRATED, quantizer=quantizer, adapter=adapter)
         return known[key]
 
     return reference_of

@@ -16,10 +16,13 @@ from evalsuite.store import Run
 from reports.frames.adaptation import adaptation
 from reports.frames.calibration_draws import worst_classes
 from reports.frames.calibration_sets import calibration_sets, effects
+from reports.frames.engines import engine_gaps
 from reports.frames.evidence import Evidence, family_sizes, least_p
 from reports.frames.methods import KEYS, each_row, readable
 from reports.frames.paradigms import paradigms
 from reports.words.adapters import QUESTION, of_adapters
+from reports.words.engines import QUESTION as DEPLOYED
+from reports.words.engines import of_engines
 from reports.words.numbers import (
     CONFIDENCE_PERCENT,
     count,
@@ -43,6 +46,7 @@ _FIGURES = {
     _PARADIGM: ("paradigm_comparison", "critical_difference", "performance_profile", "rank_stability"),
     _AUGMENTATION: (),
     QUESTION: ("stream_error", "ablation_bars", "cost_against_error", "recurring_rounds"),
+    DEPLOYED: ("simulation_gap",),
 }
 
 
@@ -84,7 +88,9 @@ def answer(run: Run, evidence: Evidence) -> Answers:
         _answer(_AUGMENTATION, _of_sets, changed[chosen], rows, evidence),
     ]
     tasks = [(str(task), tuple(of_adapters(own))) for task, own in adapted.groupby("task", sort=False)]
-    answers = tuple(each for each in (*found, Answer(QUESTION, tuple(tasks), _FIGURES[QUESTION])) if each.tasks)
+    deployed = [(str(task), tuple(of_engines(own))) for task, own in engine_gaps(run).groupby("task", sort=False)]
+    found += [Answer(name, tuple(own), _FIGURES[name]) for name, own in ((QUESTION, tasks), (DEPLOYED, deployed))]
+    answers = tuple(each for each in found if each.tasks)
     return Answers(answers, _note(evidence, len(changed) > 0, len(compared) > 0, len(adapted) > 0) if answers else "")
 
 

@@ -44,3 +44,9 @@ def test_a_whole_task_is_found():
     check = doctor._task(plugins.TASK, None)
     assert check.ok
     assert check.found == "48 test images, 30 to calibrate with"
+
+
+def test_an_engine_that_is_not_installed_is_absent_with_its_remedy():
+    check = doctor._engine("no_such_engine")
+    assert (check.ok, check.needed, check.found) == (False, False, "not installed")
+    assert "evalsuite[onnx,openvino]" in check.remedy

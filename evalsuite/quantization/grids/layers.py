@@ -41,9 +41,11 @@ class ActivationQuantizer(nn.Module):
         how many steps the grid reaches below and above zero.
     observer : where one is set, it is shown each input, which then passes unchanged.
     format : the number format that is rounded to; None: integers.
+    beyond_onnx : what the grid is, where ONNX's QuantizeLinear to integers cannot say it; else empty.
     """
 
     format: NumberFormat | None = None
+    beyond_onnx: str = ""
     scale: Tensor
     zero_point: Tensor
     calibrated: Tensor
@@ -100,6 +102,8 @@ class TokenQuantizer(ActivationQuantizer):
     Calibration only switches it on; ``scale`` and ``zero_point`` play no role.
     """
 
+    beyond_onnx = "a grid of each token's own"
+
     def set_range(self, low: Tensor, high: Tensor) -> None:
         """Begin to round; the range is each token's own."""
         self.switch(True)
@@ -130,6 +134,7 @@ class FormatQuantizer(ActivationQuantizer):
     def __init__(self, format: NumberFormat, axis: int = -1, groups: int = 1) -> None:
         super().__init__(format.bits, symmetric=True)
         self.format: NumberFormat = format
+        self.beyond_onnx = f"{format.name}, a number format"
         self.axis = axis
         self.groups = groups
 

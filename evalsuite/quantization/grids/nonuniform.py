@@ -83,6 +83,7 @@ class TwinQuantizer(_NonuniformQuantizer):
         hardware aligns the ranges by a shift.
     """
 
+    beyond_onnx = "a twin uniform grid (PTQ4ViT)"
     fine_scale: Tensor
 
     def __init__(self, bits: int, signed: bool) -> None:
@@ -131,6 +132,8 @@ class TwinQuantizer(_NonuniformQuantizer):
 
 class LogSqrt2Quantizer(_NonuniformQuantizer):
     """Rounds non-negative values to powers of sqrt(2) below ``scale``, see :func:`log_sqrt2_quantize`."""
+
+    beyond_onnx = "powers of sqrt(2) (RepQ-ViT)"
 
     @torch.no_grad()
     def set_range(self, low: Tensor, high: Tensor) -> None:

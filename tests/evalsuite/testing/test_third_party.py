@@ -89,7 +89,7 @@ def test_figure(): testing.check_figure(plugins.Picture(), evalsuite.load("run")
 
 
 WRONG = {
-    "weights keep their bits": ("RoundToNearest(range="minmax").calibrate(model, images, generator)", "pass"),
+    "weights keep their bits": ('RoundToNearest(range="minmax").calibrate(model, images, generator)', "pass"),
     "states are private": ("return state(images)", "self.n = getattr(self, 'n', 0) + 1; return state(images) + self.n"),
     "transform keeps shape and type": ("return images // 2", "return images / 2"),
     "the same generator gives the same": ("[::-1].copy()", "[np.random.permutation(len(labels))]"),

@@ -1,0 +1,19 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from evalsuite.quantizers._onnx_engine import Graph
+
+
+class ONNXRuntimeEngine:
+    """ONNX Runtime's CPU kernels, all of its graph optimisations on: those of integers where it fuses what it is given.
+
+    It computes a convolution or product in integers where QuantizeLinear follows it, or nothing but an activation
+    function between them; all others in floating point, on the values that the integers stand for.
+    """
+
+    def start(self, content: bytes) -> Graph:
+        """Return the running graph. Raises RequestError if packages are missing or it cannot be read."""
+        graph = Graph(content)
+        _ = graph.session  # begun now, so that what it cannot read is said here
+        return graph

@@ -1,0 +1,129 @@
+"""What engines do otherwise than the simulation, and how fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from reports import style
+from reports.frames.engines import engine_gaps, over_all_images
+from reports.frames.methods import as_rows
+from reports.layout import Canvas, broken, column, legend_height, line_height, pages, text_width
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from evalsuite.store import Run
+
+_ROW = 0.2  # inches
+_HEAD, _FOOT, _ABOVE = 0.11, 0.53, 0.05  # inches
+_MOST = 0.34  # of the width, for labels
+_COLUMNS = [
+    *("task", "network", "quantizer_label", "calibration_label", "adapter_label", "stream_label", "engine"),
+    *("domain", "severity", "images", "flips", "flips_low", "flips_high"),
+    *("most_flipped", "class_flips", "class_flips_low", "class_flips_high"),
+    *("change", "change_low", "change_high", "shown", "milliseconds", "threads"),
+]
+
+
+@dataclass(frozen=True)
+class SimulationGap:
+    """Simulation and engines.
+
+    Networks as engines run them, against the simulation of the same integers, scales and zero points on the same
+    images. Left, how many images get another class: of all, and of the class with most of them; small marks are
+    domains. Middle, error on the engine minus error in the simulation; coloured where the class whose error rises most
+    does so beyond chance (permutation p < 0.05, Holm within the rows of a task). Right, the engine's own time an image.
+    Lines are 95 % bootstrap intervals over test images.
+    """
+
+    order: ClassVar[int] = 145
+
+    def data(self, run: Run) -> pd.DataFrame:
+        """Return :func:`reports.frames.engines.engine_gaps`."""
+        return engine_gaps(run)[_COLUMNS]
+
+    def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
+        """Cut the data by task, by network where one printed page is too small."""
+        return pages(data, lambda own: _height(own, column()), ["task"], ["network"])
+
+    def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
+        """Draw three panels per task, a row per network and engine."""
+        width = column(ax)
+        labels = _labels(data, width)
+        left = text_width(list(labels.values())) + 0.1
+        gap, edge = style.scaled(0.12), style.scaled(0.1)
+        inner = (width - left - 2 * gap - edge) / 3
+        canvas = Canvas.of(width, _height(data, width), ax)
+        top = legend_height(_handles(), width, 2) + style.scaled(_ABOVE)
+        for task, own in data.groupby("task", sort=False):
+            heading = broken(str(task), width * 7 / 8, bold=True)
+            top += line_height(heading) + style.scaled(_HEAD)
+            height = own["network"].nunique() * _row(labels)
+            panels = [canvas.panel(left + k * (inner + gap), top, inner, height) for k in range(3)]
+            _block(panels, own, labels)
+            canvas.heading(0, top - 0.05, heading)
+            top += height + style.scaled(_FOOT)
+        canvas.legend(_handles(), 2)
+        return canvas.whole
+
+
+def _block(panels: list[Axes], data: pd.DataFrame, labels: dict[str, str]) -> None:
+    flips, change, time = panels
+    names = list(data["network"].unique())
+    whole = over_all_images(data)
+    domains = data[~data.index.isin(whole.index)]
+    for row in as_rows(domains):
+        flips.plot(row["flips"] * 100, names.index(row["network"]), "o", ms=1.6, color=style.MUTED, mew=0, alpha=0.7)
+    for row in as_rows(whole):
+        y, colour = names.index(row["network"]), style.ALERT if row["shown"] else style.INK
+        flips.hlines(y - 0.15, row["flips_low"] * 100, row["flips_high"] * 100, color=style.INK, lw=0.8)
+        flips.plot(row["flips"] * 100, y - 0.15, "o", ms=3.6, color=style.INK)
+        flips.hlines(y + 0.15, row["class_flips_low"] * 100, row["class_flips_high"] * 100, color=style.MUTED, lw=0.8)
+        flips.plot(row["class_flips"] * 100, y + 0.15, "D", ms=3.2, color=style.MUTED, mew=0)
+        change.hlines(y, row["change_low"] * 100, row["change_high"] * 100, color=colour, lw=0.8)
+        change.plot(row["change"] * 100, y, "o", ms=3.6, color=colour)
+        time.plot(row["milliseconds"], y, "s", ms=3.2, color=style.INK, mew=0)
+    for axes in panels:
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.set_yticks([])
+        axes.margins(x=0.12)
+    change.axvline(0, color=style.MUTED, lw=0.6, zorder=0)
+    for axes in (flips, time):
+        axes.set_xlim(left=0)
+    flips.set_yticks(range(len(names)), [labels[name] for name in names])
+    flips.set_xlabel("another class\n(%)")
+    change.set_xlabel("change of error\n(points)")
+    time.set_xlabel("time an image\n(ms)")
+
+
+def _labels(data: pd.DataFrame, width: float) -> dict[str, str]:
+    return {str(name): broken(str(name), _MOST * width) for name in data["network"].unique()}
+
+
+def _row(labels: dict[str, str]) -> float:
+    return max([style.scaled(_ROW), *(line_height(label) + 0.04 for label in labels.values())])
+
+
+def _height(data: pd.DataFrame, width: float) -> float:
+    row, whole = _row(_labels(data, width)), legend_height(_handles(), width, 2) + style.scaled(_ABOVE)
+    for task, own in data.groupby("task", sort=False):
+        heading = broken(str(task), width * 7 / 8, bold=True)
+        whole += line_height(heading) + own["network"].nunique() * row + style.scaled(_HEAD + _FOOT)
+    return whole
+
+
+def _handles() -> list[Line2D]:
+    marks: dict[str, dict[str, Any]] = {
+        "all images": {"marker": "o", "ms": 3.6, "color": style.INK},
+        "one domain": {"marker": "o", "ms": 1.6, "color": style.MUTED, "mew": 0},
+        "class with most": {"marker": "D", "ms": 3.2, "color": style.MUTED, "mew": 0},
+        "a class changed beyond chance": {"marker": "o", "ms": 3.6, "color": style.ALERT},
+    }
+    return [Line2D([], [], ls="", label=name, **mark) for name, mark in marks.items()]
