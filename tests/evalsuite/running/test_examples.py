@@ -129,3 +129,8 @@ def test_files_of_several_runs_become_one_with_the_pictures_of_all(folder, tmp_p
     merged = read_arrays(tmp_path / "out" / examples.FILE)
     assert list(examples._flips_in(merged).items()) == list(every.items())
     assert np.array_equal(merged["images"], whole["images"])
+
+
+def test_a_large_picture_is_kept_small_in_its_own_shape():
+    picture = Image.open(io.BytesIO(examples._webp(np.full((240, 120, 3), 200, np.uint8))))
+    assert picture.size == (examples.SIDE // 2, examples.SIDE)
