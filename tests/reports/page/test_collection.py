@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pytest
@@ -37,6 +38,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     hostile = folder / HOSTILE.replace("/", "_")
     hostile.mkdir()
     verdicts.hostile().write(hostile)
+    (hostile / "audit.html").write_text("hostile")
     return collect([folder])
 
 
@@ -80,9 +82,11 @@ def test_every_result_is_in_the_page_and_in_the_files_beside_it(found: Collectio
 
 def test_each_page_of_a_run_or_audit_is_linked(found: Collection, index: Path) -> None:
     page = Page(index.read_text(encoding="utf-8"))
-    linked = {(index.parent / each["href"]).resolve() for each in page.all("a") if not each["href"].startswith("#")}
+    hrefs = [str(each["href"]) for each in page.all("a")]
+    assert not any(urlsplit(href).scheme for href in hrefs)
+    linked = {(index.parent / unquote(href)).resolve() for href in hrefs if not href.startswith("#")}
     pages = {each.page for each in (*found.runs, *found.audits) if each.page}
-    assert len(pages) == 3
+    assert len(pages) == 4
     assert linked == pages
 
 
