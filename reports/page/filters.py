@@ -71,7 +71,7 @@ class Filters:
     @property
     def data(self) -> dict[str, Any]:
         """What the page's script reads."""
-        note = "pictures below show everything"
+        note = "figures below show everything"
         return {"dimensions": self.dimensions, "methods": self.methods, "note": note}
 
     def marks(self, frame: pd.DataFrame) -> list[str]:
