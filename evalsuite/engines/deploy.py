@@ -9,7 +9,6 @@ from evalsuite.engines import engine_named
 from evalsuite.errors import ReasonCode, Refused
 from evalsuite.extras import MissingExtra
 from evalsuite.quantizers._given import GivenNetwork
-from evalsuite.quantizers._onnx_engine import first_line
 
 
 def deploy(content: bytes, engine: str, image: Tensor) -> GivenNetwork:
@@ -34,7 +33,8 @@ def deploy(content: bytes, engine: str, image: Tensor) -> GivenNetwork:
     except MissingExtra:
         raise
     except Exception as error:  # an engine's exceptions have no base in common
-        message = f"{engine} cannot run the exported graph: {first_line(error)}"
+        reason = " ".join(str(error).split()) or type(error).__name__  # OpenVINO's says what it is in later lines
+        message = f"{engine} cannot run the exported graph: {reason}"
         raise Refused(message, ReasonCode.UNSUPPORTED_OPERATION) from error
     if not bool(torch.isfinite(logits).all()):
         message = f"{engine} gives logits that are not finite: expected those of the simulation"
