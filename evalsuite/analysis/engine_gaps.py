@@ -122,12 +122,14 @@ def _gap(each: _Deployed, rows: Rows, inside: NDArray[np.int64], settings: Setti
         **{"worst_class": names[own], "worst_error": means[own, 1]},
         **{"simulated_worst_class": names[other], "simulated_worst_error": means[other, 2]},
     }
-    most = inside[codes[inside] == flipped]
-    asked = (
+    asked = [
         ("flips", flips, inside, LEVEL, False),
-        ("class_flips", flips, most, LEVEL / len(names), False),
         ("change", errors[:, 0] - errors[:, 1], inside, LEVEL, True),
-    )
+    ]
+    if values["most_flipped"] is None:
+        values["class_flips"] = 0.0
+    else:
+        asked.append(("class_flips", flips, inside[codes[inside] == flipped], LEVEL / len(names), False))
     for name, column, chosen, level, signed in asked:
         generator = settings.generator("engine gaps", rows.task, where, name)
         found = settings.interval(column[:, None], rows, generator, chosen, 1 - level, signed)
