@@ -51,14 +51,14 @@ def engine_gaps_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd.DataF
     Returns
     -------
     ``flips`` is the share of images of which the engine names another class than the simulation, ``most_flipped`` the
-    class with the largest share, ``class_flips`` that share; ``change`` is ``error`` minus ``simulated_error``. Each
-    has a 95 % bootstrap interval over test images, that of the class at the level of all classes at once.
-    ``worst_class`` and ``simulated_worst_class`` are those with the largest errors. ``most_changed`` is the class whose
-    error rises most, ``class_change_p`` whether that is more than exchanging engine and simulation image by image
-    gives (largest change of the permutations, see :func:`evalsuite.analysis.harm.harm`), corrected by Holm over the
-    rows about all images of a task, calibration set and stream; ``shown`` where that is significant; of a domain these
-    are not tested. ``milliseconds`` an image, the engine's own, are the median over seeds, with so many ``threads``;
-    ``graph_bytes`` is the size of the ONNX file.
+    class with the largest share (empty without any), ``class_flips`` that share; ``change`` is ``error`` minus
+    ``simulated_error``. Each has a 95 % bootstrap interval over test images, that of the class at the level of all
+    classes at once. ``worst_class`` and ``simulated_worst_class`` are those with the largest errors. ``most_changed``
+    is the class whose error rises most (empty where none does), ``class_change_p`` whether that is more than
+    exchanging engine and simulation image by image gives (largest change of the permutations, see
+    :func:`evalsuite.analysis.harm.harm`), corrected by Holm over the rows about all images of a task, calibration set
+    and stream; ``shown`` where that is significant; of a domain these are not tested. ``milliseconds`` an image, the
+    engine's own, are the median over seeds, with so many ``threads``; ``graph_bytes`` is the size of the ONNX file.
     """
     rows = [row for each in _deployed(run, outcomes) for row in _rows_of(each, outcomes, settings)]
     frame = pd.DataFrame(rows, columns=list(ENGINE_GAP_COLUMNS))
@@ -116,18 +116,20 @@ def _gap(each: _Deployed, rows: Rows, inside: NDArray[np.int64], settings: Setti
     means, _ = group_means(np.column_stack([flips, errors])[inside], codes[inside], len(names))
     flipped, own, other = (int(np.nanargmax(column)) for column in means.T)
     values: Values = {
-        "most_flipped": names[flipped],
+        "most_flipped": names[flipped] if means[flipped, 0] > 0 else None,
         "error": float(errors[inside, 0].mean()),
         "simulated_error": float(errors[inside, 1].mean()),
         **{"worst_class": names[own], "worst_error": means[own, 1]},
         **{"simulated_worst_class": names[other], "simulated_worst_error": means[other, 2]},
     }
-    most = inside[codes[inside] == flipped]
-    asked = (
+    asked = [
         ("flips", flips, inside, LEVEL, False),
-        ("class_flips", flips, most, LEVEL / len(names), False),
         ("change", errors[:, 0] - errors[:, 1], inside, LEVEL, True),
-    )
+    ]
+    if values["most_flipped"] is None:
+        values["class_flips"] = 0.0
+    else:
+        asked.append(("class_flips", flips, inside[codes[inside] == flipped], LEVEL / len(names), False))
     for name, column, chosen, level, signed in asked:
         generator = settings.generator("engine gaps", rows.task, where, name)
         found = settings.interval(column[:, None], rows, generator, chosen, 1 - level, signed)
@@ -140,7 +142,7 @@ def _tested(rows: Rows, changes: Int8Array, settings: Settings) -> Values:
     found = harm(rows, changes[:, None], "class", settings)
     most = int(np.nanargmax(found.drop[:, 0]))
     return {
-        "most_changed": found.names[most],
+        "most_changed": found.names[most] if found.drop[most, 0] > 0 else None,
         "class_change": found.drop[most, 0],
         "class_change_p": found.p[most, 0],
     }

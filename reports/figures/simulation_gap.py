@@ -35,7 +35,7 @@ class SimulationGap:
     """Simulation and engines.
 
     Networks as engines run them, against the simulation of the same integers, scales and zero points on the same
-    images. Left, how many images get another class: of all, and of the class with most of them; small marks are
+    images. Left, flips: how many images get another class, of all and of the class with most of them; small marks are
     domains. Middle, error on the engine minus error in the simulation; coloured where the class whose error rises most
     does so beyond chance (permutation p < 0.05, Holm within the rows of a task). Right, the engine's own time an image.
     Lines are 95 % bootstrap intervals over test images.
@@ -96,11 +96,11 @@ def _block(panels: list[Axes], data: pd.DataFrame, labels: dict[str, str]) -> No
         axes.margins(x=0.12)
     change.axvline(0, color=style.MUTED, lw=0.6, zorder=0)
     for axes in (flips, time):
-        axes.set_xlim(left=0)
+        axes.set_xlim(left=-0.04 * axes.get_xlim()[1])  # room for half a mark at 0
     flips.set_yticks(range(len(names)), [labels[name] for name in names])
-    flips.set_xlabel("another class\n(%)")
-    change.set_xlabel("change of error\n(points)")
-    time.set_xlabel("time an image\n(ms)")
+    flips.set_xlabel("flips\n(%)")
+    change.set_xlabel("error\n(points)")
+    time.set_xlabel("time\n(ms)")
 
 
 def _labels(data: pd.DataFrame, width: float) -> dict[str, str]:
