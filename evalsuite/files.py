@@ -239,6 +239,33 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
     return array
 
 
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def mapped_array(file: Path) -> NDArray[Any]:
+    """Map an ``.npy`` file read-only into memory: a header can claim any size, a map is never larger than its file.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read, is damaged, is none, or holds values of no size, at which numpy's map divides by
+        zero and ends the process.
+    """
+    try:
+        with file.open("rb") as opened:
+            version = np.lib.format.read_magic(opened)
+            if version not in _HEADERS:
+                raise ValueError(f"its header is of version {version}: expected {' or '.join(map(str, _HEADERS))}")
+            _, _, dtype = _HEADERS[version](opened)
+        if dtype.itemsize == 0:
+            raise ValueError(f"its values are of type {dtype}, which takes no bytes")
+        return np.lib.format.open_memmap(file, mode="r")
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # a header is parsed as Python, and fails in as many ways
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

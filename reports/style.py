@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ from matplotlib.figure import Figure
 from evalsuite.files import replacing
 from reports.appearance import COLUMN, PAGE, TALL, Appearance, applied, current, scaled
 
-__all__ = ["ALERT", "COLUMN", "FAINT", "INK", "MUTED", "PAGE", "TALL", "Appearance", "Look"]
-__all__ += ["applied", "current", "look", "luminance", "save", "scaled", "svg"]
+__all__ = ["ALERT", "BEYOND_CHANCE", "COLUMN", "EXPECTED", "FAINT", "INK", "MUTED", "PAGE", "TALL", "WITHIN_CHANCE"]
+__all__ += ["Appearance", "Look", "applied", "current", "look", "luminance", "save", "scaled", "svg"]
 
 INK = "#262626"
 MUTED = "#8c8c8c"
 FAINT = "#e6e6e6"
 ALERT = "#D55E00"
 """For what goes beyond chance; no adapter has this colour."""
+BEYOND_CHANCE: Mapping[str, Any] = {"ls": "", "marker": "D", "ms": 3.4, "color": ALERT, "mew": 0}
+WITHIN_CHANCE: Mapping[str, Any] = {"ls": "", "marker": "D", "ms": 3.4, "mfc": "white", "mec": INK, "mew": 0.6}
+EXPECTED: Mapping[str, Any] = {"ls": "", "marker": "|", "ms": 6, "color": INK, "mew": 0.9}
+"""Marks of a worst group: shown to be beyond chance, not shown to be, and the one to expect by chance."""
 
 # Okabe & Ito's palette without yellow, which fades on white paper, and without ALERT, then wine, olive and indigo of
 # Tol's muted one. Dark grey comes first: it is the unadapted network in every figure.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from evalsuite import checksums
 from evalsuite.corruptions import corrupt
 from evalsuite.errors import RequestError
-from evalsuite.files import reserve
+from evalsuite.files import mapped_array, reserve
 from evalsuite.hashing import digest, digest_arrays
 from evalsuite.optional_members import published_of
 from evalsuite.plugins import ImageFiles, IntArray, TaskData, UInt8Array
@@ -76,7 +76,7 @@ class DomainImages:
             with suppress(OSError):  # of a folder that is read only
                 file.touch()  # the least recently used files of a shared folder go first
         checksums.verify_once(file)
-        pixels: UInt8Array = np.load(file, mmap_mode="r")
+        pixels: UInt8Array = mapped_array(file)
         shape = (len(self.indices), *task_data(self.task, workspace.root).test_images.shape[1:])
         if pixels.dtype != np.uint8 or pixels.shape != shape:
             raise ValueError(f"{pixels.dtype} of shape {pixels.shape} instead of uint8 of shape {shape}")

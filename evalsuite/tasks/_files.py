@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evalsuite.errors import RequestError
+from evalsuite.files import mapped_array
 from evalsuite.hashing import digest
 
 _COUNTER = "num_batches_tracked"
@@ -62,11 +63,10 @@ def load_array(file: Path, shape: tuple[int | None, ...], what: str) -> NDArray[
 
 
 def _mapped(file: Path, what: str) -> NDArray[Any]:
-    """Map an ``.npy`` file: a header can claim any size, and a map is never larger than its file."""
     existing(file, what)
     try:
-        return np.lib.format.open_memmap(file, mode="r")
-    except Exception as error:  # its header is parsed as Python, and fails in as many ways
+        return mapped_array(file)
+    except (OSError, ValueError) as error:
         raise broken(file, what, error) from error
 
 

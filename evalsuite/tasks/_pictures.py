@@ -15,7 +15,7 @@ import numpy as np
 from evalsuite import checksums
 from evalsuite.environment import available_cores
 from evalsuite.errors import RequestError
-from evalsuite.files import Unwritable, read_only, remove_left, reserve
+from evalsuite.files import Unwritable, mapped_array, read_only, remove_left, reserve
 from evalsuite.hashing import digest
 from evalsuite.plugins import IntArray, UInt8Array
 from evalsuite.shared_cache import shared_cache
@@ -190,7 +190,7 @@ def decoded(files: Sequence[Path], preparation: Preparation) -> UInt8Array:
 
 def _mapped(file: Path, shape: tuple[int, ...]) -> UInt8Array:
     checksums.verify_once(file)
-    images: np.ndarray[Any, Any] = np.load(file, mmap_mode="r")
+    images: np.ndarray[Any, Any] = mapped_array(file)
     if images.shape != shape or images.dtype != np.uint8:
         raise ValueError(f"{images.dtype} {images.shape}")
     return images

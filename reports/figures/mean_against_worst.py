@@ -26,9 +26,6 @@ _LEAST = 1.2  # inches of a panel, whatever its labels take
 _GAP, _FOOT, _LEGEND = 0.15, 0.38, 0.06  # inches
 _PANEL = ["task", "stream_label", "group"]
 _MEAN: dict[str, Any] = {"ls": "", "marker": "o", "ms": 3.2, "color": style.INK}
-_BEYOND: dict[str, Any] = {"ls": "", "marker": "D", "ms": 3.4, "color": style.ALERT, "mew": 0}
-_WITHIN: dict[str, Any] = {"ls": "", "marker": "D", "ms": 3.4, "color": style.MUTED, "mew": 0}
-_NULL: dict[str, Any] = {"ls": "", "marker": "D", "ms": 3.4, "mfc": "white", "mec": style.INK, "mew": 0.6}
 _WORST = {
     "worst_drop_{}": "worst",
     "worst_drop_{}_value": "worst_drop",
@@ -45,9 +42,9 @@ class MeanAgainstWorst:
     """Mean drop against worst-group drop.
 
     How many points of accuracy a method loses against the full-precision, unadapted network: on average
-    (circle) and in its worst class, domain or other group (filled diamond), with 95 % bootstrap intervals over
-    images. The worst of several groups is bad by chance alone; the hollow diamond is the worst group to expect where
-    all are harmed alike. Only the distance between the two diamonds speaks of unequal harm; the filled one is
+    (circle) and in its worst class, domain or other group (diamond), with 95 % bootstrap intervals over
+    images. The worst of several groups is bad by chance alone; the short bar is the worst group to expect where
+    all are harmed alike. Only the distance between bar and diamond speaks of unequal harm; the diamond is filled and
     coloured where the permutation test calls it more than chance (Holm-corrected p < 0.05).
     """
 
@@ -167,17 +164,17 @@ def _draw_rows(axes: Axes, data: pd.DataFrame, rows: Rows) -> None:
     axes.hlines(y, percent["drop"], worst, color=style.FAINT, lw=2.4, zorder=0)
     axes.hlines(y, percent["drop_low"], percent["drop_high"], color=style.INK, lw=0.8)
     axes.hlines(y, percent["worst_low"], percent["worst_high"], color=colours, lw=0.8)
-    axes.plot(percent["null"], y, **_NULL)
+    axes.plot(percent["null"], y, **style.EXPECTED)
     axes.plot(percent["drop"], y, **_MEAN)
-    axes.plot(worst[beyond], y[beyond], **_BEYOND)
-    axes.plot(worst[~beyond], y[~beyond], **_WITHIN)
+    axes.plot(worst[beyond], y[beyond], **style.BEYOND_CHANCE)
+    axes.plot(worst[~beyond], y[~beyond], **style.WITHIN_CHANCE)
 
 
 def _handles() -> list[Line2D]:
     marks = {
         "mean": _MEAN,
-        "worst group, beyond chance": _BEYOND,
-        "worst group, within chance": _WITHIN,
-        "worst group expected by chance": _NULL,
+        "worst group, beyond chance": style.BEYOND_CHANCE,
+        "worst group, within chance": style.WITHIN_CHANCE,
+        "worst group expected by chance": style.EXPECTED,
     }
     return [Line2D([], [], label=label, **mark) for label, mark in marks.items()]

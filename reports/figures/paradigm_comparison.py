@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,7 +34,7 @@ class ParadigmComparison:
     Drop of quantizers with equal bits, under the study's first calibration set and without adaptation. Left, the mean
     drop: black is the lowest mean error of its bits and what is not shown to differ from it (p < 0.05 over domains,
     Holm within these quantizers, and an interval without 0), grey what is shown to be worse. Right, the worst class:
-    coloured where it is beyond chance (permutation p < 0.05, Holm within the rows of a task), the hollow diamond being
+    coloured where it is beyond chance (permutation p < 0.05, Holm within the rows of a task), the short bar being
     the worst class to expect where all classes are harmed alike. Lines are 95 % bootstrap intervals over test images
     and, where there are several, calibration draws.
     """
@@ -114,18 +115,19 @@ def _worst(axes: Axes, data: pd.DataFrame, places: list[float]) -> None:
         colour = style.ALERT if row["worst_drop_class_shown"] else style.MUTED
         low, high = (row[f"worst_drop_class_{edge}"] * 100 for edge in ("low", "high"))
         axes.hlines(y, low, high, color=colour, lw=0.8)
-        axes.plot(row["worst_drop_class_null"] * 100, y, "D", ms=3.4, mfc="white", mec=style.INK, mew=0.6)
-        axes.plot(row["worst_drop_class_value"] * 100, y, "D", ms=3.6, color=colour, mew=0)
+        axes.plot(row["worst_drop_class_null"] * 100, y, **style.EXPECTED)
+        mark = style.BEYOND_CHANCE if row["worst_drop_class_shown"] else style.WITHIN_CHANCE
+        axes.plot(row["worst_drop_class_value"] * 100, y, **mark)
 
 
 def _handles() -> list[Line2D]:
     # Columns are filled first: the marks of a panel stand one below the other.
-    marks: dict[str, dict[str, Any]] = {
+    marks: dict[str, Mapping[str, Any]] = {
         "lowest mean of its bits": {"marker": "o", "ms": 4.6, "color": style.INK},
         "not shown to be worse": {"marker": "o", "ms": 3.6, "color": style.INK},
         "shown to be worse": {"marker": "o", "ms": 3.6, "color": style.MUTED},
-        "worst class, beyond chance": {"marker": "D", "ms": 3.6, "color": style.ALERT, "mew": 0},
-        "worst class, within chance": {"marker": "D", "ms": 3.6, "color": style.MUTED, "mew": 0},
-        "worst class expected by chance": {"marker": "D", "ms": 3.4, "mfc": "white", "mec": style.INK, "mew": 0.6},
+        "worst class, beyond chance": style.BEYOND_CHANCE,
+        "worst class, within chance": style.WITHIN_CHANCE,
+        "worst class expected by chance": style.EXPECTED,
     }
-    return [Line2D([], [], ls="", label=name, **mark) for name, mark in marks.items()]
+    return [Line2D([], [], **{"ls": "", **mark}, label=name) for name, mark in marks.items()]

@@ -249,14 +249,14 @@ def _not_told_apart(evidence: Evidence, rows: pd.DataFrame, worst: Any) -> Tile:
         f"Pairs of quantizers with equal bits whose mean errors are not shown to differ (p below {LEVEL:g} after Holm "
         "and an interval without 0 would show it); then the adapters of the least reliable network. Unit: domain."
     )
-    pairs = evidence.comparisons
+    title, pairs = "Quantizers not told apart", evidence.comparisons
     first = rows.drop_duplicates(["task", "stream_label", "adapter_label"])[["task", "stream_label", "adapter_label"]]
     pairs = pairs[pairs["question"] == "quantizers_at_bits"].merge(first)
     if pairs.empty:
-        return Tile("Not told apart", "not asked", ("no two quantizers have equal bits",), how, "how-comparisons")
+        return Tile(title, "not asked", ("no two quantizers have equal bits",), how, "how-comparisons")
     alike = pairs[~pairs["shown"].astype(bool)]
     value = f"{len(alike)} of {count(len(pairs), 'pair')}"
-    return Tile("Not told apart", value, (*_pairs(pairs), *_adapter_pairs(evidence, worst)), how, "how-comparisons")
+    return Tile(title, value, (*_pairs(pairs), *_adapter_pairs(evidence, worst)), how, "how-comparisons")
 
 
 def _adapter_pairs(evidence: Evidence, worst: Any) -> Iterator[str]:
@@ -265,7 +265,7 @@ def _adapter_pairs(evidence: Evidence, worst: Any) -> Iterator[str]:
     pairs = pairs[(pairs["question"] == "adapters_in_pairs") & functools.reduce(operator.and_, alike)]
     if len(pairs):
         left = int((~pairs["shown"].astype(bool)).sum())
-        yield f"adapters on {short(worst.network, _NAME)}: {left or 'none'} of {len(pairs)}"
+        yield f"and of adapters on {short(worst.network, _NAME)}: {left} of {len(pairs)}"
 
 
 def _pairs(pairs: pd.DataFrame) -> Iterator[str]:
@@ -273,6 +273,6 @@ def _pairs(pairs: pd.DataFrame) -> Iterator[str]:
     groups = list(pairs.groupby(["bits", "task"], sort=False))
     for (bits, task), own in groups[:_MOST_LINES]:
         left = int((~own["shown"].astype(bool)).sum())
-        yield f"{bits}, {short(str(task), _NAME)}: {left or 'none'} of {len(own)}"
+        yield f"{bits}, {short(str(task), _NAME)}: {left} of {len(own)}"
     if len(groups) > _MOST_LINES:
         yield f"and {len(groups) - _MOST_LINES} more in the comparisons"

@@ -144,6 +144,9 @@ HEADERS = [
     "{'descr': '|u1', 'fortran_order': False, 'shape': (-2, 6), }",
     "{'descr': ('<i4', (2, 3)), 'fortran_order': False, 'shape': (2, 6), }",
     "{'descr': '|O', 'fortran_order': False, 'shape': (2, 6), }",
+    "{'descr': '<U0', 'fortran_order': True, 'shape': (2, 6), }",  # ends the process in numpy's map
+    "{'descr': '|V0', 'fortran_order': False, 'shape': (2,), }",
+    "{'descr': [], 'fortran_order': False, 'shape': (2,), }",
     "{'descr': 5, 'fortran_order': None, 'shape': 'x', }",
     "((((((((((",
     "{'descr': '|u1', 'fortran_order': False, 'shape': (2L, 6L), }",

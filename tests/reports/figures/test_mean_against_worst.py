@@ -38,17 +38,17 @@ def test_only_what_is_beyond_chance_is_coloured(data: pd.DataFrame) -> None:
     assert len(figure.axes) == 4
     for axes, ((_, group), own) in zip(figure.axes, reread.groupby(["task", "group"], sort=False), strict=True):
         marks = {
-            line.get_markerfacecolor(): np.sort(line.get_xdata())
+            (line.get_marker(), line.get_markerfacecolor()): np.sort(line.get_xdata())
             for line in axes.get_lines()
-            if line.get_marker() in ("o", "D")
+            if line.get_marker() in ("o", "D", "|")
         }
         beyond = own["p_holm"] < 0.05
         assert beyond.any() or group == "domain"
         assert not beyond.all()
-        np.testing.assert_allclose(marks[style.ALERT], np.sort(own.loc[beyond, "worst_drop"]) * 100)
-        np.testing.assert_allclose(marks[style.MUTED], np.sort(own.loc[~beyond, "worst_drop"]) * 100)
-        np.testing.assert_allclose(marks[style.INK], np.sort(own["drop"]) * 100)
-        np.testing.assert_allclose(marks["white"], np.sort(own["null"]) * 100)
+        np.testing.assert_allclose(marks["D", style.ALERT], np.sort(own.loc[beyond, "worst_drop"]) * 100)
+        np.testing.assert_allclose(marks["D", "white"], np.sort(own.loc[~beyond, "worst_drop"]) * 100)
+        np.testing.assert_allclose(marks["o", style.INK], np.sort(own["drop"]) * 100)
+        np.testing.assert_allclose(marks["|", style.INK], np.sort(own["null"]) * 100)
 
 
 def test_one_task_fits_one_column_unless_its_labels_do_not(data: pd.DataFrame) -> None:
