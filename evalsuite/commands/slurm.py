@@ -50,7 +50,10 @@ def slurm(
         f'evalsuite run {shlex.quote(path)} --shard "$SLURM_ARRAY_TASK_ID/{shards}" --workers {workers} '
         f'--out {shlex.quote(str(folder / name))}-"$SLURM_ARRAY_TASK_ID"-of-{shards}{" --trust" if trust else ""}'
     )
-    write_text(out, "\n".join(["#!/bin/bash", *lines, "set -e", body, ""]))
+    text = "\n".join(["#!/bin/bash", *lines, "set -e", body, ""])
+    if out.exists() and out.read_bytes() != text.encode():
+        raise RequestError(f"{out} is there already and says otherwise: expected a new file; remove it, or name --out")
+    write_text(out, text)
     parts = [str(folder / f"{name}-{number}-of-{shards}") for number in range(1, shards + 1)]
     merge = shlex.join(["evalsuite", "merge", str(folder / name), *parts])
     submit = f"jobs=$(sbatch --parsable {shlex.quote(str(out))})"

@@ -64,14 +64,22 @@ def merge(out: Path, runs: Sequence[Path]) -> Merged:
             if (run.folder / "jitter").is_dir():
                 shutil.copytree(run.folder / "jitter", whole / "jitter", dirs_exist_ok=True)
         merge_examples(whole, [run.folder for run in loaded])
-        known = {key: value for key, value in loaded[0].study.items() if key != "shard"}
         total = _of_study(loaded)
-        store.write_study(whole, known | {"trials": total, "merged": [str(run.folder) for run in loaded]})
+        store.write_study(whole, _facts(loaded) | {"trials": total, "merged": [str(run.folder) for run in loaded]})
         store.write_trials(whole, [*rows.values()])
         if out.exists():
             out.rmdir()
         whole.rename(out)
     return Merged(out, len(rows), total - len(rows))
+
+
+def _facts(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return what is known of the study: of tasks, gates and notes all that the runs know, of the machine the first's."""
+    facts = {key: value for key, value in runs[0].study.items() if key != "shard"}
+    for key in ("tasks", "gate"):
+        facts[key] = {name: value for run in reversed(runs) for name, value in run.study[key].items()}
+    facts["notes"] = list(dict.fromkeys(note for run in runs for note in run.study["notes"]))
+    return facts
 
 
 def _check_alike(first: Run, other: Run) -> None:

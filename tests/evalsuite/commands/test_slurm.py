@@ -36,6 +36,10 @@ def test_the_array_runs_its_part_of_the_study(tmp_path, monkeypatch, capsys):
     assert cli.call(["slurm", "mine.toml", "--shards", "3", "--gres", "gpu:1", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     script = (folder / "array.sbatch").read_text()
+    assert cli.call(["slurm", "mine.toml", "--shards", "3", "--gres", "gpu:1"]) == 0  # the same once more
+    assert cli.call(["slurm", "mine.toml", "--shards", "2", "--gres", "gpu:1"]) == 2
+    assert "array.sbatch is there already" in capsys.readouterr().err
+    assert (folder / "array.sbatch").read_text() == script
     assert "#SBATCH --array=1-3\n" in script
     assert "#SBATCH --gres=gpu:1\n" in script
     (tmp_path / "bin").mkdir()

@@ -57,6 +57,18 @@ def test_what_is_missing_is_said_and_can_be_run(runs, tmp_path, capsys):
     assert set(store.load(out).trials["trial"]) == set(whole.trials["trial"])
 
 
+def test_notes_and_gates_of_all_parts_are_kept(runs, tmp_path):
+    for number, part in enumerate(parts(runs)):
+        shutil.copytree(part, tmp_path / part.name)
+        study = store.read_study(tmp_path / part.name)
+        gate = {f"task {number}": {"key": "x", "refused": "no"}}
+        store.write_study(tmp_path / part.name, study | {"notes": ["all", f"part {number}"], "gate": gate})
+    merge(tmp_path / "merged", [tmp_path / part.name for part in parts(runs)])
+    study = store.read_study(tmp_path / "merged")
+    assert study["notes"] == ["all", "part 0", "part 1", "part 2"]
+    assert set(study["gate"]) == {"task 0", "task 1", "task 2"}
+
+
 def test_a_part_that_was_killed_is_merged_from_its_records(runs, tmp_path):
     killed = tmp_path / "killed"
     shutil.copytree(runs / "part2", killed)
