@@ -74,7 +74,7 @@ def merge(out: Path, runs: Sequence[Path]) -> Merged:
 
 
 def _facts(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return what is known of the study: of tasks, gates and notes all that the runs know, of the machine the first's."""
+    """Return what is known of the study: of tasks, gates and notes what any run knows, of the machine the first's."""
     facts = {key: value for key, value in runs[0].study.items() if key != "shard"}
     for key in ("tasks", "gate"):
         facts[key] = {name: value for run in reversed(runs) for name, value in run.study[key].items()}
