@@ -28,6 +28,7 @@ GROUPS = {
         ("mobilenet", "rtn:W4A8", "brecq:W4A8", "--images", "200", "--calibration", "64", "--iterations", "20"),
         ("deit", "ptq4vit:W8A8", "ptq4vit:W6A6", "--images", "400"),
         ("integer_engine", "--images", "100"),
+        ("engines", "--cases", "cifar10/resnet20=rtn:W8A8", "cifar10/resnet20=brecq:W4A8", "--images", "100"),
     ),
     "adaptation": (("adaptation",), ("detector",)),
     "shifts": (("corruptions",), ("streams",), ("stream_images",)),

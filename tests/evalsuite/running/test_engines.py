@@ -7,13 +7,14 @@ import shutil
 
 import numpy as np
 import pytest
-from _dummies.plugins import StripesTask
+from _dummies.plugins import TASK, StripesTask
 from _dummies.studies import execute, tiny
 
-from evalsuite import cli, store
+from evalsuite import cli, export, quantize, store
 from evalsuite.analysis import analyse
 from evalsuite.analysis.engine_gaps import ENGINE_GAP_COLUMNS
 from evalsuite.errors import RequestError
+from evalsuite.quantization.saving import save
 from evalsuite.running.kept_models import network_of
 from evalsuite.running.task_data import normalise
 from evalsuite.study.trials import expand
@@ -161,6 +162,15 @@ def test_a_network_that_the_run_no_longer_keeps_is_quantized_again(run, tmp_path
     before = {name: value.clone() for name, value in again.state_dict().items()}
     kept, _ = network_of(run.folder / trial)
     assert all(value.equal(before[name]) for name, value in kept.state_dict().items())
+
+
+def test_a_saved_network_fills_its_tasks(tmp_path):
+    data = StripesTask().data(None)
+    network = quantize(StripesTask().model(None).eval(), normalise(data.pool_images, data), method="rtn", bits="W4A8")
+    save(network, tmp_path / "net.safetensors")
+    assert cli.call(["export", str(tmp_path / "net.safetensors"), str(tmp_path / "a.onnx"), "--task", TASK]) == 0
+    export(network, tmp_path / "b.onnx", normalise(data.pool_images[:1], data))
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
 def test_what_cannot_be_exported_is_refused_in_a_line(run, tmp_path, capsys):
