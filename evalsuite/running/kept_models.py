@@ -47,9 +47,13 @@ def network_of(path: Path, root: str | None = None, trust: Trust | None = None) 
     Refused
         If it cannot be quantized.
     """
-    folder = next((each for each in path.parents if (each / store.PLAN).is_file()), None)
+    if (path / store.STUDY).is_file():
+        raise RequestError(f"{path} is a whole run: expected one of its networks, {_EXPECTED}")
+    folder = next((each for each in path.parents if (each / store.STUDY).is_file()), None)
     if folder is None:
         raise RequestError(f"{path} is in no run's folder: expected {_EXPECTED}")
+    if not (folder / store.PLAN).is_file():
+        raise RequestError(f"{folder} has no {store.PLAN}, as runs of earlier versions: run the study again there")
     trial = _trial(folder, _model(folder, path), trust or Trust())
     module = load_quantized(trial, Workspace(folder, root)).module
     return module, example(task_data(trial.task, root))

@@ -182,6 +182,7 @@ def test_what_cannot_be_exported_is_refused_in_a_line(run, tmp_path, capsys):
         (run.folder / float_trial, "has no quantized layer"),
         (run.folder / "0000000000", "begins so; expected RUN/TRIAL"),
         (tmp_path / format_trial, "is in no run's folder"),
+        (run.folder, "is a whole run: expected one of its networks"),
     ):
         assert cli.call(["export", str(name), str(out)]) == 2
         said = capsys.readouterr().err
