@@ -10,12 +10,12 @@ import pytest
 from _dummies.plugins import TASK, StripesTask
 from _dummies.studies import execute, tiny
 
-from evalsuite import cli, export, quantize, store
+from evalsuite import cli, quantize, store
 from evalsuite.analysis import analyse
 from evalsuite.analysis.engine_gaps import ENGINE_GAP_COLUMNS
 from evalsuite.errors import RequestError
 from evalsuite.quantization.saving import save
-from evalsuite.running.kept_models import network_of
+from evalsuite.running.kept_models import network_of, saved_network
 from evalsuite.running.task_data import normalise
 from evalsuite.study.trials import expand
 
@@ -139,14 +139,9 @@ def test_the_gap_is_a_table(run):
 
 def test_a_trials_network_is_exported_from_its_run(run, tmp_path, capsys):
     (trial,) = rows(run, engine="onnxruntime", bits="W4A4", adapter="none")["trial"]
-    models = {row["trial"]: row[store.MODEL] for row in store.read_plan(run.folder, ("trial", store.MODEL))}
-    names = [run.folder / trial[:10], run.folder / ".work" / "models" / f"{models[trial]}.safetensors"]
-    for number, name in enumerate(names):
-        assert cli.call(["export", str(name), str(tmp_path / f"{number}.onnx")]) == 0
-    first = (tmp_path / "0.onnx").read_bytes()
-    assert all((tmp_path / f"{number}.onnx").read_bytes() == first for number in range(len(names)))
-    assert "0.encodings" in capsys.readouterr().out
-    session = importlib.import_module("onnxruntime").InferenceSession(first)
+    assert cli.call(["export", str(run.folder / trial[:10]), str(tmp_path / "net.onnx")]) == 0
+    assert "net.encodings" in capsys.readouterr().out
+    session = importlib.import_module("onnxruntime").InferenceSession(tmp_path / "net.onnx")
     data = StripesTask().data(None)
     records = run.records_of(trial).to_pandas()
     clean = records[records["severity"] == 0]
@@ -160,7 +155,8 @@ def test_a_network_that_the_run_no_longer_keeps_is_quantized_again(run, tmp_path
     (trial,) = rows(run, engine="onnxruntime", bits="W4A4", adapter="none")["trial"]
     again, _ = network_of(folder / trial)
     before = {name: value.clone() for name, value in again.state_dict().items()}
-    kept, _ = network_of(run.folder / trial)
+    models = {row["trial"]: row[store.MODEL] for row in store.read_plan(run.folder, ("trial", store.MODEL))}
+    kept, _ = network_of(run.folder / ".work" / "models" / f"{models[trial]}.safetensors")
     assert all(value.equal(before[name]) for name, value in kept.state_dict().items())
 
 
@@ -168,9 +164,10 @@ def test_a_saved_network_fills_its_tasks(tmp_path):
     data = StripesTask().data(None)
     network = quantize(StripesTask().model(None).eval(), normalise(data.pool_images, data), method="rtn", bits="W4A8")
     save(network, tmp_path / "net.safetensors")
-    assert cli.call(["export", str(tmp_path / "net.safetensors"), str(tmp_path / "a.onnx"), "--task", TASK]) == 0
-    export(network, tmp_path / "b.onnx", normalise(data.pool_images[:1], data))
-    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    filled, image = saved_network(tmp_path / "net.safetensors", TASK)
+    assert all(value.equal(filled.state_dict()[name]) for name, value in network.state_dict().items())
+    assert image.shape == (1, 3, 32, 32)
+    assert cli.call(["export", str(tmp_path / "none.safetensors"), str(tmp_path / "out.onnx"), "--task", TASK]) == 2
 
 
 def test_what_cannot_be_exported_is_refused_in_a_line(run, tmp_path, capsys):
