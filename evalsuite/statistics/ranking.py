@@ -109,7 +109,9 @@ def rank_intervals(better: ArrayLike) -> NDArray[np.int64]:
 
     A method stands behind all that are better than it and before all that are worse; the others may come in any
     order. Where the differences hold all at once with probability 1 - alpha, as Nemenyi's do, so do the intervals
-    (Mogstad, Romano, Shaikh and Wilhelm 2024, Review of Economic Studies 91, section 3).
+    (Mogstad, Romano, Shaikh and Wilhelm 2024, *Inference for Ranks with Applications to Mobility across
+    Neighbourhoods and Academic Achievement across Countries*, Review of Economic Studies 91(1), 476-518,
+    doi:10.1093/restud/rdad006).
 
     Parameters
     ----------
