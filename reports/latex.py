@@ -100,13 +100,14 @@ def mean_error_tex(table: pd.DataFrame) -> str:
         ]
         blocks.append(Block(f"{escape(str(task))}, stream {escape(str(stream))}", tuple(rows)))
     caption = (
-        rf"Mean error in \% with the half-width of its {CONFIDENCE_PERCENT}\,\% bootstrap interval over test images. "
+        rf"Behind $\pm$: half the width of its {CONFIDENCE_PERCENT}\,\% bootstrap interval over test images. "
         r"\textbf{Bold}: lowest in its column of the quantizers with equal bits and calibration set; $\dagger$: not "
         r"shown to differ from that one; $\ast$: shown to differ from the same network without adaptation. Shown: "
         rf"Wilcoxon over domains, Holm-corrected $p < {LEVEL:g}$ (over the quantizers of equal bits, for $\ast$ over "
         r"the adapters of the row), and an interval of the difference without 0."
     )
-    return floats("mean_error", caption, "Network", [Column(escape(str(name))) for name in adapters], blocks)
+    columns = [Column(escape(str(name))) for name in adapters]
+    return floats("mean_error", r"Mean error in \%.", caption, "Network", columns, blocks)
 
 
 def _error_cell(row: Any, digits: int) -> str:
@@ -134,13 +135,14 @@ def _worst_group_floats(table: pd.DataFrame, group: str) -> str:
     digits = 1 if digits is None else digits  # a worst drop's interval is in summary.csv alone
     blocks = _blocks(table, lambda row: _group_cells(row, group, digits))
     caption = (
-        rf"Worst {escape(readable(group))}. Drop in points: error minus that of the full-precision, unadapted network "
+        r"Drop in points: error minus that of the full-precision, unadapted network "
         r"on the same images, in the group with the largest drop; chance: its expectation where all groups are harmed "
         r"alike; $p$: permutation test, Holm-corrected over the networks with one calibration set, or the adapters of "
         rf"one network, on one stream, in bold below {LEVEL:g}."
     )
     columns = [Column("drop"), Column(escape(readable(group)), "l"), Column("chance"), Column("$p$")]
-    return floats(drop.replace("drop_", "group_"), caption, "Adapter", columns, blocks)
+    title = f"Worst {escape(readable(group))}."
+    return floats(drop.replace("drop_", "group_"), title, caption, "Adapter", columns, blocks)
 
 
 def _group_cells(row: Any, group: str, digits: int) -> list[str]:
@@ -149,7 +151,7 @@ def _group_cells(row: Any, group: str, digits: int) -> list[str]:
         return _NOTHING if is_missing(value) else _signed(number(value * 100, digits))
 
     name, p = getattr(row, f"worst_drop_{group}"), getattr(row, f"worst_drop_{group}_p_holm")
-    tested = _NOTHING if is_missing(p) else r"$<$0.001" if p < 0.001 else f"{p:.3f}"
+    tested = _tested(p)
     return [
         rate("worst_drop_{}_value"),
         escape(readable(name)) if isinstance(name, str) else "",
@@ -158,13 +160,24 @@ def _group_cells(row: Any, group: str, digits: int) -> list[str]:
     ]
 
 
-def _blocks(table: pd.DataFrame, cells: Callable[[Any], list[str]]) -> list[Block]:
-    """Return a block per task, stream and network, a row per adapter."""
+def _tested(p: float) -> str:
+    """Return p in three digits, none of which hides on which side of the level it lies."""
+    if is_missing(p):
+        return _NOTHING
+    bound = next((own for own in (0.001, LEVEL) if p < own <= max(round(p, 3), 0.001)), None)
+    return f"{p:.3f}" if bound is None else f"$<${bound:g}"
+
+
+def _blocks(
+    table: pd.DataFrame, cells: Callable[[Any], list[str]], title: Callable[[Any], str] | None = None
+) -> list[Block]:
+    """Return a block per task, stream and network, a row per adapter; ``title`` says more of a network by its row."""
     several = table.groupby("task")["stream_label"].nunique().max() > 1
     return [
         Block(
-            escape(", ".join([str(task), *([str(stream)] if several else []), str(network)])),
+            escape(str(network)) + (title(next(each_row(own))) if title else ""),
             tuple((escape(str(row.adapter_label)), *cells(row)) for row in each_row(own)),
+            escape(", ".join([str(task), *([str(stream)] if several else [])])),
         )
         for (task, stream, network), own in table.groupby(["task", "stream_label", "network"], sort=False)
     ]
@@ -174,20 +187,25 @@ def adaptation_tex(table: pd.DataFrame) -> str:
     """Return the LaTeX of :func:`reports.frames.adaptation.adaptation`: what changes, then what it costs."""
     digits = digits_for(table["low"], table["high"])
     changes = (
-        r"Adaptation against none. Error in \% without and with the adapter; change in points with its "
+        r"Error in \% with the adapter, that without it by the network; change in points with its "
         rf"{CONFIDENCE_PERCENT}\,\% bootstrap interval; $p$: Wilcoxon over domains or McNemar over images, "
         r"Holm-corrected over the adapters of one network on one stream, bold where a change is shown."
     )
     costs = (
-        r"What adaptation costs. Passes per batch; time, 1 without adaptation; collapsed trials; changes of domain "
-        r"seen with their first batch, and false alarms in other batches, in \%."
+        r"Passes per batch; time, 1 without adaptation; collapsed trials; changes of domain seen with their first "
+        r"batch, and false alarms in other batches, in \%."
     )
-    first = [Column(name) for name in ("without", "with", "change")] + [Column("", "l"), Column("$p$")]
+    first = [Column("error"), Column("change"), Column("", "l"), Column("$p$")]
     second = [Column(name) for name in ("fwd", "bwd", "time", "coll.", "seen", "false")]
+    changed = _blocks(
+        table,
+        lambda row: _change_cells(row, digits),
+        lambda row: f", {_rate(row.unadapted_error, digits)} without",
+    )
     return "\n".join(
         [
-            floats("adaptation", changes, "Adapter", first, _blocks(table, lambda row: _change_cells(row, digits))),
-            floats("adaptation_cost", costs, "Adapter", second, _blocks(table, _cost_cells)),
+            floats("adaptation", "Adaptation against none.", changes, "Adapter", first, changed),
+            floats("adaptation_cost", "What adaptation costs.", costs, "Adapter", second, _blocks(table, _cost_cells)),
         ]
     )
 
@@ -197,10 +215,10 @@ def _rate(value: float, digits: int = 1) -> str:
 
 
 def _change_cells(row: Any, digits: int) -> list[str]:
-    tested = _NOTHING if is_missing(row.p) else r"$<$0.001" if row.p < 0.001 else f"{row.p:.3f}"
+    tested = _tested(row.p)
     ends = "" if is_missing(row.low) else f"{_rate(row.low, digits)} to {_rate(row.high, digits)}"
     return [
-        *(_rate(value, digits) for value in (row.unadapted_error, row.error, row.difference)),
+        *(_rate(value, digits) for value in (row.error, row.difference)),
         rf"{{\scriptsize {ends}}}" if ends else "",
         rf"\textbf{{{tested}}}" if shown(row.p, row.low, row.high) else tested,
     ]
@@ -240,11 +258,12 @@ def rankings_tex(table: pd.DataFrame) -> str:
         rows = [_ranking_cells(row, own["mean_rank"].min()) for row in each_row(own)]
         blocks.append(Block(title, tuple(rows)))
     caption = (
-        r"Mean rank over domains, 1 being the lowest error; the ranks that a method may have, given which of them "
-        r"differ; and mean error in \%. \textbf{Bold}: the best mean rank; $\dagger$: not distinguishable from it, "
+        r"Rank 1 is the lowest error; ranks that a method may have, given which of them differ; and mean error in \%. "
+        r"\textbf{Bold}: the best mean rank; $\dagger$: not distinguishable from it, "
         rf"that is within Nemenyi's critical difference (CD) at {100 * LEVEL:g}\,\%."
     )
-    return floats("rankings", caption, "Method", [Column(name) for name in ("mean rank", "ranks", "error")], blocks)
+    columns = [Column(name) for name in ("mean rank", "ranks", "error")]
+    return floats("rankings", "Mean rank over domains.", caption, "Method", columns, blocks)
 
 
 def _ranking_cells(row: Any, best: float) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ _ACROSS = 3
 _LEAST = 1.2  # inches of a panel, whatever its labels take
 _GAP, _HEAD, _FOOT = 0.15, 0.11, 0.38  # inches, between panels, above and below
 _MANY = 50  # classes, whose dots are drawn smaller
+_AWAY = 4  # points between a dot and its name
 _PANEL = ["task", "group"]
 _METHOD = ["task", "stream_label", "network", *ORDER]
 _COLUMNS = [*_METHOD, "group", "name", "name_order", "images", "drop", "mean_drop", "p", "factor", "high", "beyond"]
@@ -71,12 +72,13 @@ class ClassDrops:
         canvas = Canvas.of(plan.width, plan.height, ax)
         low, high = data[["drop", "mean_drop"]].min().min() * 100, data[["drop", "high"]].max().max() * 100
         margin = 0.05 * (high - low) or 1.0
+        left, right = low - margin, max(high + margin, _end(data, low - margin, inner))
         y = 0.0
         for part in plan.lines:
             y += plan.head(part)
             for place, (task, own) in enumerate(part):
                 axes = canvas.panel(plan.left + place * (inner + _GAP), y, inner, height)
-                axes.set(xlim=(low - margin, high + margin), ylim=(len(plan.rows), 0))
+                axes.set(xlim=(left, right), ylim=(len(plan.rows), 0))
                 axes.set_title(title(task, inner))
                 _panel(axes, own, plan.rows, inner)
                 x_label(axes, f"drop of a {readable(str(own['group'].iloc[0]))} (points)")
@@ -131,6 +133,19 @@ def _lines(data: pd.DataFrame, across: int) -> list[list[tuple[str, pd.DataFrame
     return lines(panels, across, ["task"] if data["group"].nunique() > 1 else [])
 
 
+def _end(data: pd.DataFrame, start: float, inches: float) -> float:
+    """Return where an axis from ``start`` on ends, so that the names of the worst groups stand beside their dots.
+
+    A name that would take almost half of the panel stands where it may.
+    """
+    worst = data[data["beyond"].astype(bool)].sort_values("drop").drop_duplicates([*_PANEL, "network"], keep="last")
+    taken = [(text_width([str(name)]) + 2 * _AWAY / 72) / inches for name in worst["name"]]
+    ends = [
+        start + (100 * drop - start) / (1 - own) for drop, own in zip(worst["drop"], taken, strict=True) if own < 0.45
+    ]
+    return max(ends, default=start)
+
+
 def _panel(axes: Axes, data: pd.DataFrame, rows: dict[str, float], inches: float) -> None:
     axes.axvline(0, color=style.MUTED, lw=0.6)
     for network, own in data.groupby("network", sort=False):
@@ -149,7 +164,7 @@ def _panel(axes: Axes, data: pd.DataFrame, rows: dict[str, float], inches: float
             name = str(own["name"].iloc[worst])
             left, right = axes.get_xlim()
             room = (right - place[0]) / (right - left) * inches
-            away, side = (4, "left") if text_width([name]) + 4 / 72 < room else (-4, "right")
+            away, side = (_AWAY, "left") if text_width([name]) + _AWAY / 72 < room else (-_AWAY, "right")
             halo = [withStroke(linewidth=1.5, foreground="white")]
             axes.annotate(name, place, (away, 0), textcoords="offset points", va="center", ha=side, path_effects=halo)
     axes.spines["left"].set_visible(False)

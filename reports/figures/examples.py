@@ -145,14 +145,17 @@ def _words(row: dict[str, Any], inner: float) -> list[str]:
 def _broken(text: str, inner: float) -> list[str]:
     """Break a text between words, and shorten a word that is wider than an image all the same."""
     lines: list[str] = []
-    for word in re.sub(r" (?=\d+$)", "\N{NO-BREAK SPACE}", text).split(" "):
+    words = re.sub(r" (?=\d+$)", "\N{NO-BREAK SPACE}", text).split(" ")  # a severity stands by its corruption
+    if not _fits(words[-1], inner):
+        words[-1:] = words[-1].split("\N{NO-BREAK SPACE}")
+    for word in words:
         longer = f"{lines[-1]} {word}" if lines else word
         lines = [*lines[:-1], longer] if lines and _fits(longer, inner) else [*lines, _cut(word, inner)]
     return lines
 
 
 def _fits(text: str, inner: float) -> bool:
-    return text_width([text]) * _size() / float(mpl.rcParams["font.size"]) <= inner
+    return text_width([text]) * _size() / float(mpl.rcParams["font.size"]) <= inner + 0.8 * _GAP
 
 
 def _name(label: Any, classes: Any) -> str:

@@ -75,7 +75,10 @@ class MeanAgainstWorst:
         """Draw a panel per task, stream and grouping, a row per method."""
         plan = _Plan.of(data, ax)
         canvas = Canvas.of(plan.width, plan.height, ax)
-        limits = 100 * min(0, data["drop_low"].min()), 100 * data[["worst_drop", "worst_high", "null"]].max().max()
+        limits = (
+            100 * min(0, data[["drop_low", "worst_low"]].min().min()),
+            100 * data[["worst_drop", "worst_high", "null"]].max().max(),
+        )
         margin = 0.04 * (limits[1] - limits[0]) or 1.0
         below = plan.legend
         for part in plan.lines:

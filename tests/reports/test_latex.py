@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evalsuite.store import Run
+from reports import style
 from reports.frames.adaptation import adaptation
 from reports.frames.evidence import Comparison, Evidence, evidence
 from reports.latex import (
@@ -37,14 +38,14 @@ def check_structure(tex: str) -> None:
         depth += {"{": 1, "}": -1}.get(character, 0)
         assert depth >= 0
     assert depth == 0
-    parts = bare.split(r"\begin{table}")[1:]
+    parts = re.split(r"\\begin\{table\*?\}", bare)[1:]
     assert parts
     for part in parts:
         check_float(part)
 
 
 def check_float(bare: str) -> None:
-    assert re.findall(r"\\(begin|end)\{(\w+\*?)\}", bare) == [
+    assert re.findall(r"\\(begin|end)\{(\w+)\*?\}", bare) == [
         ("begin", "tabular"),
         ("end", "tabular"),
         ("end", "table"),
@@ -183,7 +184,7 @@ def test_adaptation_has_a_row_per_adapter_and_network(run: Run) -> None:
     assert tex.count("tent") == 2 * len(table)  # what changes, and what it costs
     assert tex.count("& 25.0 &") >= len(table)
     bold = (table["p"] < 0.05) & (table["low"] * table["high"] > 0)
-    assert tex.count(r"\textbf") == bold.sum()
+    assert tex.count(r"& \textbf{") == bold.sum()
 
 
 @given(st.floats(0.0001, 0.4), st.floats(0, 0.5))
@@ -193,7 +194,7 @@ def test_digits_are_those_of_the_interval(half: float, middle: float) -> None:
     assert 9 <= shown < 101 or digits in (0, 3)
 
 
-TEXTWIDTH = 229.1  # points of a column of LaTeX's own article in two columns: 3.17 inches
+TEXTWIDTH = {"table": 229.5, "table*": 469.0}  # points of a column, and of both, of LaTeX's own article in two columns
 cells = st.text(alphabet=HOSTILE + "abW4 ", min_size=1, max_size=60)
 
 
@@ -212,10 +213,72 @@ def points_of(specification: str, rows: list[list[str]]) -> float:
 def test_no_float_is_wider_than_a_column(names: list[str]) -> None:
     columns = [Column(escape(name), "lr"[len(name) % 2]) for name in names]
     rows = tuple((escape(name), *["12.3"] * len(names)) for name in names)
-    tex = floats("x", "Caption.", "Network", columns, [Block(escape(names[0]), rows)])
+    check_widths(floats("x", "Title.", "Caption.", "Network", columns, [Block(escape(names[0]), rows)]))
+
+
+def check_widths(tex: str) -> None:
     check_structure(tex)
-    for part in tex.split(r"\begin{table}")[1:]:
+    for environment, part in re.findall(r"\\begin\{(table\*?)\}(.*?)\\end\{table", tex, re.DOTALL):
         specification = re.findall(r"\\begin\{tabular\}\{@\{\}(.*)@\{\}\}", part)[0]
         specification = re.sub(r">\{[^}]*\}", "", specification)
         lines = [line[:-3] for line in part.splitlines() if line.endswith(r" \\") and "multicolumn" not in line]
-        assert points_of(specification, [line.split(" & ") for line in lines]) <= TEXTWIDTH
+        assert points_of(specification, [line.split(" & ") for line in lines]) <= TEXTWIDTH[environment]
+
+
+def test_no_table_of_a_run_is_wider_than_a_column_or_cut_between_its_columns(run: Run, tmp_path) -> None:
+    write_tables(run, evidence(run), tmp_path)
+    for path in tmp_path.glob("*.tex"):
+        tex = path.read_text()
+        check_widths(tex)
+        assert len(set(re.findall(r"\\toprule\n(.*)", tex))) == 1 + (path.stem in ("worst_group", "adaptation"))
+
+
+@pytest.mark.parametrize(
+    ("tex", "points"),
+    [
+        ("12.3", 15.11),
+        (r"$-$36.5 to $-$28.7", 56.67),
+        (r"{\scriptsize $-$36.5 to $-$28.7}", 53.44),
+        (r"\textbf{$<$0.001}", 28.93),
+        (r"9.7$^{\dagger,\ast}$ {\scriptsize$\pm$ 1.7}", 42.93),
+        ("zoa without activation shift", 102.52),
+        (r"\textbf{rtn percentile W4A4}", 89.13),
+        (r"\textit{rtn percentile W4A4}", 77.23),
+        (r"\shortstack[r]{zoa without\\ activation}", 43.92),
+        (r"a\_b \& 5\% \textbackslash{}", 42.73),
+        (r"\textit{$p<0.001$}", 34.97),
+    ],
+)
+def test_text_is_no_wider_than_it_is_taken_for(tex: str, points: float) -> None:
+    """Widths in ``\\footnotesize`` of LaTeX's article, by pdfTeX 1.40.26."""
+    assert points <= text_points(tex) <= 1.2 * points
+
+
+def test_a_table_that_a_column_would_cut_takes_both_and_its_heads_are_broken() -> None:
+    heads = ["none", "tent", "bn adapt", "zoa without activation shift"]
+    wide = [Column(head) for head in heads]
+    rows = (("rtn percentile W4A4", *[r"12.8$^{\dagger}$ {\scriptsize$\pm$ 1.6}"] * 4),)
+    tex = floats("x", "Title.", "Caption.", "Network", wide, [Block("digits", rows)])
+    assert tex.count(r"\begin{table*}") == 1
+    assert r"\shortstack[r]{zoa without\\ activation" in tex
+    check_widths(tex)
+    with style.applied(style.Appearance(column=3.25, page=3.25)):  # where a width is asked for, it holds
+        narrow = floats("x", "Title.", "Caption.", "Network", wide, [Block("digits", rows)])
+    assert narrow.count(r"\begin{table}") == 2
+    check_widths(narrow)
+
+
+def test_later_floats_refer_to_the_first_and_say_again_what_blocks_have_in_common() -> None:
+    blocks = [Block(f"network {k}", (("tent", "1.0"),) * 9, "digits") for k in range(8)]
+    tex = floats("a_b", "Title.", "Caption.", "Adapter", [Column("error")], blocks)
+    captions = re.findall(r"\\caption\{(.*)\}\\label\{(.*)\}", tex)
+    assert captions[0] == ("Title. Caption. Part 1 of 3.", "tab:a-b")
+    assert captions[1] == (r"Title. Part 2 of 3; signs as in Table~\ref{tab:a-b}.", "tab:a-b-2")
+    assert tex.count(r"\textbf{digits}") == 3
+    assert tex.count(r"\addlinespace") == 5
+
+
+def test_p_never_lies_on_the_wrong_side_of_the_level(run: Run) -> None:
+    found = worst_group(evidence(run))
+    for p, text in ((0.0499, "$<$0.05"), (0.05, "0.050"), (0.0491, "0.049"), (0.00096, "$<$0.001")):
+        assert f"& {text} " in worst_group_tex(found.assign(worst_drop_class_p_holm=p, worst_drop_class_shown=False))

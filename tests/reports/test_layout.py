@@ -72,15 +72,15 @@ def test_text_is_as_wide_as_it_is_drawn_whether_dollars_are_mathematics_or_not(m
 
 @pytest.fixture
 def tall() -> pd.DataFrame:
-    """Three tasks of four streams; what is drawn of a stream takes two inches."""
+    """Three tasks of four streams; what is drawn of a stream takes 1.8 inches."""
     names = [(task, stream) for task in "cab" for stream in range(4)]
     return pd.DataFrame(names, columns=["task", "stream"])
 
 
 def test_pages_hold_what_fits_in_the_order_of_the_data(tall: pd.DataFrame) -> None:
-    assert [len(page) for page in pages(tall, lambda own: 2 * len(own), ["task"])] == [4, 4, 4]
-    assert [len(page) for page in pages(tall, lambda own: len(own), ["task"])] == [8, 4]
-    cut = pages(tall, lambda own: 4 * len(own), ["task"], ["stream"])
+    assert [len(page) for page in pages(tall, lambda own: 1.8 * len(own), ["task"])] == [4, 4, 4]
+    assert [len(page) for page in pages(tall, lambda own: 0.9 * len(own), ["task"])] == [8, 4]
+    cut = pages(tall, lambda own: 3.6 * len(own), ["task"], ["stream"])
     assert [len(page) for page in cut] == [2] * 6
     pd.testing.assert_frame_equal(pd.concat(cut), tall)
 
