@@ -17,7 +17,7 @@ from evalsuite.store import Run
 from reports import style
 from reports.frames.adaptation import adaptation
 from reports.frames.evidence import Evidence
-from reports.frames.methods import each_row, labelled, readable
+from reports.frames.methods import KEYS, each_row, labelled, readable
 from reports.frames.rankings import chosen_rankings
 from reports.frames.rivals import best_of_rivals
 from reports.selection import Selection
@@ -81,9 +81,10 @@ def mean_error(run: Run, evidence: Evidence) -> pd.DataFrame:
     table = pd.concat([table, best_of_rivals(evidence)], axis=1).assign(adapted=False)
     trials = labelled(run)
     for unadapted in trials.loc[trials["unadapted"], "adapter_label"].unique():
-        for row in each_row(methods[methods["adapter_label"] != unadapted]):
+        for row in each_row(methods.loc[methods["adapter_label"] != unadapted, KEYS]):
             found = evidence.against_unadapted(row, unadapted)
-            table.loc[row.Index, "adapted"] |= found is not None and found.shown
+            if found is not None and found.shown:
+                table.loc[row.Index, "adapted"] = True
     return table
 
 

@@ -6,6 +6,7 @@ number of images, groups and rows of an image; nothing is assumed of how the row
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -243,11 +244,17 @@ def swap_test(differences: ArrayLike, images: ArrayLike, replicates: ArrayLike) 
 
 def with_noise(size: ArrayLike, spread: ArrayLike, noise: ArrayLike, freedom: int) -> FloatArray:
     """P(|spread * normal + noise * Student's t| >= size), (M,), by Gauss-Hermite quadrature over the normal."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+    nodes, weights = _quadrature()
     sizes, spreads, noises = np.atleast_1d(size, spread, noise)
     above = special.stdtr(freedom, (spreads * nodes[:, None] - sizes) / noises)
     below = special.stdtr(freedom, -(spreads * nodes[:, None] + sizes) / noises)
     return np.asarray(np.minimum(1.0, weights @ (above + below) / weights.sum()))
+
+
+@functools.cache
+def _quadrature() -> tuple[FloatArray, FloatArray]:
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)  # some ms each time, and pairs are thousands
+    return nodes, weights
 
 
 def sign_flips(sizes: NDArray[np.int64], size: int) -> float:

@@ -43,18 +43,18 @@ def adaptation(run: Run) -> pd.DataFrame:
     """
     found = evidence(run)
     methods = found.methods
-    bases = methods[methods["unadapted"]].set_index(_ALIKE)
+    bases = {tuple(getattr(row, name) for name in _ALIKE): row for row in each_row(methods[methods["unadapted"]])}
     facts = _by_combination(run)
     rows = []
     for row in each_row(methods[~methods["unadapted"]]):
         key = tuple(getattr(row, name) for name in _ALIKE)
-        if key not in bases.index or pd.isna(row.error):
+        if key not in bases or pd.isna(row.error):
             continue
-        base = bases.loc[key]
-        tested = found.against_unadapted(row, str(base["adapter_label"]))
+        base = bases[key]
+        tested = found.against_unadapted(row, str(base.adapter_label))
         own = {name: getattr(row, name) for name in (*KEYS, "network", *ORDER, "error", *_COSTS)}
-        own |= {name: getattr(tested, name, None) for name in _TESTED} | {"unadapted_error": base["error"]}
-        own["seconds_ratio"] = row.seconds_per_image / base["seconds_per_image"] if base["seconds_per_image"] else None
+        own |= {name: getattr(tested, name, None) for name in _TESTED} | {"unadapted_error": base.error}
+        own["seconds_ratio"] = row.seconds_per_image / base.seconds_per_image if base.seconds_per_image else None
         rows.append(own | facts[tuple(getattr(row, name) for name in KEYS)])
     frame = pd.DataFrame(rows, columns=_COLUMNS)
     numbers = [name for name in _COLUMNS if name not in (*KEYS, "network", "note", "moved")]

@@ -74,13 +74,21 @@ def with_room(table: pd.DataFrame) -> pd.DataFrame:
 
 def each_row(frame: pd.DataFrame) -> Iterator[Any]:
     """Walk through a frame's rows as objects with a field per column, and ``Index``, that no type checker can know."""
-    for index, row in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
+    for index, row in zip(frame.index, _tuples(frame), strict=True):
         yield SimpleNamespace(Index=index, **dict(zip(frame.columns, row, strict=True)))
 
 
 def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a frame's rows by column, for columns whose names are no names of fields."""
-    return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
+    return [dict(zip(frame.columns, row, strict=True)) for row in _tuples(frame)]
+
+
+def _tuples(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """Walk through a frame's rows; pandas' own ``itertuples`` takes texts out of Arrow one by one."""
+    columns = [frame.iloc[:, place] for place in range(frame.shape[1])]
+    texts = (isinstance(column.dtype, pd.StringDtype) for column in columns)
+    values = [column.to_numpy(object) if text else column for column, text in zip(columns, texts, strict=True)]
+    return zip(*values, strict=True) if values else iter([()] * len(frame))
 
 
 def readable(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from reports.frames.evidence import Evidence
-from reports.frames.methods import each_row
+from reports.frames.methods import KEYS, each_row
 
 
 def best_of_rivals(evidence: Evidence) -> pd.DataFrame:
@@ -15,12 +15,19 @@ def best_of_rivals(evidence: Evidence) -> pd.DataFrame:
     methods = evidence.methods
     table = pd.DataFrame({"best": False, "not_distinct": False}, index=methods.index)
     alike = ["task", "stream_label", "bits", "calibration_label", "adapter_label"]
-    for _, rivals in methods[~methods["full_precision"]].groupby(alike, sort=False):
+    quantized = methods.loc[~methods["full_precision"], [*KEYS, "bits", "error"]]  # few columns: rows are made of them
+    best_ones: list[Any] = []
+    near: list[Any] = []
+    for _, rivals in quantized.groupby(alike, sort=False):
         if len(rivals) < 2:
             continue
         best: Any = rivals["error"].idxmin()
-        table.loc[best, "best"] = True
-        for row in each_row(rivals.drop(index=best)):
-            found = evidence.against_quantizer(row, str(rivals.loc[best, "quantizer_label"]))
-            table.loc[row.Index, "not_distinct"] = found is None or not found.shown
+        best_ones.append(best)
+        label = str(rivals.loc[best, "quantizer_label"])
+        for row in each_row(rivals):
+            if row.Index != best:
+                found = evidence.against_quantizer(row, label)
+                near += [row.Index] if found is None or not found.shown else []
+    table.loc[best_ones, "best"] = True
+    table.loc[near, "not_distinct"] = True
     return table
