@@ -19,7 +19,7 @@ COLUMN = 3.4
 """Width of one column of a two-column paper, inches."""
 PAGE = 7.0
 """Width of both columns, inches."""
-TALL = 7.5
+TALL = 7.6
 """Height of a figure that, with its caption, fits a page of LaTeX's article, inches: what is taller goes on several."""
 POINTS = 7.0
 """The size of text for which distances in the figures are given."""

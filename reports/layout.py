@@ -35,7 +35,7 @@ _HINTED = 1.03  # what hinting adds to a text at most, at the resolution of the 
 
 
 def pages(data: pd.DataFrame, height: Callable[[pd.DataFrame], float], *cuts: Sequence[str]) -> list[pd.DataFrame]:
-    """Cut what would be taller than a printed page into pages, as much as fits on each.
+    """Cut what would be taller than a printed page into pages, as few as may be, that hold about as much each.
 
     Parameters
     ----------
@@ -45,12 +45,23 @@ def pages(data: pd.DataFrame, height: Callable[[pd.DataFrame], float], *cuts: Se
     """
     if not cuts or height(data) <= style.TALL:
         return [data]
+    parts = [own for _, own in data.groupby(list(cuts[0]), sort=False, dropna=False)]
+    whole = _packed(parts, height, len(parts))
+    even = _packed(parts, height, -(-len(parts) // len(whole)))
+    chosen = even if len(even) == len(whole) else whole
+    return [page for own in chosen for page in pages(pd.concat(own), height, *cuts[1:])]
+
+
+def _packed(
+    parts: Sequence[pd.DataFrame], height: Callable[[pd.DataFrame], float], most: int
+) -> list[list[pd.DataFrame]]:
+    """Put parts on pages, in their order, as many as fit but no more than ``most``."""
     whole: list[list[pd.DataFrame]] = [[]]
-    for _, own in data.groupby(list(cuts[0]), sort=False, dropna=False):
-        if whole[-1] and height(pd.concat([*whole[-1], own])) > style.TALL:
+    for own in parts:
+        if whole[-1] and (len(whole[-1]) == most or height(pd.concat([*whole[-1], own])) > style.TALL):
             whole.append([])
         whole[-1].append(own)
-    return [page for parts in whole for page in pages(pd.concat(parts), height, *cuts[1:])]
+    return whole
 
 
 def title(text: str, inches: float) -> str:

@@ -22,6 +22,7 @@ _SEPARATION = 3.0  # points on either side of a column
 _MOST = 40.0  # lines of a float
 _USUAL, _BOLD = 1.07, 1.24  # of the width of cmr10: that of cmr8, cmti8 and of cmbx8, whose letters are wider
 _SCRIPT = 0.94  # of that: \scriptsize, whose letters are wider for their height
+_SURE = 0.9  # of a measured width: what it is at least, so that no title makes the last column wider
 _RULE = 0.7  # lines that a rule takes
 _LEAST = 0.3  # of the width, which a label may always take; a column of values never takes more than the rest
 _RAGGED, _STACK = r">{\raggedright\arraybackslash}p", r"\shortstack"
@@ -127,9 +128,16 @@ def _across(columns: Sequence[Column], blocks: Sequence[Block], label: str, widt
     """Choose which columns stand in one float; a label is broken into lines rather than columns kept apart."""
     widths = [min(own, _most(width)) for own in _widths(columns, blocks)]
     room = width - min(_column_width(label, [row[0] for own in blocks for row in own.rows]), _LEAST * width)
+    parts = _packed(widths, room, len(widths))
+    even = _packed(widths, room, -(-len(widths) // len(parts)))
+    return even if len(even) == len(parts) else parts
+
+
+def _packed(widths: Sequence[float], room: float, most: int) -> list[list[int]]:
+    """Put columns into parts, in their order, as many as have room but no more than ``most``."""
     parts: list[list[int]] = [[]]
     for k, own in enumerate(widths):
-        if parts[-1] and sum(widths[each] for each in parts[-1]) + own > room:
+        if parts[-1] and (len(parts[-1]) == most or sum(widths[each] for each in parts[-1]) + own > room):
             parts.append([])
         parts[-1].append(k)
     return parts
@@ -216,7 +224,7 @@ def _float(
         r"\toprule",
         line([label, *(each.head for each in columns)]),
     ]
-    used = min(width - 2 * _SEPARATION, width - room + min(wanted, room))
+    used = _SURE * (width - room + min(wanted, room))
     before = ""
     for block in blocks:
         lines.append(r"\addlinespace" if block.above and block.above == before else r"\midrule")

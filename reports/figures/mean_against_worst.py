@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from evalsuite.store import Run
 
-_ROW = 0.17  # inches
+_ROW = 0.16  # inches
 _ACROSS = 3
 _LEAST = 1.2  # inches of a panel, whatever its labels take
 _GAP, _FOOT, _LEGEND = 0.15, 0.38, 0.06  # inches

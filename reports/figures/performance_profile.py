@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LINE = [*VIEW, "line", "line_order", "reference"]
 _COLUMNS = [*_LINE, "threshold", "share", "low", "high", "seeds", "domains"]
 _HEIGHT = 2.5  # inches of a panel
+_OPAQUE = 0.4  # of all bands of a panel, one above the other
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class PerformanceProfile:
         canvas, places = grid(len(panels), _HEIGHT, ax=ax)
         room = canvas.width / columns
         for axes, ((task, view, _), own) in zip(places, panels, strict=True):
+            faint = min(0.15, _OPAQUE / max(1, own.loc[own["low"].notna(), "line"].nunique()))
             for label, line in own.groupby("line", sort=False):
                 x, share = line["threshold"] * 100, line["share"] * 100
                 if line["reference"].iloc[0]:
@@ -59,7 +61,7 @@ class PerformanceProfile:
                     continue
                 look = style.look(line["line_order"].iloc[0])
                 if line["low"].notna().all():
-                    band: dict[str, Any] = {"color": look.colour, "alpha": 0.15, "lw": 0}
+                    band: dict[str, Any] = {"color": look.colour, "alpha": faint, "lw": 0, "zorder": 0}
                     axes.fill_between(x, line["low"] * 100, line["high"] * 100, step="post", **band)
                 mark: dict[str, Any] = {"marker": look.marker, "ms": 3.4, "mec": "white", "mew": 0.4}
                 mark["markevery"] = (int(line["line_order"].iloc[0]) * 3 % 14, 14)

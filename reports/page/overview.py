@@ -11,7 +11,7 @@ import pandas as pd
 from reports.frames.first_screen import Matrix, span
 from reports.frames.methods import each_row, readable
 from reports.page.filters import Filters
-from reports.page.strips import Axis
+from reports.page.strips import Axis, Mark, Strip
 from reports.words.numbers import NOTHING, interval, is_missing, number, p_value, points
 from reports.words.verdict import named_class
 
@@ -20,34 +20,25 @@ _STEPS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 
 
 @dataclass(frozen=True)
-class Strip:
-    """A network's row: places are in % of the strip's width, None where there is no number."""
+class Row:
+    """A network's row."""
 
     marks: str
-    task: str
-    network: str
-    adapter: str
+    name: str
     mean: str
     worst: str
     worst_name: str
     beyond: bool
-    said: str
-    dot: float | None
-    dot_span: tuple[float, float] | None
-    diamond: float | None
-    diamond_span: tuple[float, float] | None
-    band: tuple[float, float] | None
-    expected: float | None
+    strip: Strip
 
 
 @dataclass(frozen=True)
 class Hero:
     """All networks on one axis."""
 
-    strips: tuple[tuple[str, tuple[Strip, ...]], ...]
+    rows: tuple[tuple[str, tuple[Row, ...]], ...]
     """By task."""
-    ticks: tuple[tuple[float, str], ...]
-    zero: float
+    axis: Axis
 
 
 def hero(rows: pd.DataFrame, filters: Filters) -> Hero | None:
@@ -57,31 +48,29 @@ def hero(rows: pd.DataFrame, filters: Filters) -> Hero | None:
         return None
     axis = Axis.over(span(rows))
     marked = rows.assign(marks=filters.marks(rows))
-    strips = [
-        (str(task), tuple(_strip(row, axis) for row in each_row(own)))
-        for task, own in marked.groupby("task", sort=False)
+    by_task = [
+        (str(task), tuple(_row(row, axis) for row in each_row(own))) for task, own in marked.groupby("task", sort=False)
     ]
-    return Hero(tuple(strips), axis.ticks, axis.zero)
+    return Hero(tuple(by_task), axis)
 
 
-def _strip(row: Any, axis: Axis) -> Strip:
+def _row(row: Any, axis: Axis) -> Row:
     named = "" if is_missing(row.worst_drop_class_p_holm) else named_class(row.worst_drop_class)
-    return Strip(
+    worst = axis.both(row.worst_drop_class_low, row.worst_drop_class_high)
+    return Row(
         marks=row.marks,
-        task=str(row.task),
-        network=str(row.network),
-        adapter="" if row.unadapted else str(row.adapter_label),
+        name=str(row.network) if row.unadapted else f"{row.network} with {row.adapter_label}",
         mean=number(row.drop * 100),
         worst=number(row.worst_drop_class_value * 100),
         worst_name=named or NOTHING,
         beyond=bool(row.beyond),
-        said=_said(row, named),
-        dot=axis.maybe(row.drop),
-        dot_span=axis.both(row.drop_low, row.drop_high),
-        diamond=axis.maybe(row.worst_drop_class_value),
-        diamond_span=axis.both(row.worst_drop_class_low, row.worst_drop_class_high),
-        band=axis.both(0.0, max(0.0, row.chance_high) if not is_missing(row.chance_high) else row.chance_high),
-        expected=axis.maybe(row.worst_drop_class_null) if named else None,
+        strip=Strip(
+            axis,
+            dot=Mark(axis.maybe(row.drop), axis.both(row.drop_low, row.drop_high), "mean"),
+            diamond=Mark(axis.maybe(row.worst_drop_class_value), worst, "beyond" if row.beyond else "within"),
+            said=_said(row, named),
+            band=axis.both(0.0, max(0.0, row.chance_high) if not is_missing(row.chance_high) else row.chance_high),
+        ),
     )
 
 

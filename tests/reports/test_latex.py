@@ -265,6 +265,7 @@ def test_a_table_that_a_column_would_cut_takes_both_and_its_heads_are_broken() -
     with style.applied(style.Appearance(column=3.25, page=3.25)):  # where a width is asked for, it holds
         narrow = floats("x", "Title.", "Caption.", "Network", wide, [Block("digits", rows)])
     assert narrow.count(r"\begin{table}") == 2
+    assert [row.count("&") for row in re.findall(r"\\toprule\n(.*)", narrow)] == [2, 2]  # not three and one
     check_widths(narrow)
 
 

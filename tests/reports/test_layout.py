@@ -85,6 +85,13 @@ def test_pages_hold_what_fits_in_the_order_of_the_data(tall: pd.DataFrame) -> No
     pd.testing.assert_frame_equal(pd.concat(cut), tall)
 
 
+def test_pages_hold_about_as_much_each(tall: pd.DataFrame) -> None:
+    alone = tall.assign(stream=range(12))
+    assert [len(page) for page in pages(alone, lambda own: 0.7 * len(own), ["stream"])] == [6, 6]
+    uneven = pages(alone, lambda own: 0.5 + (own["stream"] < 2).sum() * 3 + 0.55 * len(own), ["stream"])
+    assert [len(page) for page in uneven] == [2, 10]  # where that would take another page, each is as full as may be
+
+
 def test_what_fits_or_cannot_be_cut_stays_whole(tall: pd.DataFrame) -> None:
     assert pages(tall, lambda own: 0.1 * len(own), ["task"])[0] is tall
     assert [len(page) for page in pages(tall, lambda own: 99.0, ["task"])] == [4, 4, 4]
