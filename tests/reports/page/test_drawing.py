@@ -1,4 +1,5 @@
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -47,40 +48,34 @@ def leaf(plugin: str, folder: Path, what: str, name: str) -> Leaf:
     return Leaf(plugin, pd.DataFrame({"what": [what]}), folder, name, f"alt of {name}")
 
 
-def test_helpers_and_this_process_draw_the_same_bytes_in_order_whoever_dies(plugin: str, tmp_path: Path) -> None:
-    whats = ["plain", "dies", "plain", "plain"]
+def test_bytes_errors_and_warnings_are_those_of_one_process(plugin: str, tmp_path: Path) -> None:
+    def leaf(what: str, folder: str) -> Leaf:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return Leaf(plugin, pd.DataFrame({"what": [what]}), tmp_path / folder, what, f"alt of {what}")
+
     look = Appearance(formats=("pdf", "png", "svg"), font_size=6)
-    drawn = {}
-    for helpers in (0, 2):
-        folder = tmp_path / str(helpers)
-        with Drawing([plugin], helpers) as drawing, style.applied(look):
-            for place, what in enumerate(whats):
-                drawing.add(leaf(plugin, folder, what, f"page_{place}"))
-            drawn[helpers] = drawing.sheets()
-    assert drawn[0] == drawn[2]
-    assert [sheet.name for sheet in drawn[2]] == [f"page_{place}" for place in range(4)]
-    files = sorted(file.name for file in (tmp_path / "0").iterdir())
-    assert files == sorted(file.name for file in (tmp_path / "2").iterdir())
-    assert len(files) == 12
-    for name in files:
-        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
-
-
-def test_errors_and_warnings_are_those_of_this_process(plugin: str, tmp_path: Path) -> None:
-    with Drawing([plugin], 1) as drawing, style.applied():
-        drawing.add(leaf(plugin, tmp_path / "out", "warns", "page"))
+    whats = ["plain", "warns", "dies", "after"]
+    with Drawing([plugin], 0) as alone, style.applied(look):
+        for what in whats:
+            with pytest.warns(UserWarning, match="a glyph is missing") if what == "warns" else nullcontext():
+                alone.add(leaf(what, "alone"))
+        expected = alone.sheets()
+    with Drawing([plugin], 1) as drawing, style.applied(look):
+        process = drawing._helpers[0]._process
+        drawing.add(leaf("plain", "both"))
+        assert drawing.sheets() == expected[:1]
+        assert process.poll() is None
+        drawing.add(leaf("warns", "both"))
         with pytest.warns(UserWarning, match="a glyph is missing"):
-            sheets = drawing.sheets()
-        assert len(sheets) == 1
-        drawing.add(leaf(plugin, tmp_path / "out", "fails", "other"))
+            drawing.sheets()
+        for what in ("dies", "after"):
+            drawing.add(leaf(what, "both"))
+        assert drawing.sheets() == expected
+        assert process.wait() == 9
+        drawing.add(leaf("fails", "both"))
         with pytest.raises(ValueError, match="no such panel"):
             drawing.sheets()
-    assert not list((tmp_path / "out").glob("other*"))
-    assert not list((tmp_path / "out").glob(".*"))
-
-
-def test_no_process_lasts(plugin: str) -> None:
-    with Drawing([plugin], 1) as drawing:
-        (process,) = [helper._process for helper in drawing._helpers]
-        assert process.poll() is None
-    assert process.poll() == 0
+    names = {f"{what}.{suffix}" for what in whats for suffix in look.formats}
+    assert {file.name for file in (tmp_path / "both").iterdir()} == names
+    for name in names:
+        assert (tmp_path / "both" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
