@@ -16,7 +16,7 @@ from pathlib import Path
 from report import Figure, main, note
 
 _ROOT = Path(__file__).parents[1]
-_SECONDS, _GIGABYTES = 60.0, 2.0
+_SECONDS, _GIGABYTES = 30.0, 2.0
 
 
 def measure(data_root: str | None) -> list[Figure]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evalsuite import registry, store
+from evalsuite.environment import available_cores
 from evalsuite.errors import RequestError
-from evalsuite.files import remove_left, write_bytes, write_csv, write_text
+from evalsuite.files import remove_left, write_csv, write_text
 from evalsuite.optional_members import order_of, pages_of
 from evalsuite.plugins import Figure
 from evalsuite.store import Run
@@ -22,11 +25,13 @@ from reports.appearance import Appearance
 from reports.frames.evidence import evidence
 from reports.frames.kept_images import flip_pictures
 from reports.latex import write_tables
-from reports.page.pictures import Picture, Sheet, embedded
+from reports.page.drawing import Drawing, Leaf
+from reports.page.pictures import Picture
 from reports.page.run_page import render
 from reports.selection import Selection
 
-_REM_PER_INCH = 8  # 7-point print becomes 12-pixel text
+_LARGE = 120  # trials, below which another process costs more than it saves
+_MOST_HELPERS = 3  # a process holds a quarter of a gigabyte, and pages are few
 
 
 def write_report(
@@ -64,18 +69,27 @@ def write_report(
     look, selection, shots = Appearance.of(asked), Selection.of(run, asked), flip_pictures(run)
     with style.applied(look):  # what is wrong with it is said before anything is written
         pass
-    found = evidence(run)
-    for each in (place, place / "figures", place / "tables"):
-        _make_writable(each)
-    remove_left(place)
-    found.analysis.write(place)
-    with style.applied(look):
-        write_tables(run, found, place / "tables", selection)
-        drawn = {name: _draw(name, plugin(), run, place / "figures", selection) for name, plugin in plugins.items()}
-    page, shown = place / "index.html", [each for each in drawn.values() if each]
-    omitted = [name for name, each in drawn.items() if not each]
+    with Drawing(chosen, _helpers(run)) as drawing:
+        found = evidence(run)
+        for each in (place, place / "figures", place / "tables"):
+            _make_writable(each)
+        remove_left(place)
+        found.analysis.write(place)
+        with style.applied(look):
+            added = {
+                name: _add(drawing, name, make(), run, place / "figures", selection) for name, make in plugins.items()
+            }
+            write_tables(run, found, place / "tables", selection)
+            sheets = iter(drawing.sheets())
+    shown = [replace(each, sheets=list(itertools.islice(sheets, pages))) for each, pages in added.values() if each]
+    omitted = [name for name, (_, pages) in added.items() if not pages]
+    page = place / "index.html"
     write_text(page, render(run, shown, omitted, selection, shots))
     return page
+
+
+def _helpers(run: Run) -> int:
+    return min(available_cores() - 1, _MOST_HELPERS) if len(run.trials) >= _LARGE else 0
 
 
 def _installed() -> list[str]:
@@ -101,29 +115,24 @@ def _make_writable(folder: Path) -> None:
         ) from error
 
 
-def _draw(name: str, figure: Figure, run: Run, folder: Path, selection: Selection) -> Picture | None:
+def _add(
+    drawing: Drawing, name: str, figure: Figure, run: Run, folder: Path, selection: Selection
+) -> tuple[Picture | None, int]:
+    """Hand in the pages of a figure; return it without them, and their number."""
     data = selection.of_frame(figure.data(run))
     if data.empty:
-        return None
+        return None, 0
     stem = re.sub(r"[^\w.-]+", "_", name.rpartition(":")[2])
     write_csv(folder / f"{stem}.csv", data)
     title, _, caption = (inspect.getdoc(type(figure)) or name).partition("\n\n")
     title, caption = " ".join(title.split()), " ".join(caption.split())
     alt = f"{title} {caption.partition('. ')[0]} All numbers are in figures/{stem}.csv."
-    sheets = []
     pages = pages_of(figure, data)
     for number, part in enumerate(pages, start=1):
-        drawing, own = figure.draw(part), stem if number == 1 else f"{stem}_{number}"
-        vectors = style.svg(drawing)
-        for suffix in style.current().formats:
-            if suffix == "svg":
-                write_bytes(folder / f"{own}.svg", vectors)
-            else:
-                style.save(drawing, folder / f"{own}.{suffix}")
         said = alt if len(pages) == 1 else f"{alt} Page {number} of {len(pages)}."
-        sheets.append(Sheet(own, said, embedded(vectors), drawing.get_figwidth() * _REM_PER_INCH))
+        drawing.add(Leaf(name, part, folder, stem if number == 1 else f"{stem}_{number}", said))
     _remove_pages(folder, stem, len(pages))
-    return Picture(stem, title, caption, sheets)
+    return Picture(stem, title, caption, []), len(pages)
 
 
 def _remove_pages(folder: Path, stem: str, pages: int) -> None:
