@@ -44,6 +44,15 @@ def test_the_harmed_class_alone_is_beyond_the_band(data: pd.DataFrame) -> None:
     assert (data["mean_drop"] <= data["high"]).all()
 
 
+def test_names_of_worst_groups_stand_beside_their_dots_where_nothing_is(data: pd.DataFrame) -> None:
+    own = data[data["task"] == "digits/resnet"].assign(name=lambda frame: frame["name"] + " known")
+    with style.applied(style.Appearance(column=3.25, page=3.25, font_size=8.0)):
+        figure = ClassDrops().draw(own)
+    names = [text for axes in figure.axes for text in axes.texts]
+    assert names
+    assert all(text.get_horizontalalignment() == "left" for text in names)
+
+
 def test_a_mark_is_what_the_summary_says_of_the_worst_group(study_run: Run) -> None:
     """One page, one answer: the marks, the other figure and the verdict hold the same corrected p against 5 %."""
     data, methods = ClassDrops().data(study_run), evidence(study_run).methods

@@ -60,3 +60,13 @@ def test_damaged_examples_are_one_line(run: Run, tmp_path, damage) -> None:
         file.write_bytes(content[:30] + bytes([content[30] ^ 1]) + content[31:])
     with pytest.raises(RequestError, match=r"examples\.npz[^\n]*$"):
         Examples().data(store.Run(tmp_path))
+
+
+def test_a_name_is_cut_only_where_its_severity_on_a_line_of_its_own_does_not_help(study_run: Run) -> None:
+    data = Examples().data(study_run).iloc[:2].assign(domain=["jpeg compression 5", "incomprehensibility 5"])
+    with style.applied(style.Appearance(column=3.17, page=3.17, font_size=8.0)):
+        figure = Examples().draw(data)
+    first, second = (axes.texts[0].get_text().splitlines() for axes in figure.axes)
+    assert first[1:] == ["jpeg", "compression", "5"]
+    assert second[1].endswith("\N{HORIZONTAL ELLIPSIS}")
+    assert second[2] == "5"
