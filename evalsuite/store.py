@@ -336,8 +336,13 @@ class Run:
     @cached_property
     def records(self) -> pd.DataFrame:
         """A row per (trial, image) of the trials that are done. Raises RequestError if a file is broken or missing."""
-        done = self.trials.loc[self.trials["status"] == "done", "trial"]
-        tables = [self.records_of(trial) for trial in done] or [RECORD_SCHEMA.empty_table()]
+        return self.records_with(None, self.trials["trial"])
+
+    def records_with(self, columns: Sequence[str] | None, trials: Iterable[str]) -> pd.DataFrame:
+        """Return :attr:`records` of those of ``trials`` that are done, or some columns, in the study's order."""
+        done = self.trials.loc[(self.trials["status"] == "done") & self.trials["trial"].isin(list(trials)), "trial"]
+        none = RECORD_SCHEMA.empty_table().select(RECORD_SCHEMA.names if columns is None else list(columns))
+        tables = [self.records_of(trial, columns) for trial in done] or [none]
         joined = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
         frame: pd.DataFrame = joined.replace_schema_metadata(None).to_pandas()
         return frame

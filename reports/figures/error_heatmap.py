@@ -54,11 +54,9 @@ class ErrorHeatmap:
         ``mean of corruptions`` weighs all alike and leaves ``clean`` out.
         """
         trials = with_room(labelled(run))
-        records = run.records
-        if len(trials) < len(run.trials):
-            records = records[records["trial"].isin(trials["trial"])]
-        wrong = (records["prediction"] != records["label"]).astype(float)
         keys = ["trial", "domain", "family"]
+        records = run.records_with([*keys, "label", "prediction"], trials["trial"])
+        wrong = (records["prediction"] != records["label"]).astype(float)
         cells = wrong.groupby([records[key] for key in keys], observed=True).mean().rename("error").reset_index()
         cells[keys] = cells[keys].astype(str)
         rows = ["task_order", "task", "network_order", "network", "adapter_order", "adapter_label"]

@@ -25,7 +25,7 @@ def networks(run: Run, evidence: Evidence) -> pd.DataFrame:
     """
     shown = with_room(evidence)
     parts = [by_reliability(run, shown, str(task)) for task in run.trials["task"].unique()]
-    rows = pd.concat(parts, ignore_index=True) if parts else shown.methods.iloc[:0]
+    rows = pd.concat(parts, ignore_index=True) if parts else by_reliability(run, shown, "")  # no trial has ended
     drops = evidence.estimates["group_drops"]
     edges = drops[drops["group"] == "class"].drop_duplicates(KEYS).set_index(KEYS)["high"].rename("chance_high")
     return rows.join(edges.astype(float), on=KEYS)
