@@ -39,6 +39,7 @@ NO_STUDY: dict[str, Any] = dict.fromkeys(store.STUDY_KEYS, "") | {
 }
 """What ``study.json`` holds of nothing at all."""
 HARMED_CLASS = 3
+ENGINE = "rtn W8A8 on onnxruntime"
 SEVERITY = 5
 BATCH = 10
 

@@ -1,11 +1,12 @@
 """Two small made-up runs for all tests of the reports."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from _dummies.runs import USUAL_SET, CalibrationSet, make_run
+from _dummies.runs import ENGINE, USUAL_SET, CalibrationSet, make_run
 from PIL import Image
 
 from evalsuite import store
@@ -65,6 +66,32 @@ def study_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         bootstrap=100,
     )
     write_examples(folder)
+    return store.load(folder)
+
+
+@pytest.fixture(scope="session")
+def engine_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose four-bit network is said to be what an engine makes of the eight-bit one: class 3 suffers."""
+    made = make_run(
+        tmp_path_factory.mktemp("gap") / "made",
+        tasks=["digits/vit"],
+        quantizers=[("full_precision", "FP32"), ("rtn", "W8A8"), ("rtn", "W4A4")],
+        adapters=["none"],
+        streams=["usual"],
+        domains=["clean", "fog"],
+        images=60,
+        bootstrap=50,
+    )
+    trials = store.load(made).trials.astype(object)
+    (simulated,) = trials.loc[trials["bits"] == "W8A8", "trial"]
+    on_engine = {"bits": "W8A8", "quantizer_label": ENGINE, "engine": "onnxruntime", "simulation": simulated}
+    rows = [
+        row | (on_engine | {"graph_bytes": 1234, "forward_seconds": 0.6} if row["bits"] == "W4A4" else {})
+        for row in trials.where(trials.notna(), None).to_dict("records")
+    ]
+    folder = made.with_name("run")
+    shutil.copytree(made, folder)
+    store.write_trials(folder, rows)
     return store.load(folder)
 
 
