@@ -220,16 +220,22 @@ def read_arrays(file: Path, most: int = 2**28) -> dict[str, NDArray[Any]]:
         If the file cannot be read, is damaged, is none, or holds more: a file of a few megabytes can unpack into many
         gigabytes.
     """
+    with _foreign_bytes(), zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        size = sum(member.file_size for member in members)
+        if size > most:
+            raise ValueError(f"its arrays take {size:,} bytes: expected at most {most:,}")
+        return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+
+
+@contextlib.contextmanager
+def _foreign_bytes() -> Iterator[None]:
+    """Raise whatever readers raise on foreign bytes as ValueError, OSError excepted: each means the same."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            size = sum(member.file_size for member in members)
-            if size > most:
-                raise ValueError(f"its arrays take {size:,} bytes: expected at most {most:,}")
-            return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+        yield
     except (OSError, ValueError):
         raise
-    except Exception as error:  # readers fail in many ways on foreign bytes; each means the same
+    except Exception as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
@@ -251,7 +257,7 @@ def mapped_array(file: Path) -> NDArray[Any]:
         If the file cannot be read, is damaged, is none, or holds values of no size, at which numpy's map divides by
         zero and ends the process.
     """
-    try:
+    with _foreign_bytes():
         with file.open("rb") as opened:
             version = np.lib.format.read_magic(opened)
             if version not in _HEADERS:
@@ -260,10 +266,6 @@ def mapped_array(file: Path) -> NDArray[Any]:
         if dtype.itemsize == 0:
             raise ValueError(f"its values are of type {dtype}, which takes no bytes")
         return np.lib.format.open_memmap(file, mode="r")
-    except (OSError, ValueError):
-        raise
-    except Exception as error:  # a header is parsed as Python, and fails in as many ways
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -78,6 +78,4 @@ def by_reliability(run: Run, evidence: Evidence, task: str) -> pd.DataFrame:
 
 def worst_first(methods: pd.DataFrame) -> pd.DataFrame:
     """Sort networks: those beyond chance first, then by the largest drop of a class."""
-    if methods.empty:  # of a run without any, whose table has no such columns
-        return methods
     return methods.sort_values(["beyond", "worst_drop_class_value"], ascending=False, kind="stable")
