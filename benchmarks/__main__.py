@@ -38,7 +38,7 @@ GROUPS = {
         ("power", "--points", "5", "10", "--layouts", "0", "1"),
         ("audit_level",),
     ),
-    "scale": (("planning",),),
+    "scale": (("planning",), ("workers", "--pairs", "1")),
 }
 
 

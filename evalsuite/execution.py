@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 
@@ -24,6 +25,27 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
         for handle in handles:
             stack.callback(handle.remove)
         yield
+
+
+_PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
+
+
+def tensors_in(values: Any) -> list[Tensor]:
+    """Return the tensors that values hold, in order, as ``tree_leaves`` finds them.
+
+    What hooks and dispatch see is nearly always a tensor, or a tuple of these: it is taken apart here, for a tree's
+    flattening costs more than most operations of a small network.
+    """
+    if isinstance(values, Tensor):
+        return [values]
+    kind = type(values)
+    if kind is tuple or kind is list:
+        return [tensor for value in values for tensor in tensors_in(value)]
+    if kind is dict:
+        return [tensor for value in values.values() for tensor in tensors_in(value)]
+    if kind in _PLAIN:
+        return []
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 from evalsuite.errors import Refused
-from evalsuite.execution import hooked
+from evalsuite.execution import hooked, tensors_in
 
 Side = Literal["input", "output"]
 Place = tuple[str, Side]
@@ -180,8 +179,9 @@ def _first_calls(
     seen: dict[Place, Any] = {}
 
     def keep(place: Place, values: Any) -> None:
-        tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
-        if tensors and place not in seen and (places is None or place in places):
+        if place in seen or not (places is None or place in places):
+            return
+        if tensors := tensors_in(values):
             seen[place] = of(tensors[0])
 
     with hooked(_handles(model, keep)):

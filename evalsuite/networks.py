@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
 
 from evalsuite.errors import RequestError
+from evalsuite.execution import tensors_in
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -71,7 +71,7 @@ def _attributes(model: nn.Module) -> list[Tensor]:
     """Return all tensors that modules hold outside of their parameters and buffers."""
     skipped = ("_parameters", "_buffers", "_modules")
     values = [value for module in model.modules() for name, value in vars(module).items() if name not in skipped]
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    return tensors_in(values)
 
 
 def _bound(tensor: Tensor) -> bool:

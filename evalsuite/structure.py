@@ -10,10 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
 
 from evalsuite.errors import Refused, RequestError
-from evalsuite.execution import Execution
+from evalsuite.execution import Execution, tensors_in
 from evalsuite.layout import Layouts, find_layouts
 
 WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
@@ -169,14 +168,13 @@ class _Lineages(Execution):  # type: ignore[no-untyped-call]
         self._mark(result, self._of((args, kwargs)))
 
     def _of(self, values: Any) -> _Lineage:
-        sources = [self._tensors.get(_storage(t), _Lineage()) for t in tree_leaves(values) if isinstance(t, Tensor)]
+        sources = [self._tensors.get(_storage(t), _Lineage()) for t in tensors_in(values)]
         depth = max((source.depth for source in sources), default=0)
         return _Lineage(depth, frozenset().union(*(source.passed for source in sources)))
 
     def _mark(self, values: Any, lineage: _Lineage) -> None:
-        for tensor in tree_leaves(values):
-            if isinstance(tensor, Tensor):
-                self._tensors[_storage(tensor)] = lineage
+        for tensor in tensors_in(values):
+            self._tensors[_storage(tensor)] = lineage
 
     def entered(self, name: str, args: Any, kwargs: Any) -> None:
         if name not in self.order:
@@ -195,7 +193,7 @@ class _Lineages(Execution):  # type: ignore[no-untyped-call]
             return
         self.lineage[name] = lineage
         self.ended.append(name)
-        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        tensors = tensors_in(result)
         if tensors:
             self.shapes[name] = tuple(tensors[0].shape)
 

@@ -123,6 +123,11 @@ class AdaptedModel:
         return _summary(self._meter.spent - self._at_reset, *self._now())
 
     @property
+    def forward_seconds(self) -> float:
+        """``forward_seconds`` of :attr:`totals`, without a look at what has changed."""
+        return self._meter.spent.forward_seconds
+
+    @property
     def totals(self) -> dict[str, float]:
         """The same over all resets: sums, and the most of each parameter and of bytes that were met at one."""
         return _summary(self._meter.spent, *self._most())

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+
+from evalsuite.execution import tensors_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +100,7 @@ class Meter:
 
 
 def _first(values: Any) -> Tensor:
-    tensor: Tensor = next(leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
-    return tensor
+    return tensors_in(values)[0]
 
 
 def _clock(device: torch.device) -> float:

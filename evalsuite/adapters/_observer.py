@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from evalsuite.adapters._norms import channel_moments
 from evalsuite.errors import Refused
+from evalsuite.execution import tensors_in
 from evalsuite.layout import Layout, Side
 from evalsuite.structure import Structure
 
@@ -65,7 +65,7 @@ class Tap:
 
     def _keep(self, values: Any) -> None:
         if self.value is None:
-            tensor = next(leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
+            tensor = tensors_in(values)[0]
             self.value = self.reduce(self.layout.rows(tensor))
 
     def take(self) -> Any:

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
 
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import Refused, RequestError
+from evalsuite.execution import tensors_in
 from evalsuite.exporting.floating import onnx_of
 from evalsuite.quantization.graph.norms import fold_norms
 from evalsuite.quantization.grids.range_setting import batches, check_images
@@ -102,7 +102,7 @@ def _where_not_finite(model: nn.Module, images: Tensor) -> str | None:
     found: list[str] = []
 
     def look(values: Any, where: str) -> None:
-        leaves = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+        leaves = tensors_in(values)
         if not all(bool(leaf.isfinite().all()) for leaf in leaves):
             found.append(f"{where} for some calibration images: expected finite values")
 

@@ -160,7 +160,7 @@ class FixedModel:
 
     def _evaluate(self, images: OpenImages, indices: IntArray, batch_size: int) -> tuple[Predictions, float, float]:
         """Return what it says of images, the seconds that took, and those of the network's own passes."""
-        predicted, before = _unfilled(len(indices)), self.adapted.totals["forward_seconds"]
+        predicted, before = _unfilled(len(indices)), self.adapted.forward_seconds
         start = time.perf_counter()
         starts, depth = range(0, len(indices), batch_size), depth_for(self.workspace.device)
         chosen = [indices[first : first + batch_size] for first in starts]
@@ -169,7 +169,7 @@ class FixedModel:
             for first, these, inputs in zip(starts, chosen, shown, strict=True):
                 part = predictions(self.adapted(inputs.to(self.workspace.device)), self.data.test_labels[these])
                 _fill(predicted, slice(first, first + batch_size), part)
-        return predicted, time.perf_counter() - start, self.adapted.totals["forward_seconds"] - before
+        return predicted, time.perf_counter() - start, self.adapted.forward_seconds - before
 
 
 def records(

@@ -1,12 +1,17 @@
 """Hooks go on any exit; a watched run sees modules and operations in order."""
 
 import contextlib
+from collections import OrderedDict
+from typing import NamedTuple
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
-from evalsuite.execution import Execution, hooked
+from evalsuite.execution import Execution, hooked, tensors_in
 
 
 def network():
@@ -72,3 +77,29 @@ def test_a_run_that_fails_leaves_no_hook():
     with contextlib.suppress(RuntimeError), Order(model).watching():
         model(torch.ones(1, 5))
     assert counts(model) == [0, 0, 0]
+
+
+class Pair(NamedTuple):
+    first: object
+    second: object
+
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.integers(), st.text(max_size=2), st.builds(lambda: torch.zeros(1))),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(st.integers(0, 5), inner, max_size=3),
+        st.dictionaries(st.integers(0, 5), inner, max_size=3).map(OrderedDict),
+        st.builds(Pair, inner, inner),
+    ),
+    max_leaves=8,
+)
+
+
+@given(VALUES)
+def test_tensors_are_found_as_a_tree_holds_them(values):
+    expected = [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+    found = tensors_in(values)
+    assert len(found) == len(expected)
+    assert all(one is other for one, other in zip(found, expected, strict=True))

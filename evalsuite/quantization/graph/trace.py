@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from evalsuite.execution import Execution
+from evalsuite.execution import Execution, tensors_in
 
 # ATen's operations whose result holds values of their first argument, and no others.
 _MOVES = frozenset(
@@ -32,7 +31,7 @@ class Operation:
 
     def reads(self, tensor: Tensor) -> bool:
         """Whether the tensor is an argument."""
-        return any(leaf is tensor for leaf in tree_leaves(self.args))
+        return any(leaf is tensor for leaf in tensors_in(self.args))
 
     @property
     def in_place(self) -> bool:
@@ -64,7 +63,7 @@ class Trace:
     def source(self, tensor: Tensor) -> Operation | None:
         """Return the operation that computed a tensor's values, past those that only move them; None if none did."""
         for operation in reversed(self.operations):
-            if any(leaf is tensor for leaf in tree_leaves(operation.result)):
+            if any(leaf is tensor for leaf in tensors_in(operation.result)):
                 if operation.name not in _MOVES:
                     return operation
                 tensor = operation.args[0]

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
 
-from evalsuite.execution import hooked
+from evalsuite.execution import hooked, tensors_in
 from evalsuite.layout import Layout, Layouts
 from evalsuite.quantization.graph.hooks import Reached, not_reached, stand_ins
 from evalsuite.quantization.graph.norms import norm_after, norm_as_affine
@@ -177,7 +176,7 @@ def _calls(model: nn.Module, names: set[str], example: Tensor) -> dict[str, _Cal
     def look(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             if name not in seen:
-                tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+                tensors = tensors_in((args, kwargs))
                 plain = bool(args) and isinstance(args[0], Tensor) and len(tensors) == 1
                 # A copy, because the module may overwrite it.
                 seen[name] = _Call(tensors[0].clone(), tuple(args[1:]), dict(kwargs), plain)
@@ -220,7 +219,7 @@ def input_of(model: nn.Module, name: str, images: Tensor, forwards: Mapping[str,
     reaching: list[Tensor] = []
 
     def stop(module: nn.Module, args: Any, kwargs: Any) -> None:
-        reaching.extend(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        reaching.extend(tensors_in((args, kwargs)))
         raise Reached
 
     handle = model.get_submodule(name).register_forward_pre_hook(stop, with_kwargs=True)
