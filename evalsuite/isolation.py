@@ -88,12 +88,14 @@ def _code_of(error: BaseException) -> ReasonCode:
         return code if isinstance(code, ReasonCode) else ReasonCode.NOT_APPLICABLE
     if isinstance(error, RequestError):
         return ReasonCode.WRONG_REQUEST
-    # Those of torch, without importing it; the CPU's has no type of its own.
+    return ReasonCode.MEMORY if out_of_memory(error) else ReasonCode.PLUGIN_ERROR
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not suffice: Python's, and those of torch, without importing it."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return ReasonCode.MEMORY
-    if type(error) is RuntimeError and "DefaultCPUAllocator" in text_of(error):
-        return ReasonCode.MEMORY
-    return ReasonCode.PLUGIN_ERROR
+        return True
+    return type(error) is RuntimeError and "DefaultCPUAllocator" in text_of(error)  # which has no type of its own
 
 
 def _never() -> bool:

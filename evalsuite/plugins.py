@@ -47,12 +47,17 @@ COST_ONLY = "cost_only"
 """Key in the metadata of a dataclass field that changes what a plugin costs and never what it gives."""
 
 
-def cost_only(default: _T) -> _T:
+GIGABYTES = "gigabytes"
+"""Key in the metadata of such a field that says how many gigabytes a plugin may hold."""
+
+
+def cost_only(default: _T, *, gigabytes: bool = False) -> _T:
     """Declare an option, with its default, that changes what a plugin costs and never what it gives.
 
-    Up to the order in which floating-point numbers are added.
+    Up to the order in which floating-point numbers are added. One that says how many gigabytes may be held says that it
+    does (``gigabytes``): a run with a memory budget gives less.
     """
-    declared: _T = field(default=default, metadata={COST_ONLY: True})
+    declared: _T = field(default=default, metadata={COST_ONLY: True} | ({GIGABYTES: True} if gigabytes else {}))
     return declared
 
 

@@ -128,9 +128,10 @@ def describe(model: nn.Module, example: Tensor) -> Structure:
 
 def _watched(model: nn.Module, example: Tensor) -> tuple[_Lineages, Layouts]:
     lineages = _Lineages(model)
-    with _evaluating(model), torch.no_grad(), lineages.watching():
+    with _evaluating(model), torch.no_grad():
         try:
-            model(example[:1])
+            with lineages.watching():
+                model(example[:1])
         except Exception as error:
             raise RequestError(f"the model fails on an input of shape {tuple(example[:1].shape)}: {error}") from error
         return lineages, find_layouts(model, example)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from evalsuite.running.memory_budget import gigabytes
+
 DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses."""
 
@@ -47,6 +49,16 @@ TimeLimit = Annotated[
 MemoryLimit = Annotated[
     float | None,
     typer.Option("--memory-limit", metavar="GB", help="What a worker process and all that it starts may take."),
+]
+Memory = Annotated[
+    float | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        parser=gigabytes,
+        help="What a worker process is to keep to, as 4G: caches and images at once are chosen by it, and what cannot "
+        "fit is refused.",
+    ),
 ]
 InProcess = Annotated[
     bool, typer.Option("--in-process", help="Run trials in this process, for a debugger; one that dies ends the run.")

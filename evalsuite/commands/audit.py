@@ -21,6 +21,7 @@ from evalsuite.commands._options import (
     DataRoot,
     Device,
     InProcess,
+    Memory,
     MemoryLimit,
     Out,
     Overrides,
@@ -96,6 +97,7 @@ def audit(
     cache_gigabytes: CacheGigabytes = 20.0,
     time_limit: TimeLimit = 86_400.0,
     memory_limit: MemoryLimit = None,
+    memory: Memory = None,
     in_process: InProcess = False,
     trust: TrustCode = False,
     as_json: AsJson = False,
@@ -110,7 +112,9 @@ def audit(
     from evalsuite.study.audit import AuditRequest, options_of
     from evalsuite.study.file import key_and_value
 
-    options = RunOptions(workers, data_root, device, cache, cache_gigabytes, time_limit, in_process, memory_limit)
+    options = RunOptions(
+        workers, data_root, device, cache, cache_gigabytes, time_limit, in_process, memory_limit, memory=memory
+    )
     console = Console(stderr=True, quiet=as_json)
     own, rivals = options_of(option or [])
     found = _target(target, own, options, console)

@@ -66,7 +66,7 @@ class PTQ4ViT:
     candidates: int = 100
     greatest_fraction: float = 1.2
     rows: int = 1024
-    cache_gigabytes: float = cost_only(1.0)
+    cache_gigabytes: float = cost_only(1.0, gigabytes=True)
 
     def __post_init__(self) -> None:
         for name in ("rounds", "candidates", "rows"):

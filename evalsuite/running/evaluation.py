@@ -27,6 +27,7 @@ from evalsuite.randomness import torch_generator
 from evalsuite.running.ahead import ahead, depth_for
 from evalsuite.running.domain_images import OpenImages, StreamImages
 from evalsuite.running.exported_graphs import on_engine
+from evalsuite.running.memory_budget import with_fewer
 from evalsuite.running.quantized_models import load_quantized
 from evalsuite.running.task_data import example, normalise, source_images, task_data
 from evalsuite.running.units import unit
@@ -140,6 +141,7 @@ class FixedModel:
         source = source_images(data, 1, trial.seed).to(workspace.device)
         self.adapted = AdaptedModel.from_setting(trial.adapter, model, source, torch_generator(trial.seed))
         self.known: dict[tuple[str, int], tuple[Predictions, float, float]] = {}
+        self.at_once: int | None = None
 
     def run(self, stream: Stream, images: StreamImages) -> tuple[Predictions, Costs, NDArray[np.bool_]]:
         """Look the stream's predictions up, computing what is not known yet; its resets are those it plans."""
@@ -167,9 +169,27 @@ class FixedModel:
         shown = ahead(lambda these: normalise(images.fetch(these), self.data), chosen, depth)
         with closing(shown):
             for first, these, inputs in zip(starts, chosen, shown, strict=True):
-                part = predictions(self.adapted(inputs.to(self.workspace.device)), self.data.test_labels[these])
-                _fill(predicted, slice(first, first + batch_size), part)
+                _fill(predicted, slice(first, first + batch_size), self._passed(inputs, self.data.test_labels[these]))
         return predicted, time.perf_counter() - start, self.adapted.forward_seconds - before
+
+    def _passed(self, inputs: Tensor, labels: IntArray) -> Predictions:
+        """Pass a batch through the network, in parts where the run's memory budget has room for fewer images only."""
+
+        def parts(size: int) -> Predictions:
+            found = _unfilled(len(inputs))
+            for first in range(0, len(inputs), size):
+                rows = slice(first, first + size)
+                logits = self.adapted(inputs[rows].to(self.workspace.device))
+                _fill(found, rows, predictions(logits, labels[rows]))
+            return found
+
+        size = min(self.at_once or len(inputs), len(inputs))
+        if self.workspace.memory is None:
+            return parts(size)
+        found, fitting = with_fewer(parts, size)
+        if fitting < size:
+            self.at_once = fitting
+        return found
 
 
 def records(

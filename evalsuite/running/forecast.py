@@ -10,6 +10,7 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,9 +90,21 @@ def forecast(study: Study, trials: Sequence[Trial], root: str | None, run: Path)
         return passes_of(trial) * simulated * networks[trial.task].pass_seconds
 
     hours = _seconds(trials, image_seconds, lambda trial: None) / 3600
-    # The network as deployed, as adapted and as it was before, and gradients.
-    peak = PROCESS_BYTES + max(4 * 4 * network.parameters for network in networks.values())
+    peak = max(_peak_bytes(network) for network in networks.values())
     return Forecast(hours, False, disk, peak, "from timing each network for a moment, quantizing left out")
+
+
+def peaks(tasks: Sequence[Setting], root: str | None) -> list[tuple[str, int]]:
+    """Return what a process holds at least for each task's networks, in bytes; left out are those that fail here."""
+    found = []
+    for task in tasks:
+        with suppress(Exception):  # the run will name it
+            found.append((task.name, _peak_bytes(timed(task, root))))
+    return found
+
+
+def _peak_bytes(network: Network) -> int:
+    return PROCESS_BYTES + 4 * 4 * network.parameters  # as deployed, as adapted, as it was before, and gradients
 
 
 def timed(task: Setting, root: str | None) -> Network:

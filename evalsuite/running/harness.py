@@ -21,8 +21,10 @@ from evalsuite.running.evaluation import run_trial
 from evalsuite.running.examples import Done, keep_examples
 from evalsuite.running.failure_files import remove_failures, write_failure
 from evalsuite.running.failure_limit import FailureLimit, TooManyFailed
+from evalsuite.running.forecast import peaks
 from evalsuite.running.foreign import digests, forget, harmed, runs_a_file
 from evalsuite.running.lock import RunLock
+from evalsuite.running.memory_budget import check_fits
 from evalsuite.running.options import RunOptions
 from evalsuite.running.plan import Needed, Plan, checked_images, planned
 from evalsuite.running.pools import Pool
@@ -119,6 +121,8 @@ def execute(
         remove_left(workspace.folder)
         remove_left(workspace.folder / ".work")
         plan = planned(checked, workspace, command, part, chosen.retry_failed)
+        if workspace.memory is not None and plan.missing:
+            check_fits(peaks(checked.tasks, workspace.root), workspace.memory)
         try:
             with RunLock(workspace.folder, checked, part, said) as lock, RunLog(workspace.folder) as log:
                 outcome = _execute(plan, workspace, pool, chosen, said, lock, log, lend)

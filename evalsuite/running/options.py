@@ -41,6 +41,8 @@ class RunOptions:
     in_process : run trials in this process, for a debugger; then one that dies or hangs is the end of the run.
     memory_limit : gigabytes that a process and all that it starts may hold; one that holds more loses the item that it
         is at. By default nearly all that is free.
+    memory : gigabytes that a process is to keep to: quantizers' caches and the images of a pass are chosen by it, and
+        it is a limit as well. Networks that cannot fit are refused before the run begins.
     retry_failed : try trials again that failed in an earlier call.
     backend : what hands the work out: ``local`` processes, or the engine of a cluster, ``dask`` or ``ray``.
     address : of the cluster, by default what the engine's own variable says.
@@ -64,6 +66,7 @@ class RunOptions:
     max_failures: float = 1.0
     backend: str = LOCAL
     address: str | None = None
+    memory: float | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
@@ -72,8 +75,9 @@ class RunOptions:
             raise RequestError(f"cache of {self.cache_gigabytes} gigabytes: expected at least 0")
         if not self.time_limit > 0:
             raise RequestError(f"a time limit of {self.time_limit:g} s: expected more than 0")
-        if self.memory_limit is not None and not self.memory_limit > 0:
-            raise RequestError(f"a memory limit of {self.memory_limit:g} GB: expected more than 0")
+        for name, size in (("a memory limit", self.memory_limit), ("a memory budget", self.memory)):
+            if size is not None and not size > 0:
+                raise RequestError(f"{name} of {size:g} GB: expected more than 0")
         if not 0 <= self.max_failures <= 1:
             raise RequestError(f"max failures = {self.max_failures:g}: expected a share of the trials, 0 to 1")
         if self.backend not in (LOCAL, *BACKENDS):
@@ -84,7 +88,7 @@ class RunOptions:
             )
         if self.in_process and self.backend != LOCAL:
             raise RequestError(f"backend {self.backend!r} in this process: expected {LOCAL}")
-        if self.in_process and self.memory_limit is not None:
+        if self.in_process and (self.memory_limit or self.memory) is not None:
             raise RequestError("a memory limit in this process: expected worker processes, which alone can be ended")
         if self.in_process and self.count > 1:
             raise RequestError(f"{self.count} workers in this process: expected 1")
@@ -119,6 +123,7 @@ class RunOptions:
             cache.absolute() if cache else None,
             cache is not None and read_only(cache / "images" if (cache / "images").is_dir() else cache),
             self._devices,
+            None if self.memory is None else 1e9 * self.memory,
         )
 
     def pool(self, workspace: Workspace) -> Pool:
@@ -130,4 +135,5 @@ class RunOptions:
     @property
     def limits(self) -> Limits:
         """What a trial may take."""
-        return Limits(self.time_limit, memory=None if self.memory_limit is None else 1e9 * self.memory_limit)
+        given = [1e9 * size for size in (self.memory_limit, self.memory) if size is not None]
+        return Limits(self.time_limit, memory=min(given, default=None))

@@ -19,6 +19,7 @@ from evalsuite.quantization.saving import DamagedFile, read_facts, read_state, w
 from evalsuite.randomness import torch_generator
 from evalsuite.registry import Setting
 from evalsuite.running.calibration_sets import calibration_images, calibration_pool
+from evalsuite.running.memory_budget import build_within
 from evalsuite.running.task_data import example, normalise, task_data, task_model
 from evalsuite.running.workspace import Workspace
 from evalsuite.study.settings import Quantized
@@ -29,7 +30,7 @@ _FULL_PRECISION = BitPolicy()  # a quantizer that is not calibrated ignores it
 
 def build_quantized(quantizer: Quantized, workspace: Workspace, model: nn.Module, data: TaskData) -> nn.Module:
     """Return the quantized network as ``insert`` makes it, not yet calibrated."""
-    plugin = quantizer.method.build()
+    plugin = build_within(quantizer.method, workspace.memory)
     inserted: nn.Module = plugin.insert(model, quantizer.bits or _FULL_PRECISION, example(data))
     return inserted.to(workspace.device).eval()
 
@@ -49,7 +50,7 @@ def quantize_model(trial: Trial, workspace: Workspace) -> None:
             pool = calibration_pool(trial.task, workspace, trial.seed)
             images = normalise(calibration_images(trial.calibration, pool), data).to(workspace.device)
             generator = torch_generator(trial.seed, "quantize", trial.quantization)
-            trial.quantizer.method.build().calibrate(quantized, images, generator)
+            build_within(trial.quantizer.method, workspace.memory).calibrate(quantized, images, generator)
             if lost := lost_attributes(quantized, before, images[:1]):
                 raise Refused(would_be_lost(lost), ReasonCode.UNSUPPORTED_OPERATION)
     facts = {

@@ -75,7 +75,7 @@ def limit_memory(most: float | None = None) -> bool:
 
     Parameters
     ----------
-    most : bytes that this process may take beside what it has, where this is less than what is free.
+    most : bytes that this process may hold, what it has included, where this is less than what is free.
 
     Returns
     -------
@@ -88,8 +88,10 @@ def limit_memory(most: float | None = None) -> bool:
     if free is None:
         return False
     room = max(2**31, int(_MEMORY_SHARE * free))
-    chosen = most is not None and most < room
-    limit = _kibibytes("/proc/self/status").get("VmData", 0) + (int(most) if most is not None and chosen else room)
+    held = _kibibytes("/proc/self/status")
+    left = room if most is None else max(int(most) - held.get("RssAnon", 0), 0)
+    chosen = left < room
+    limit = held.get("VmData", 0) + min(left, room)
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     lowest = min(value for value in (limit, soft, hard) if value != resource.RLIM_INFINITY)
     resource.setrlimit(resource.RLIMIT_DATA, (lowest, hard))

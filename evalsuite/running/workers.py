@@ -350,7 +350,7 @@ class _Worker:
 
 def beyond(memory: float) -> str:
     """Say that an item took more than so many bytes."""
-    return f"more than the memory limit of {memory / 1e9:g} GB (--memory-limit)"
+    return f"more than the memory limit of {memory / 1e9:g} GB (--memory-limit or --memory)"
 
 
 def _circumstances(how: str, starved: int, workspace: Workspace) -> str:

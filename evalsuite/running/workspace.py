@@ -20,6 +20,8 @@ class Workspace:
     """Whether that folder is read only: images that it lacks are then kept in the run's folder."""
     devices: tuple[str, ...] = ()
     """All that the run's processes may compute on, where there are several of these; ``device`` is this process's."""
+    memory: float | None = None
+    """Bytes that a process is to keep to by what it chooses (:mod:`evalsuite.running.memory_budget`)."""
 
     def images_files(self, key: str) -> tuple[Path, ...]:
         """Files that may hold corrupted test images, in the order in which they are tried; the last is written."""

@@ -87,6 +87,31 @@ class Scaled:
             parameter.data.copy_((parameter / step).round() * step * (1 + noise / 100))
 
 
+class _Hungry(nn.Module):
+    """Takes memory for each image that passes; ``megabytes`` of it."""
+
+    def __init__(self, model: nn.Module, megabytes: int) -> None:
+        super().__init__()
+        self.model, self.megabytes = model, megabytes
+
+    def __getitem__(self, index: int) -> nn.Module:
+        return self.model[index]
+
+    def forward(self, images: Tensor) -> Tensor:
+        taken = torch.ones(len(images), self.megabytes * 250_000)
+        return self.model(images) + 0 * taken.mean()
+
+
+@dataclass(frozen=True)
+class Hungry(Scaled):
+    """Makes a network that needs much memory for each image."""
+
+    megabytes: int = 40
+
+    def insert(self, model: nn.Module, bits: object, example: Tensor) -> nn.Module:
+        return _Hungry(super().insert(model, bits, example), self.megabytes)
+
+
 @dataclass(frozen=True)
 class Forgetting(Scaled):
     """Knows the second class less well than the others."""

@@ -61,7 +61,7 @@ class ReconstructionOptions(RangeOptions):
     warmup: float = 0.2
     b_start: float = 20.0
     b_end: float = 2.0
-    cache_gigabytes: float = cost_only(2.0)
+    cache_gigabytes: float = cost_only(2.0, gigabytes=True)
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:

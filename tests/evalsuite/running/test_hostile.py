@@ -21,7 +21,7 @@ COSTS = {
     "exits": ("plugin_error", "SystemExit: 0"),
     "ends": ("worker_died", "its process ended with exit code 0; tried again alone, it did so again"),
     "hangs": ("time_limit", "no result within the time limit of 8 s (--time-limit)"),
-    "hoards": ("memory", "more than the memory limit of 1 GB (--memory-limit)"),
+    "hoards": ("memory", "more than the memory limit of 1 GB (--memory-limit or --memory)"),
     "nan": ("plugin_error", "logits are not finite"),
     "shape": ("wrong_request", "logits of 2 classes; expected at least 3"),
     "thread": ("left_running", "it left a thread"),

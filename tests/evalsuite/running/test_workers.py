@@ -52,7 +52,9 @@ def test_item_beyond_its_memory_is_given_up(tmp_path):
     items = ["a-hoard", "b-tensor", "c-pages", "d-children", "e"]
     failures, log = done(tmp_path, [items], 1, memory=0.5e9)
     for item in items[:-1]:
-        assert failures[item].reason.startswith("more than the memory limit of 0.5 GB (--memory-limit)"), item
+        assert failures[item].reason.startswith("more than the memory limit of 0.5 GB (--memory-limit or --memory)"), (
+            item
+        )
         assert failures[item].code == "memory"
     assert failures["e"] is None
     assert [name for name, _, _ in log] == items, "none is tried again"
