@@ -21,6 +21,7 @@ from evalsuite.analysis.written import summary_and_comparisons
 from evalsuite.errors import RequestError
 from evalsuite.hashing import canonical_json, digest
 from evalsuite.isolation import printable, reason_of, text_of
+from evalsuite.sameness import DIGESTS
 from evalsuite.store import Run
 
 _RUN_FILES = (store.STUDY, "trials.parquet", store.PLAN)
@@ -215,8 +216,7 @@ def _check_records(run: Run) -> None:
 
 
 def _hashes(facts: dict[str, Any]) -> dict[str, str]:
-    names = ("data_digest", "weights_digest")
-    return {name.partition("_")[0]: str(facts[name]) for name in names if facts.get(name)}
+    return {name.partition("_")[0]: str(facts[name]) for name in DIGESTS if facts.get(name)}
 
 
 def _page(folder: Path, names: Sequence[str]) -> Path | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from torch import Tensor
 
     from evalsuite.plugins import ImageFiles, IntArray, Pool, UInt8Array
     from evalsuite.streams import Domain
@@ -37,6 +38,11 @@ def engine_of(quantizer: Any) -> str:
 def adapts(adapter: Any) -> bool:
     """Whether the model ever changes: the attribute ``adapts`` of an adapter or its class."""
     return bool(getattr(adapter, "adapts", True))
+
+
+def prediction_of(adapter: Any) -> Callable[[Any, Tensor], Tensor] | None:
+    """An adapter's method ``predict(state, images)``, which learns nothing; None: the network itself predicts."""
+    return getattr(adapter, "predict", None)
 
 
 def facts_of(state: Any) -> dict[str, Any]:

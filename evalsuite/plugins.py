@@ -190,9 +190,11 @@ class Adapter(Protocol):
     The harness owns batching, resets and accounting. A reset restores a deep copy of the state taken right
     after ``prepare``; hooks must therefore be bound methods of objects in the state. Optional class attribute
     ``adapts`` (default True): False says that the model never changes, so that predictions may be shared
-    between streams. The state that ``prepare`` returns may have a method ``facts()``, counts and lists of numbers of
-    batches that become columns of the trial's row, and an attribute ``adjust``, a function of logits applied to
-    them in the loss, by which another method can balance it.
+    between streams. An optional method ``predict(state, images)`` returns logits and learns nothing: of batches that a
+    stream at constant speed does not wait for; without it the network as the last step left it predicts. The state
+    that ``prepare`` returns may have a method ``facts()``, counts and lists of numbers of batches that become columns
+    of the trial's row, and an attribute ``adjust``, a function of logits applied to them in the loss, by which another
+    method can balance it.
     """
 
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> Any:

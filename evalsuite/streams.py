@@ -67,6 +67,7 @@ class Stream:
     resets : (B,) whether adapters are reset before the batch.
     reset_on_collapse : whether they are also reset after a batch with which the network has come to predict one class
         for nearly everything (:class:`evalsuite.adaptation.collapse.CollapseWatch`).
+    constant_speed : whether batches do not wait for an adapter (:class:`evalsuite.adaptation.pace.Pace`).
     round : (T,) how often what is shown has been shown before; without it, it is read off the domains
         (:meth:`rounds`). A description that no network sees, and so no part of the digest.
     """
@@ -78,6 +79,7 @@ class Stream:
     resets: NDArray[np.bool_]
     reset_on_collapse: bool = False
     round: NDArray[np.int16] | None = None
+    constant_speed: bool = False
 
     def __post_init__(self) -> None:
         described = {} if self.round is None else _ROUND
@@ -136,7 +138,8 @@ class Stream:
         """Hash of everything in the stream that a network sees: its rounds are left out."""
         domains = [[domain.name, domain.severity] for domain in self.domains]
         arrays = digest_arrays(self.image, self.domain, self.starts, self.resets)
-        return digest([domains, arrays, *(["collapse"] if self.reset_on_collapse else [])])
+        ways = {"collapse": self.reset_on_collapse, "constant speed": self.constant_speed}
+        return digest([domains, arrays, *(way for way, chosen in ways.items() if chosen)])
 
     def save(self, path: str | Path) -> None:
         """Write the stream to a file that :meth:`load` and the protocol ``replay`` read (NumPy's npz)."""
@@ -144,9 +147,10 @@ class Stream:
         names = np.array([domain.name for domain in self.domains], dtype=np.str_)
         severities = np.array([domain.severity for domain in self.domains], dtype=np.int8)
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file, names=names, severities=severities, collapse=np.array(self.reset_on_collapse), **arrays
-            )
+            arrays |= {"names": names, "severities": severities, "collapse": np.array(self.reset_on_collapse)}
+            if self.constant_speed:
+                arrays["constant_speed"] = np.array(True)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Stream:
@@ -159,7 +163,8 @@ class Stream:
             shown = zip(parts["names"].tolist(), parts["severities"].tolist(), strict=True)
             collapse = bool(parts["collapse"])
             domains = tuple(Domain(name, severity) for name, severity in shown)
-            return cls(domains, **arrays, reset_on_collapse=collapse)
+            constant_speed = "constant_speed" in parts and bool(parts["constant_speed"])
+            return cls(domains, **arrays, reset_on_collapse=collapse, constant_speed=constant_speed)
         except _DAMAGE as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise RequestError(f"{path} is not a stream that Stream.save wrote: {reason}") from error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evalsuite.corruptions import COMMON, check
 from evalsuite.errors import RequestError
-from evalsuite.plugins import IntArray
+from evalsuite.plugins import IntArray, later
 from evalsuite.streams import CLEAN, Domain, Stream, batch_starts
 from protocols.label_order import burst_order, dirichlet_order, long_tail, sorted_order
 
@@ -45,6 +45,8 @@ class ContinualOrder:
     concentration, slots : of the Dirichlet distribution, see :func:`protocols.label_order.dirichlet_order`.
     imbalance : how many times as often as the rarest the most frequent class is shown, by an exponential profile
         (Cui et al. 2019, arXiv 1901.05555) with classes ranked at random.
+    constant_speed : batches come as fast as the network predicts them, and an adapter that takes k times as long adapts
+        on every k-th (Alfarra et al. 2023, arXiv 2304.04795); its passes are counted for that, not its time.
     bursts, burst_length : runs of images of one class, gathered at random times of each domain (of a mixed stream: each
         round), and their length. *Ours.*
 
@@ -75,6 +77,7 @@ class ContinualOrder:
     imbalance: float = 1.0
     bursts: int = 0
     burst_length: int = 16
+    constant_speed: bool = later(False)
 
     def __post_init__(self) -> None:
         for name in self.corruptions:
@@ -111,6 +114,7 @@ class ContinualOrder:
             f"{self.bursts} bursts of {self.burst_length}": self.bursts > 0,
             f"batches of {self.batch_size}": self.batch_size != ContinualOrder.batch_size,
             reset: self.reset != "never",
+            "constant speed": self.constant_speed,
         }
         return ", ".join(part for part, said in parts.items() if said)
 
@@ -165,7 +169,12 @@ class ContinualOrder:
             image[own], domain[own] = image[own][place], domain[own][place]
         starts, resets = self._batches(len(image), together)
         number = np.repeat(np.arange(self.rounds, dtype=np.int16), len(image) // self.rounds)
-        return Stream(domains, image.astype(np.int32), domain, starts, resets, self.reset == "collapse", number)
+        return Stream(
+            *(domains, image.astype(np.int32), domain, starts, resets),
+            reset_on_collapse=self.reset == "collapse",
+            round=number,
+            constant_speed=self.constant_speed,
+        )
 
     def _arranged(
         self,

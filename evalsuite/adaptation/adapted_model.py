@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from evalsuite import registry
-from evalsuite.adaptation.batches import later
+from evalsuite.adaptation.batches import later, renumbered
 from evalsuite.adaptation.meter import Meter, Spent, changed_parameters, kept_bytes
 from evalsuite.arguments import image_tensor
 from evalsuite.errors import RequestError
 from evalsuite.isolation import single_process
 from evalsuite.networks import HALF, floating_type, outside_inference, plain_copy, released
-from evalsuite.optional_members import facts_of
+from evalsuite.optional_members import facts_of, prediction_of
 from evalsuite.plugins import Adapter
 from evalsuite.randomness import torch_generator
 
@@ -58,6 +58,8 @@ class AdaptedModel:
         self._changed: dict[str, int] = {}
         self._kept = 0
         self._facts: dict[str, Any] = {}
+        self._shown = self._reset_at = 0
+        self._taken: list[int] = []
 
     @classmethod
     def from_setting(
@@ -81,12 +83,15 @@ class AdaptedModel:
         RuntimeError
             If a logit is NaN or infinite.
         """
-        batches = (self._meter.spent - self._at_reset).batches
+        return self._computed(images, lambda batch: self._adapter.step(self._state, batch))
+
+    def _computed(self, images: Tensor, compute: Callable[[Tensor], Any], *, adapts: bool = True) -> Tensor:
+        number = self._shown - self._reset_at + 1
         given = images.dtype if isinstance(images, Tensor) else self._type[0]
         with outside_inference(), single_process():
-            images = _checked(images, f"batch {batches + 1}", self._type)
-            with self._meter.batch(images):
-                logits = self._adapter.step(self._state, images)
+            images = _checked(images, f"batch {number}", self._type)
+            with self._meter.batch(images, adapts=adapts):
+                logits = compute(images)
         if not isinstance(logits, Tensor) or not logits.is_floating_point():
             kind = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
             raise RequestError(f"{type(self._adapter).__name__} gave {kind}; expected a tensor of real logits")
@@ -99,9 +104,12 @@ class AdaptedModel:
         broken = logits.numel() - int(torch.isfinite(logits).sum())
         if broken:
             raise RuntimeError(
-                f"{type(self._adapter).__name__} on {type(self._model).__name__}, batch {batches + 1}: "
+                f"{type(self._adapter).__name__} on {type(self._model).__name__}, batch {number}: "
                 f"{broken} of {logits.numel()} logits are not finite"
             )
+        if adapts:
+            self._taken.append(self._shown)
+        self._shown += 1
         return logits.to(given) if given in HALF else logits
 
     def reset(self) -> None:
@@ -110,7 +118,7 @@ class AdaptedModel:
         self._facts = self.facts
         with outside_inference():
             self._model, self._state = copy.deepcopy(self._fresh)
-        self._at_reset = self._meter.spent
+        self._at_reset, self._reset_at = self._meter.spent, self._shown
 
     @property
     def costs(self) -> dict[str, float]:
@@ -123,9 +131,24 @@ class AdaptedModel:
         return _summary(self._meter.spent - self._at_reset, *self._now())
 
     @property
-    def forward_seconds(self) -> float:
-        """``forward_seconds`` of :attr:`totals`, without a look at what has changed."""
-        return self._meter.spent.forward_seconds
+    def spent(self) -> Spent:
+        """What was counted since the beginning, without a look at what has changed."""
+        return self._meter.spent
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the (N, classes) logits of a (N, C, H, W) batch, from which nothing is learnt; errors as above.
+
+        What the adapter keeps predicts, by its ``predict`` or else by the network as the last step left it. Its
+        passes count, the batch does not.
+        """
+        method = prediction_of(self._adapter)
+
+        def predicted(batch: Tensor) -> Tensor:
+            with torch.no_grad():
+                found: Tensor = self._model(batch) if method is None else method(self._state, batch)
+                return found
+
+        return self._computed(images, predicted, adapts=False)
 
     @property
     def totals(self) -> dict[str, float]:
@@ -151,7 +174,9 @@ class AdaptedModel:
         joined = dict(self._facts)
         for name, value in facts.items():
             if isinstance(value, list):
-                joined[name] = [*joined.get(name, []), *later(value, self._at_reset.batches)]
+                own = later(value, self._at_reset.batches)  # of those that it adapted on
+                counted = own if len(self._taken) == self._shown else renumbered(own, self._taken)
+                joined[name] = [*joined.get(name, []), *counted]
             else:
                 joined[name] = joined.get(name, 0) + value
         return joined

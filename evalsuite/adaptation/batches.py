@@ -29,6 +29,12 @@ def flags(numbers: Sequence[int | Sequence[int]], batches: int) -> NDArray[np.bo
     return among
 
 
+def renumbered(numbers: Sequence[Any], at: Sequence[int]) -> list[int]:
+    """Return numbers of batches, and those in ranges ``[first, stop]``, by their numbers in ``at``."""
+    spread = [range(*number) if isinstance(number, list) else (number,) for number in numbers]
+    return [at[number] for group in spread for number in group]
+
+
 def later(numbers: Any, by: int) -> Any:
     """Return numbers of batches, or nested lists of such, counted from ``by`` batches earlier."""
     return [later(number, by) for number in numbers] if isinstance(numbers, list) else numbers + by

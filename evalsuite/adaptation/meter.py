@@ -68,15 +68,16 @@ class Meter:
         model.register_forward_hook(self._leave)
 
     @contextlib.contextmanager
-    def batch(self, images: Tensor) -> Iterator[None]:
-        """Count while one (N, C, H, W) batch is adapted on; a step that fails adds nothing."""
+    def batch(self, images: Tensor, *, adapts: bool = True) -> Iterator[None]:
+        """Count while one (N, C, H, W) batch is adapted on, or only predicted; a step that fails adds nothing."""
         self._batch, self._now, self._passed, self._passing, self._started = len(images), Spent(), 0, 0.0, []
         start = _clock(images.device)
         try:
             yield
             seconds = _clock(images.device) - start
             plain = self._passing / self._passed * self._batch if self._passed else 0.0
-            self.spent += self._now + Spent(1, self._batch, seconds=seconds, forward_seconds=plain)
+            images_adapted = self._batch if adapts else 0
+            self.spent += self._now + Spent(int(adapts), images_adapted, seconds=seconds, forward_seconds=plain)
         finally:
             self._batch = 0
 

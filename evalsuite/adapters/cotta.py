@@ -103,6 +103,11 @@ class CoTTA(Descent):
         state.skipped += not taken
         return target
 
+    def predict(self, state: CoTTAState, images: Tensor) -> Tensor:
+        """Return the (N, classes) logits of (N, C, H, W) images by the teacher as it is."""
+        logits: Tensor = state.teacher(images)
+        return logits
+
 
 @dataclass
 class CoTTAState:

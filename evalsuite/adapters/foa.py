@@ -123,6 +123,14 @@ class FOA:
         state.evolution.tell(passes, losses)
         return state.shifted(best, means)
 
+    @torch.no_grad()
+    def predict(self, state: FOAState, images: Tensor) -> Tensor:
+        """Return the (N, classes) logits of (N, C, H, W) images under the prompt that was the fittest last (*ours*)."""
+        state.prompt.set(np.asarray(state.fittest), images)
+        seen = state.observer(state.prompt.applied(images))
+        state.prompt.clear()
+        return state.shifted(seen, [])
+
 
 def fitness(seen: Observation, statistics: list[Moments], weight: float) -> Tensor:
     """Return what the evolution minimises, a scalar an image.

@@ -96,6 +96,11 @@ class RoTTA:
                 state.waiting = 0
         return logits
 
+    def predict(self, state: RoTTAState, images: Tensor) -> Tensor:
+        """Return the (N, classes) logits of (N, C, H, W) images by the teacher as it is; none enters the memory."""
+        logits: Tensor = state.teacher(images)
+        return logits
+
     def _learn(self, state: RoTTAState) -> None:
         images, ages = state.memory.contents()
         weights = torch.exp(-ages) / (1 + torch.exp(-ages))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from evalsuite import registry
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.errors import Refused, RequestError
-from evalsuite.optional_members import facts_of, has_adjustable_loss
+from evalsuite.optional_members import facts_of, has_adjustable_loss, prediction_of
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TTAQ:
         if not has_adjustable_loss(state):
             raise Refused(f"ttaq balances the loss of its host; {self.host} has no loss on logits that it could adjust")
         state.adjust = Balance(self.frequency, self.complexity, self.momentum)
-        return TTAQState(self._host(), state, state.adjust)
+        return TTAQState(self._host(), state, state.adjust, model)
 
     def step(self, state: TTAQState, images: Tensor) -> Tensor:
         """Return the host's (N, classes) logits of (N, C, H, W) images after its step on the balanced loss."""
@@ -77,14 +77,21 @@ class TTAQ:
         state.balance.observe(logits.detach())
         return logits
 
+    def predict(self, state: TTAQState, images: Tensor) -> Tensor:
+        """Return the (N, classes) logits of (N, C, H, W) images as the host predicts them."""
+        method = prediction_of(state.host)
+        logits: Tensor = state.model(images) if method is None else method(state.host_state, images)
+        return logits
+
 
 @dataclass
 class TTAQState:
-    """The host, its state, and the balance in its loss."""
+    """The host, its state, the balance in its loss, and the network that the host adapts."""
 
     host: Any
     host_state: Any
     balance: Balance
+    model: nn.Module
 
     def facts(self) -> dict[str, Any]:
         """Return what the host says."""

@@ -196,6 +196,11 @@ class ZOA:
         state.batches += 1
         return logits
 
+    @torch.no_grad()
+    def predict(self, state: ZOAState, images: Tensor) -> Tensor:
+        """Return the (N, classes) logits of (N, C, H, W) images, shifted by the history; nothing is judged."""
+        return state.shifted(state.observer(images))
+
     def _update(self, state: ZOAState, images: Tensor, before: Tensor) -> None:
         bank, options = state.bank, state.options
         slope = torch.zeros_like(state.epsilon)
@@ -292,11 +297,15 @@ class ZOAState:
         if not self.shifts:
             return seen.logits
         mean, known = seen.feature.mean(dim=0), self.history
-        logits = seen.logits
-        if known is not None and not (changed and reset == "before"):
-            logits = self.observer.classify(seen.feature + (self.source_feature - known))
+        logits = seen.logits if changed and reset == "before" else self.shifted(seen)
         self.history = mean if known is None or changed else _HISTORY * known + (1 - _HISTORY) * mean
         return logits
+
+    def shifted(self, seen: Observation) -> Tensor:
+        """Return the (N, classes) logits of features moved by the distance of their history from the source's mean."""
+        if not self.shifts or self.history is None:
+            return seen.logits
+        return self.observer.classify(seen.feature + (self.source_feature - self.history))
 
 
 def adapted_norms(model: nn.Module, structure: Structure) -> tuple[str, ...]:

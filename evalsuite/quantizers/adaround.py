@@ -24,7 +24,8 @@ class AdaRound(ReconstructionOptions):
     ReLU6 that alone reads the layer's output is part of both, as in the paper; so is, ours, a BatchNorm in
     between, which the paper has folded. A layer that runs several times is learnt on its first run.
 
-    Ranges of activations are chosen after all weights are rounded, unless ``quantize_inputs``.
+    Ranges of activations are chosen after all weights are rounded, unless ``quantize_inputs``. Weights in number
+    formats are learnt between the neighbours of their elements, for the scales that they had (*ours*).
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class AdaRound(ReconstructionOptions):
 
     def insert(self, model: nn.Module, bits: BitPolicy, example: Tensor) -> nn.Module:
         """Return a quantized copy, see :func:`evalsuite.quantization.insert.insert_quantizers`."""
-        return insert_quantizers(model, bits, example)
+        return insert_quantizers(model, bits, example, formats=True)
 
     def calibrate(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> None:
         """Learn the rounding and set all ranges, in place; ``images``: (N, C, H, W) normalised."""

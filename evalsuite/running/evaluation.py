@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from evalsuite import store
 from evalsuite.adaptation.adapted_model import AdaptedModel
 from evalsuite.adaptation.collapse import CollapseWatch, first_collapse
+from evalsuite.adaptation.pace import Pace, paced
 from evalsuite.corruptions import family
 from evalsuite.environment import peak_memory
 from evalsuite.errors import AdaptationWarning, RequestError, own_warnings
@@ -107,13 +108,14 @@ def run_adapting(
     adapted = AdaptedModel.from_setting(trial.adapter, model, source, generator)
     predicted = _unfilled(len(stream))
     watch, fallen, resets = CollapseWatch(), False, []
+    pace = Pace() if stream.constant_speed else None
     shown = ahead(lambda batch: _shown(batch, images, data), stream.batches(), depth_for(workspace.device))
     with closing(shown):
         for batch, inputs in shown:
             resets.append(batch.start > 0 and (batch.reset or fallen))
             if resets[-1]:
                 adapted.reset()
-            part = predictions(adapted(inputs.to(workspace.device)), data.test_labels[batch.image])
+            part = predictions(paced(adapted, inputs.to(workspace.device), pace), data.test_labels[batch.image])
             _fill(predicted, slice(batch.start, batch.start + len(batch.image)), part)
             fallen = stream.reset_on_collapse and watch.collapsed(part.prediction)
     totals = adapted.totals
@@ -162,7 +164,7 @@ class FixedModel:
 
     def _evaluate(self, images: OpenImages, indices: IntArray, batch_size: int) -> tuple[Predictions, float, float]:
         """Return what it says of images, the seconds that took, and those of the network's own passes."""
-        predicted, before = _unfilled(len(indices)), self.adapted.forward_seconds
+        predicted, before = _unfilled(len(indices)), self.adapted.spent.forward_seconds
         start = time.perf_counter()
         starts, depth = range(0, len(indices), batch_size), depth_for(self.workspace.device)
         chosen = [indices[first : first + batch_size] for first in starts]
@@ -170,7 +172,7 @@ class FixedModel:
         with closing(shown):
             for first, these, inputs in zip(starts, chosen, shown, strict=True):
                 _fill(predicted, slice(first, first + batch_size), self._passed(inputs, self.data.test_labels[these]))
-        return predicted, time.perf_counter() - start, self.adapted.forward_seconds - before
+        return predicted, time.perf_counter() - start, self.adapted.spent.forward_seconds - before
 
     def _passed(self, inputs: Tensor, labels: IntArray) -> Predictions:
         """Pass a batch through the network, in parts where the run's memory budget has room for fewer images only."""

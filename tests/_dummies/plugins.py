@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evalsuite.errors import Refused, RequestError
-from evalsuite.plugins import ImageFiles, TaskData
+from evalsuite.plugins import ImageFiles, TaskData, later
 from evalsuite.streams import Domain
 
 TASK = "_dummies.plugins:StripesTask"
@@ -142,9 +142,10 @@ class RefusingAdapter:
 
 @dataclass(frozen=True)
 class Drifting:
-    """Moves the bias at random at every step."""
+    """Moves the bias at random at every step, after as many passes as are asked for."""
 
     size: float = 0.1
+    passes: int = later(1)
 
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> dict[str, object]:
         return {"model": model, "generator": generator}
@@ -152,7 +153,7 @@ class Drifting:
     def step(self, state: dict[str, object], images: Tensor) -> Tensor:
         model, generator = state["model"], state["generator"]
         with torch.no_grad():
-            logits = model(images)
+            logits = [model(images) for _ in range(self.passes)][-1]
             model[1].bias.add_(self.size * torch.randn(3, generator=generator).to(logits))
         return logits
 

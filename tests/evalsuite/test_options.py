@@ -207,7 +207,7 @@ def laid_out(name: str, options: dict[str, Any]) -> list[Any]:
         kept = selected(protocol, pool(), np.arange(300 if name != "other_data_set" else 40), np.random.default_rng(1))
         return [kept, transformed(protocol, pool(), pool().images[kept], kept, np.random.default_rng(2))]
     stream = protocol.plan(pool().labels, np.random.default_rng(1))
-    return [str(stream.domains), stream.image, stream.domain, stream.starts, stream.resets]
+    return [str(stream.domains), stream.image, stream.domain, stream.starts, stream.resets, stream.constant_speed]
 
 
 @functools.cache

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,12 +71,17 @@ def test_a_saved_stream_is_the_same_stream(tmp_path_factory, length, batch_size,
     domains = min(domains, length)
     number = len(batch_starts(length, batch_size))
     resets = np.array(data.draw(st.lists(st.booleans(), min_size=number, max_size=number)))
-    before = stream(length, batch_size, domains, resets)
+    ways = dict(
+        zip(("reset_on_collapse", "constant_speed"), data.draw(st.tuples(st.booleans(), st.booleans())), strict=True)
+    )
+    before = replace(stream(length, batch_size, domains, resets), **ways)
     file = tmp_path_factory.getbasetemp() / "any.stream"
     before.save(file)
     after = Stream.load(file)
     assert after.digest() == before.digest()
     assert after.domains == before.domains
+    assert {name: getattr(after, name) for name in ways} == ways
+    assert len({replace(before, constant_speed=speed).digest() for speed in (False, True)}) == 2
     assert [batch.reset for batch in after.batches()] == resets.tolist()
 
 

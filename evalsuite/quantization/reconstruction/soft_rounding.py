@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from evalsuite.quantization.grids.formats import neighbours
 from evalsuite.quantization.grids.layers import QuantLayer
 
 ZETA, GAMMA = 1.1, -0.1  # the paper's stretch, which lets the sigmoid reach 0 and 1
 
 
 class SoftRounding:
-    """The weights of some layers, each between the lower and the upper neighbour on its grid.
+    """The weights of some layers, each between the lower and the upper neighbour on its grid of integers or values.
 
+    Of a number format the neighbours are those of its elements, for the scales that the weight has before (*ours*).
     The rectified sigmoid of arXiv 2004.10568 gives the part h of the way up, 0..1; it begins at the weight itself.
     All layers lie in one vector, so that a step costs the same few operations however many layers there are;
     gradients are written out by hand.
@@ -35,7 +37,7 @@ class SoftRounding:
         self._layers = tuple(layers)
         self._last = channels_last
         parts = [self._grid(layer, factor) for layer, factor in zip(layers, factors, strict=True)]
-        self._floor, part, self._gain, self._start = (torch.cat(each) for each in zip(*parts, strict=True))
+        self._lower, self._gap, part, self._gain, self._start = (torch.cat(each) for each in zip(*parts, strict=True))
         self.logit = nn.Parameter(torch.logit((part - GAMMA) / (ZETA - GAMMA)))
         self.logit.grad = torch.zeros_like(self.logit)
         self._sigmoid = torch.empty_like(self.logit.data)
@@ -88,36 +90,55 @@ class SoftRounding:
         """Return the regulariser, the sum of 1 - abs(2h - 1)^b: 0 once every h is 0 or 1."""
         return (1 - (2 * self._up - 1).abs().pow(b)).sum()
 
-    def integers(self) -> list[Tensor]:
-        """Return the decisions, int32 of each layer's weight's shape."""
-        decided = self._floor + (self.logit.detach() >= 0).to(self._floor.dtype)
+    def points(self) -> list[Tensor]:
+        """Return the decisions, of each layer's weight's shape: int32, or values of its number format."""
+        decided = self._lower + (self.logit.detach() >= 0).to(self._lower.dtype) * self._gap
         found, position = [], 0
         for layer in self._layers:
-            size = layer.weight.numel()
-            zero = _per_weight(layer.weight_zero_point, layer)
-            steps = decided[position : position + size] + zero
-            found.append(self._shaped(steps.clamp(*layer.integers).to(torch.int32), layer.weight.shape))
-            position += size
+            own = decided[position : position + layer.weight.numel()]
+            if layer.weight_format is None:
+                steps = own + _per_weight(layer.weight_zero_point, layer)
+                own = steps.clamp(*layer.integers).to(torch.int32)
+            else:
+                own = own * self._flat(layer.point_scales())
+            found.append(self._shaped(own, layer.weight.shape))
+            position += layer.weight.numel()
         return found
 
     def bake(self) -> None:
         """Round the layers' weights as decided."""
-        for layer, integers in zip(self._layers, self.integers(), strict=True):
-            layer.set_integers(integers.contiguous())
+        for layer, points in zip(self._layers, self.points(), strict=True):
+            layer.set_points(points.contiguous())
 
-    def _grid(self, layer: QuantLayer, factor: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return floor, the rest above it, the value of a step and the value at h = 0, (n,) each."""
-        scale, zero = _per_weight(layer.weight_scale, layer), _per_weight(layer.weight_zero_point, layer)
-        low, high = (bound - zero for bound in layer.integers)
-        weight = layer.weight.detach()
-        steps = (weight.permute(0, 2, 3, 1) if self._last and weight.ndim == 4 else weight).reshape(-1) / scale
-        floor = steps.floor()
-        part = steps - floor
+    def _grid(self, layer: QuantLayer, factor: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return what the vector needs of a layer, (n,) each.
+
+        The lower neighbour and the gap to the upper one, in units of the scale; the part of the gap below the weight;
+        the value of the gap, and that at h = 0.
+        """
+        weight = self._flat(layer.weight.detach())
+        if layer.weight_format is None:
+            scale, zero = _per_weight(layer.weight_scale, layer), _per_weight(layer.weight_zero_point, layer)
+            low, high = (bound - zero for bound in layer.integers)
+            steps = weight / scale
+            lower = steps.floor()
+            gap, part, start = torch.ones_like(lower), steps - lower, lower.clamp(low, high)
+            # Beyond the grid's ends both neighbours are the end.
+            free = ((lower >= low) & (lower < high)).to(scale.dtype)
+        else:
+            scale = self._flat(layer.point_scales())
+            over = torch.where(scale > 0, weight / scale, 0.0)
+            lower, upper = neighbours(over, layer.weight_format.element)
+            gap, start = upper - lower, lower
+            part = torch.where(gap > 0, (over - lower) / gap, 0.0)
+            free = gap
         if factor is not None:
             scale = scale * _per_weight(factor, layer)
-        # Beyond the grid's ends both neighbours are the end.
-        free = (floor >= low) & (floor < high)
-        return floor, part, scale * free, scale * floor.clamp(low, high)
+        return lower, gap, part, scale * free, scale * start
+
+    def _flat(self, values: Tensor) -> Tensor:
+        """Return values of a weight's shape as they lie in the vector."""
+        return (values.permute(0, 2, 3, 1) if self._last and values.ndim == 4 else values).reshape(-1)
 
     def _shaped(self, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
         if len(shape) != 4 or not self._last:

@@ -32,6 +32,8 @@ OPTIONS = {
     "ttaq": {"host": "tent"},
 }
 LEARN = {"tent", "eata", "sar", "cotta", "rotta", "zoa", "ttaq"}
+SEVERAL_PASSES = LEARN | {"foa"}
+"""Those that a stream at constant speed passes by."""
 BATCH_NORM_ONLY = ("bn_adapt", "rotta")
 
 
@@ -48,6 +50,20 @@ COMBINATIONS = [
     *((method, tiny_resnet) for method in OPTIONS),
     *((method, tiny_transformer) for method in OPTIONS if method not in BATCH_NORM_ONLY),
 ]
+
+
+@pytest.mark.parametrize(("method", "build"), [pair for pair in COMBINATIONS if pair[0] in SEVERAL_PASSES])
+def test_a_batch_that_is_only_predicted_teaches_nothing(method, build):
+    batches = [random_images(8, seed) * (1 + seed) for seed in range(4)]
+    one, other = (adapt(build(), method, random_images(16, 9), seed=3, **OPTIONS[method]) for _ in range(2))
+    for batch in batches[:2]:
+        one(batch), other(batch)
+    shown = [one.predict(batches[3]) for _ in range(2)]
+    assert torch.equal(*shown)
+    assert torch.equal(one(batches[2]), other(batches[2]))
+    assert not torch.equal(one.predict(batches[3]), shown[0]), "it predicts as it was left last"
+    assert one.costs["batches"] == other.costs["batches"] == 3
+    assert one.costs["forwards"] == other.costs["forwards"] + 3
 
 
 @pytest.mark.parametrize(("method", "build"), COMBINATIONS)

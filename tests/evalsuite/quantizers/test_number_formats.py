@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from _dummies.models import random_images, tiny_resnet, tiny_transformer
@@ -10,9 +12,10 @@ import evalsuite
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import Refused, RequestError
 from evalsuite.number_formats import E4M3, FORMATS
-from evalsuite.quantization.grids.formats import cast, round_by, round_to
+from evalsuite.quantization.grids.formats import cast, neighbours, round_by, round_to
 from evalsuite.quantization.grids.layers import FormatQuantizer, QuantConv2d, QuantMatMul, quantized_layers
 from evalsuite.quantization.grids.ranges import CosineSimilarity, MinMax, Percentile, PowerError, Sample
+from evalsuite.quantization.insert import prepare
 from evalsuite.quantization.saving import load, save
 from evalsuite.quantizers.gptq import hessian_of, second_order_rounding
 
@@ -132,6 +135,31 @@ def test_gptq_stays_on_the_grid_that_rounding_to_nearest_is_on_and_loses_less(na
     assert evalsuite.quantize(network, X, method="gptq", bits=name, range="minmax")(X).isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["FP8", "WMXFP4AMXFP8", "WNVFP4AFP8"])
+@pytest.mark.parametrize("build", [tiny_resnet, tiny_transformer])
+def test_learnt_rounding_takes_neighbours_and_loses_less(name, build):
+    network, images = build().eval(), random_images(32)
+    options = {"bits": name, "range": "minmax", "weight_range": "minmax"}
+    nearest = evalsuite.quantize(network, images, method="rtn", **options)
+    learnt = evalsuite.quantize(network, images, method="adaround", iterations=80, learning_rate=0.02, **options)
+    plain = prepare(network, X[:1], fold_norm=False)
+    moved = 0
+    for layer_name, layer in quantized_layers(learnt).items():
+        weight = plain.get_submodule(layer_name).weight.detach()
+        fresh = copy.deepcopy(layer)
+        fresh.weight.copy_(weight)
+        scale = fresh.point_scales()
+        low, high = (each * scale for each in neighbours(weight / scale, layer.weight_format.element))
+        nearer = torch.where((layer.weight - low).abs() < (layer.weight - high).abs(), low, high)
+        torch.testing.assert_close(layer.weight, nearer)
+        moved += int((layer.weight != quantized_layers(nearest)[layer_name].weight).sum())
+    assert moved > 0
+    with torch.no_grad():
+        expected = network(images)
+        errors = [float((each(images) - expected).square().mean()) for each in (learnt, nearest)]
+    assert errors[0] < errors[1] * (1.1 if name == "FP8" else 0.9)
+
+
 def test_what_cannot_be_in_a_format_is_refused_in_a_line():
     with pytest.raises(Refused, match=r"^range = kl with FP8: expected minmax, percentile, mse or cosine$"):
         evalsuite.quantize(tiny_resnet(), X, method="rtn", bits="FP8", range="kl")
@@ -139,9 +167,7 @@ def test_what_cannot_be_in_a_format_is_refused_in_a_line():
         evalsuite.quantize(tiny_resnet(), X, method="rtn", bits="FP8", weight_format="FP8")
 
 
-@pytest.mark.parametrize(
-    "method", ["adaround", "brecq", "qdrop", "pd_quant", "ptq4vit", "repq_vit", "ttaq", "onnxruntime"]
-)
+@pytest.mark.parametrize("method", ["brecq", "qdrop", "pd_quant", "ptq4vit", "repq_vit", "ttaq", "onnxruntime"])
 def test_methods_of_integers_refuse_formats(method):
     with pytest.raises(Refused, match=r"^FP8: this method rounds to integers; expected bits such as W.A8$"):
         evalsuite.quantize(tiny_transformer(), X, method=method, bits="FP8")

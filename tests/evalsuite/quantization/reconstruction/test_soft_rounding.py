@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from evalsuite.bits import BitPolicy
+from evalsuite.quantization.grids.formats import neighbours
 from evalsuite.quantization.grids.layers import QuantConv2d, QuantLayer, QuantLinear
 from evalsuite.quantization.reconstruction.soft_rounding import GAMMA, ZETA, SoftRounding
 
@@ -58,7 +59,7 @@ def test_weights_and_gradients_are_those_of_the_written_out_formula(channels_las
 def test_it_begins_at_the_weight_and_ends_on_the_grid():
     own = layers(4)
     rounding = SoftRounding(own, [None, None])
-    for layer, weight, integers in zip(own, rounding.weights, rounding.integers(), strict=True):
+    for layer, weight, integers in zip(own, rounding.weights, rounding.points(), strict=True):
         q = layer.integer_weight()
         inside = (q > 0) & (q < 15)
         torch.testing.assert_close(weight[inside], layer.weight[inside])
@@ -99,3 +100,56 @@ def test_a_factor_scales_the_soft_weight_but_not_the_baked_one():
     scaled.bake()
     plain.bake()
     assert torch.equal(own[0].weight, same[0].weight)
+
+
+def formatted(name: str) -> list[QuantLayer]:
+    torch.manual_seed(0)
+    policy = BitPolicy(weight_format=name, activation_format=name).for_layer("a")
+    found = [QuantConv2d(nn.Conv2d(72, 6, 3, groups=2), policy), QuantLinear(nn.Linear(40, 4), policy)]
+    for layer in found:
+        rows = layer.rows()
+        layer.set_weight_range(rows.amin(1), rows.amax(1))
+    return found
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("name", ["FP8", "MXFP4", "NVFP4", "MXINT8"])
+def test_values_of_a_format_go_to_one_neighbour_or_the_other(name, channels_last):
+    own = formatted(name)
+    rounding = SoftRounding(own, [None, None], channels_last=channels_last)
+    bounds = []
+    for layer, soft in zip(own, rounding.weights, strict=True):
+        scale, element = layer.point_scales().clone(), layer.weight_format.element
+        low, high = (each * scale for each in neighbours(layer.weight / scale, element))
+        inside = (layer.weight >= low) & (layer.weight <= high)  # beyond the greatest value both are the greatest
+        torch.testing.assert_close(soft[inside], layer.weight[inside], rtol=1e-4, atol=1e-6)
+        bounds.append((low, high))
+    with torch.no_grad():
+        rounding.logit.copy_(torch.randn(rounding.logit.shape))
+    rounding.harden()
+    hard = [weight.detach().clone() for weight in rounding.weights]
+    ups = [logit >= 0 for logit in logits(rounding, own)]
+    rounding.bake()
+    for layer, weight, up, (low, high) in zip(own, hard, ups, bounds, strict=True):
+        torch.testing.assert_close(layer.weight, weight)
+        assert torch.equal(layer.weight, torch.where(up, high, low))
+
+
+def test_gradients_of_a_format_are_those_of_the_written_out_formula():
+    own = formatted("MXFP4")
+    rounding = SoftRounding(own, [torch.full((6,), 2.0), None])
+    with torch.no_grad():
+        rounding.logit.add_(torch.randn_like(rounding.logit))
+    rounding.soften()
+    targets = [torch.randn_like(layer.weight) for layer in own]
+    sum((w * t).sum() for w, t in zip(rounding.weights, targets, strict=True)).backward()
+    rounding.backward()
+    gradients = rounding.logit.grad.split([layer.weight.numel() for layer in own])
+    for i, (layer, factor) in enumerate(zip(own, (2.0, 1.0), strict=True)):
+        logit = logits(rounding, own)[i].clone().requires_grad_()
+        h = (torch.sigmoid(logit) * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
+        scale = layer.point_scales()
+        low, high = (each * scale for each in neighbours(layer.weight / scale, layer.weight_format.element))
+        weight = factor * (low + h * (high - low))
+        (expected,) = torch.autograd.grad((weight * targets[i]).sum(), logit)
+        torch.testing.assert_close(rounding._shaped(gradients[i], layer.weight.shape), expected)
