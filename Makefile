@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test coverage test-oldest lint setup clean
+.PHONY: run test coverage test-oldest lint package setup clean
 
 run: $(STAMP)
 	$(BIN)/evalsuite run quick --out runs/quick --workers 0
@@ -27,6 +27,17 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Source and wheel, and the wheel tried as a stranger would: an environment of its own, an empty folder, a short study.
+package:
+	rm -rf dist build/package
+	$(PYTHON) -m venv build/package
+	build/package/bin/python -m pip install --quiet --disable-pip-version-check build twine
+	build/package/bin/python -m build --outdir dist
+	build/package/bin/python -m twine check --strict dist/*
+	build/package/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	mkdir build/package/empty
+	cd build/package/empty && ../bin/evalsuite run quick --set stream.images=20 --workers 0
+
 setup: $(STAMP)
 
 # Installed again only where what is to be installed has changed.
@@ -36,4 +47,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest runs build *.egg-info
+	rm -rf $(VENV) .venv-oldest runs build dist *.egg-info

@@ -2,12 +2,14 @@
 
 import ast
 import importlib.metadata
+import json
 import re
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import evalsuite
 
@@ -71,3 +73,33 @@ def test_the_version_stands_in_one_place():
     cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
     assert cited is not None
     assert cited[1].strip('"') == evalsuite.__version__
+
+
+def workflows():
+    files = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert len(files) >= 2
+    return {file.name: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
+
+
+def test_workflows_run_targets_that_the_makefile_has(project):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    steps = [step for each in workflows().values() for job in each["jobs"].values() for step in job["steps"]]
+    asked = [target for step in steps for target in re.findall(r"\bmake ([\w-]+)", step.get("run", ""))]
+    assert {"test", "package"} <= set(asked) <= targets
+    assert all(("run" in step) != ("uses" in step) for step in steps)
+    least = re.search(r">=(\d+)\.(\d+)", project["requires-python"])
+    versions = workflows()["tests.yml"]["jobs"]["tests"]["strategy"]["matrix"]["python"]
+    assert versions[0] == f"{least[1]}.{least[2]}"
+
+
+def test_the_image_is_made_of_files_that_are_there():
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    instructions = [line for line in lines if line and line[0].isupper()]
+    assert [line.split()[0] for line in instructions if line.split()[0] != "ARG"][:1] == ["FROM"]
+    assert "constraints.txt" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert (ROOT / "constraints.txt").is_file()
+    command = json.loads(next(line.removeprefix("CMD ") for line in instructions if line.startswith("CMD ")))
+    assert command[:2] == ["run", "quick"]
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert {".git", "runs"} <= set(ignored)
+    assert not {"evalsuite", "protocols", "reports"} & set(ignored)
