@@ -7,11 +7,12 @@ import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from evalsuite import registry
 from evalsuite.engines import ENGINES
-from evalsuite.environment import available_cores, device_name, resolve_device, versions
+from evalsuite.environment import OWN_PACKAGES, available_cores, device_name, hiding, resolve_device, versions
 from evalsuite.errors import RequestError
 from evalsuite.optional_members import availability_of
 
@@ -31,6 +32,10 @@ def examine(data_root: str | None = None) -> list[Check]:
     """Look at versions, devices, libraries that need help, plugins and data."""
     root = data_root or os.environ.get("EVALSUITE_DATA")
     checks = [Check("versions", True, ", ".join(f"{name} {version}" for name, version in versions().items()))]
+    checks += [
+        Check(name, False, f"{place} hides evalsuite's own", "rename it, or work elsewhere")
+        for name, place in _hidden()
+    ]
     checks.append(_device())
     checks.append(_try("torchvision", _torchvision, "install the torchvision release that matches torch"))
     checks.append(_try("imagecorruptions", _imagecorruptions, "pip install imagecorruptions==1.1.2"))
@@ -38,6 +43,10 @@ def examine(data_root: str | None = None) -> list[Check]:
     checks += [_plugins(kind) for kind in registry.KINDS]
     checks += [_task(name, root) for name in registry.names("tasks")]
     return checks
+
+
+def _hidden() -> list[tuple[str, Path]]:
+    return [(name, place) for name in OWN_PACKAGES if (place := hiding(name)) is not None]
 
 
 def _device() -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -18,6 +19,8 @@ from typing import Any
 _KEEP_FREED = ((-1, -1), (-4, 0))
 _DEVELOPMENT = re.compile(r"extra == .(dev|docs|test)\b")
 _SPINS = 10_000  # some ten microseconds
+OWN_PACKAGES = ("protocols", "reports")
+"""Top-level packages beside this one, whose names others may have too."""
 
 
 def versions() -> dict[str, str]:
@@ -151,6 +154,19 @@ def keep_freed_memory() -> bool:
         return False
     allocator = ctypes.CDLL(None)
     return all(allocator.mallopt(option, value) for option, value in _KEEP_FREED)
+
+
+def hiding(package: str) -> Path | None:
+    """Return what Python would import in place of one of evalsuite's own top-level packages; None: it is that one.
+
+    A folder ``protocols`` or ``reports`` in the working folder comes first under ``python -m`` and in scripts there.
+    """
+    own = Path(__file__).parents[1] / package
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        return None
+    places = [Path(place) for place in spec.submodule_search_locations or ([spec.origin] if spec.origin else [])]
+    return None if not places or any(place.resolve() == own.resolve() for place in places) else places[0]
 
 
 def peak_memory() -> int:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from evalsuite.environment import OWN_PACKAGES, hiding
 from evalsuite.errors import RequestError, unknown_name
 from evalsuite.files import is_utf8
 from evalsuite.hashing import canonical_json, digest
@@ -75,8 +76,15 @@ def load(kind: Kind, name: str) -> Any:
         if ":" in name:
             return load_path(name)
         raise unknown_name(SINGULAR[kind], name, names(kind))
-    with _importing(f"{SINGULAR[kind]} {name!r} is registered as {point.value} but cannot be loaded"):
-        return point.load()
+    try:
+        with _importing(f"{SINGULAR[kind]} {name!r} is registered as {point.value} but cannot be loaded"):
+            return point.load()
+    except RequestError as error:
+        package = point.module.partition(".")[0]
+        other = hiding(package) if package in OWN_PACKAGES else None
+        if other is None:
+            raise
+        raise RequestError(f"{error}; {other} hides evalsuite's own {package}: rename it, or work elsewhere") from error
 
 
 def load_path(path: str, what: str = "Class") -> Any:

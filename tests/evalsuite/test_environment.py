@@ -133,3 +133,14 @@ def test_threads_wait_briefly_unless_the_user_says_how():
     assert spins_of() == ["10000", "False"]
     assert spins_of(OMP_WAIT_POLICY="ACTIVE") == ["None", "False"]
     assert spins_of(GOMP_SPINCOUNT="7") == ["7", "False"]
+
+
+def test_what_hides_our_own_packages_is_found(tmp_path, monkeypatch):
+    assert [environment.hiding(name) for name in environment.OWN_PACKAGES] == [None, None]
+    assert environment.hiding("no_such_package") is None
+    (tmp_path / "protocols").mkdir()
+    (tmp_path / "protocols" / "__init__.py").write_text("")
+    monkeypatch.delitem(sys.modules, "protocols", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert environment.hiding("protocols") == tmp_path / "protocols"
+    assert environment.hiding("reports") is None

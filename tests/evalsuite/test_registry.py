@@ -1,3 +1,5 @@
+import importlib.metadata
+import re
 from pathlib import Path
 
 import pytest
@@ -152,3 +154,14 @@ def test_import_paths_that_are_no_plugin(name):
 def test_an_option_that_is_not_finite_is_named(value):
     with pytest.raises(RequestError, match=r"^adapter 'zoa', lr = .*(nan|inf).*: expected finite numbers$"):
         registry.configure("adapters", "zoa", {"lr": value})
+
+
+def test_a_folder_that_hides_our_own_package_is_named(tmp_path, monkeypatch):
+    point = importlib.metadata.EntryPoint("lost", "protocols.no_such_module:Thing", "evalsuite.protocols")
+    monkeypatch.setattr(registry, "_entry_points", lambda kind: {"lost": point})
+    with pytest.raises(RequestError, match=r"cannot be loaded: ModuleNotFoundError: [^;]*$"):
+        registry.load("protocols", "lost")
+    monkeypatch.setattr(registry, "hiding", lambda package: tmp_path / package)
+    expected = f"; {tmp_path / 'protocols'} hides evalsuite's own protocols: rename it, or work elsewhere"
+    with pytest.raises(RequestError, match=re.escape(expected) + "$"):
+        registry.load("protocols", "lost")
