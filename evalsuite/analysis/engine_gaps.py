@@ -25,8 +25,9 @@ ENGINE_GAP_COLUMNS = (
     *("error", "simulated_error", "change", "change_low", "change_high"),
     *("worst_class", "worst_error", "simulated_worst_class", "simulated_worst_error"),
     *("most_changed", "class_change", "class_change_p", "class_change_p_holm", "shown"),
-    *("milliseconds", "threads", "graph_bytes"),
+    *("milliseconds", "threads", "graph_bytes", "latency_ms", "float_latency_ms", "latency_ratio"),
 )
+_MEASURED = ("graph_bytes", "latency_ms", "float_latency_ms", "latency_ratio")
 _FAMILY = ["task", "calibration_label", "stream_label"]
 
 
@@ -59,6 +60,9 @@ def engine_gaps_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd.DataF
     :func:`evalsuite.analysis.harm.harm`), corrected by Holm over the rows about all images of a task, calibration set
     and stream; ``shown`` where that is significant; of a domain these are not tested. ``milliseconds`` an image, the
     engine's own, are the median over seeds, with so many ``threads``; ``graph_bytes`` is the size of the ONNX file.
+    ``latency_ms`` is what an image takes in batches of 16, ``float_latency_ms`` the same engine with the network in
+    full precision, ``latency_ratio`` the first over the second: medians over pairs of passes
+    (:mod:`evalsuite.running.latency`) and over seeds.
     """
     rows = [row for each in _deployed(run, outcomes) for row in _rows_of(each, outcomes, settings)]
     frame = pd.DataFrame(rows, columns=list(ENGINE_GAP_COLUMNS))
@@ -85,7 +89,7 @@ def _deployed(run: Run, outcomes: Outcomes) -> Iterator[_Deployed]:
         if pairs:
             seconds = own["forward_seconds"] / own["images"]
             costs: Values = {"milliseconds": 1000 * float(np.median(seconds)), "threads": threads}
-            costs["graph_bytes"] = own["graph_bytes"].max() if "graph_bytes" in own else None
+            costs |= {name: float(own[name].median()) if name in own else None for name in _MEASURED}
             yield _Deployed(each, each.exported_to, pairs, costs)
 
 

@@ -251,7 +251,7 @@ class Evaluator:
                 model = self.quantized.module
                 predicted, costs, resets = run_adapting(trial, model, stream, images, self.workspace, self.data)
         labels = self.data.test_labels.astype(np.int32)[stream.image]
-        columns = {
+        columns: dict[str, Any] = {
             "status": "done",
             "reason": "",
             "reason_code": "",
@@ -266,9 +266,7 @@ class Evaluator:
             "warnings": canonical_json([*self.quantized.warnings, *caught]),
             "collapsed_at": first_collapse(predicted.prediction, labels),
         }
-        if self.quantized.graph_bytes is not None:
-            columns["graph_bytes"] = self.quantized.graph_bytes
-        return columns, records(stream, predicted, resets, self.data)
+        return columns | dict(self.quantized.measured), records(stream, predicted, resets, self.data)
 
 
 def run_trial(trial: Trial, workspace: Workspace, kept: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from torch import Tensor, nn
 
@@ -11,6 +11,7 @@ from evalsuite.engines.deploy import deploy
 from evalsuite.errors import ReasonCode, Refused
 from evalsuite.exporting.graph import exported
 from evalsuite.extras import MissingExtra
+from evalsuite.running.latency import latency_of
 from evalsuite.running.quantized_models import QuantizedModel
 from evalsuite.running.workspace import Workspace
 from evalsuite.study.trials import Trial
@@ -33,9 +34,11 @@ def on_engine(quantized: QuantizedModel, trial: Trial, workspace: Workspace, ima
     try:
         content = _graph(quantized.module, trial, workspace, image)
         network = deploy(content, trial.quantizer.engine, image)
+        latency = latency_of(network, trial.quantizer.engine, trial.task, workspace.root, image)
     except MissingExtra as error:
         raise Refused(str(error), ReasonCode.NOT_INSTALLED) from error
-    return replace(quantized, module=network, graph_bytes=len(content))
+    measured = {"graph_bytes": len(content)} | ({} if latency is None else asdict(latency))
+    return replace(quantized, module=network, measured=measured)
 
 
 def _graph(network: nn.Module, trial: Trial, workspace: Workspace, image: Tensor) -> bytes:

@@ -6,7 +6,8 @@ import functools
 import json
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -62,12 +63,12 @@ def quantize_model(trial: Trial, workspace: Workspace) -> None:
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """A quantized network, what it cost and what it warned of; of one on an engine, the size of its ONNX file."""
+    """A quantized network, what it cost and what it warned of; of one on an engine, columns of what was measured."""
 
     module: nn.Module
     seconds: float
     warnings: tuple[str, ...]
-    graph_bytes: int | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 def load_quantized(trial: Trial, workspace: Workspace) -> QuantizedModel:

@@ -37,7 +37,10 @@ def _flips(row: Any) -> str:
     threads = "" if is_missing(row.threads) else f" with {count(int(row.threads), 'thread')}"
     text += f"; its mean error changes by {points(row.change)} ({interval(row.change_low, row.change_high)}"
     text += ")" if excludes_zero(row.change_low, row.change_high) else ", which includes 0)"
-    return f"{text}; it takes {number(row.milliseconds, 2)}{_SPACE}ms an image{threads}."
+    text += f"; it takes {number(row.milliseconds, 2)}{_SPACE}ms an image{threads}"
+    if not is_missing(row.latency_ratio):
+        text += f", {number(row.latency_ratio, 2)} times as long as the network in full precision on the same engine"
+    return f"{text}."
 
 
 def _classes(row: Any) -> Iterator[str]:

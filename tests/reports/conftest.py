@@ -18,6 +18,8 @@ from evalsuite.store import Run
 FLIPS = (("tasks", "task", str), ("domains", "domain", str), ("severities", "severity", int), ("images", "image", int))
 DOMAINS = ("clean", "gaussian_noise", "shot_noise", "defocus_blur", "zoom_blur", "fog", "snow", "contrast", "pixelate")
 
+LATENCY = {"latency_ms": 8.0, "float_latency_ms": 12.5, "latency_ratio": 0.64}
+
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
@@ -86,7 +88,7 @@ def engine_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (simulated,) = trials.loc[trials["bits"] == "W8A8", "trial"]
     on_engine = {"bits": "W8A8", "quantizer_label": ENGINE, "engine": "onnxruntime", "simulation": simulated}
     rows = [
-        row | (on_engine | {"graph_bytes": 1234, "forward_seconds": 0.6} if row["bits"] == "W4A4" else {})
+        row | (on_engine | {"graph_bytes": 1234, "forward_seconds": 0.6, **LATENCY} if row["bits"] == "W4A4" else {})
         for row in trials.where(trials.notna(), None).to_dict("records")
     ]
     folder = made.with_name("run")

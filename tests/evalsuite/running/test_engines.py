@@ -134,6 +134,9 @@ def test_the_gap_is_a_table(run):
     assert own["change"].iloc[0] == pytest.approx(engine["error"] - simulated["error"])
     assert ((own["flips_low"] <= own["flips"]) & (own["flips"] <= own["flips_high"])).all()
     assert own["milliseconds"].iloc[0] == pytest.approx(1000 * engine["forward_seconds"] / engine["images"])
+    assert own["latency_ms"].iloc[0] == engine["latency_ms"] > 0
+    assert own["float_latency_ms"].iloc[0] == engine["float_latency_ms"] > 0
+    assert own["latency_ratio"].iloc[0] == engine["latency_ratio"] > 0
     assert own["class_change_p_holm"].notna().tolist() == [True, False, False]
 
 
