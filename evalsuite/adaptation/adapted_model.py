@@ -158,7 +158,7 @@ class AdaptedModel:
     @property
     def adapted_modules(self) -> list[str]:
         """Names of the modules whose parameters have been moved, of parameters that are in none, over all resets."""
-        changed, _ = self._most()
+        changed = self._most_changed()
         ordered = [name for name, _ in self._model.named_parameters() if name in changed]
         return list(dict.fromkeys(name.rpartition(".")[0] or name for name in [*ordered, *changed]))
 
@@ -182,13 +182,18 @@ class AdaptedModel:
         return joined
 
     def _now(self) -> tuple[dict[str, int], int]:
+        return changed_parameters(self._model, self._fresh[0]), self._kept_now()
+
+    def _kept_now(self) -> int:
         owned = [tensor for name, tensor in _tensors(self._model).items() if name in self._own_names]
-        return changed_parameters(self._model, self._fresh[0]), kept_bytes((self._model, self._state), owned)
+        return kept_bytes((self._model, self._state), owned)
 
     def _most(self) -> tuple[dict[str, int], int]:
-        changed, kept = self._now()
-        larger = {name: max(count, self._changed.get(name, 0)) for name, count in changed.items()}
-        return self._changed | larger, max(kept, self._kept)
+        return self._most_changed(), max(self._kept_now(), self._kept)
+
+    def _most_changed(self) -> dict[str, int]:
+        changed = changed_parameters(self._model, self._fresh[0])
+        return self._changed | {name: max(count, self._changed.get(name, 0)) for name, count in changed.items()}
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
