@@ -43,7 +43,8 @@ class ErrorHeatmap:
 
     Error in % under each corruption, averaged over severities, seeds and streams. A row is an adapter under the
     quantized network named on the left; darker is worse, on one scale for what is drawn together. The mean, on the
-    right, weighs every corruption alike and leaves clean images out.
+    right, weighs every corruption alike and leaves clean images out. Where cells are too narrow for numbers, the scale
+    below says which colour is which error.
     """
 
     order: ClassVar[int] = 90

@@ -153,18 +153,24 @@ def _questions(run: Run, found: Evidence, pictures: list[Picture]) -> tuple[list
 
 
 def _facts(run: Run) -> str:
-    status = run.trials["status"].value_counts()
-    trials = ", ".join(f"{status[each]:,} {each}" for each in ("done", "failed", "refused") if each in status)
+    status, trials = run.trials["status"].value_counts(), labelled(run)
+    ended = ", ".join(f"{status[each]:,} {each}" for each in ("done", "failed", "refused") if each in status)
     seeds = run.trials["seed"].nunique()
     parts = [
-        count(len(run.trials), "trial") + (f" ({trials})" if trials else ""),
+        count(len(run.trials), "trial") + (f" ({ended})" if ended else ""),
         count(run.trials["task"].nunique(), "task"),
-        count(run.trials["quantizer_label"].nunique(), "quantizer setting"),
-        count(run.trials["adapter_label"].nunique(), "adapter"),
+        _beside(trials, "quantizer_label", "full_precision", "quantizer setting", "full precision"),
+        _beside(trials, "adapter_label", "unadapted", "adapter", "no adaptation"),
         count(run.trials["stream_label"].nunique(), "stream"),
         count(seeds, "seed"),
     ]
     return " · ".join(parts)
+
+
+def _beside(trials: pd.DataFrame, column: str, baseline: str, what: str, named: str) -> str:
+    """Count methods, and name the baseline beside them, for it is a row or column of the matrices too."""
+    methods = trials.loc[~trials[baseline], column].nunique()
+    return count(methods, what) + (f" and {named}" if trials[baseline].any() else "")
 
 
 def _unfinished(run: Run) -> str:
