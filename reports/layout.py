@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,11 +57,14 @@ def _packed(
     parts: Sequence[pd.DataFrame], height: Callable[[pd.DataFrame], float], most: int
 ) -> list[list[pd.DataFrame]]:
     """Put parts on pages, in their order, as many as fit but no more than ``most``."""
-    whole: list[list[pd.DataFrame]] = [[]]
-    for own in parts:
-        if whole[-1] and (len(whole[-1]) == most or height(pd.concat([*whole[-1], own])) > style.TALL):
-            whole.append([])
-        whole[-1].append(own)
+    whole: list[list[pd.DataFrame]] = []
+    left = list(parts)
+    while left:
+        beyond = range(2, min(most, len(left)) + 1)
+        # The more parts, the taller: their number is found by halving, for a height takes a while.
+        fit = 1 + bisect_left(beyond, True, key=lambda number: height(pd.concat(left[:number])) > style.TALL)
+        whole.append(left[:fit])
+        left = left[fit:]
     return whole
 
 

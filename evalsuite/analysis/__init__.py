@@ -9,7 +9,7 @@ else is in the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +72,14 @@ ESTIMATES: dict[str, Estimate] = {
 }
 """The further tables, by the name of their file without ``.csv``; one without rows is not written."""
 
+_MAIN: dict[str, Estimate] = {
+    "summary": lambda run, outcomes, settings: summary_of(outcomes, baselines(run), settings),
+    "comparisons": lambda run, outcomes, settings: comparisons_of(outcomes, baselines(run), settings),
+    "rankings": lambda run, outcomes, settings: rankings_of(outcomes),
+}
+_APART = ("comparisons", "rankings", "calibration_changes", "calibration_draws", "across_draws")
+"""Half the work of a large run; no other table is made of what is made once for one of these."""
+
 
 def summarise(run: Run) -> pd.DataFrame:
     """Return ``summary.csv``: a row per method combination of which a trial is done.
@@ -125,16 +133,36 @@ class Analysis:
                 write_csv(out / f"{name}.csv", table)
 
 
-def analyse(run: Run, outcomes: Outcomes | None = None) -> Analysis:
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Some tables of a run, as work that any process may do: each is the same whatever else is made."""
+
+    run: Run
+    outcomes: Outcomes
+    names: Sequence[str]
+
+    def do(self) -> dict[str, pd.DataFrame]:
+        """Make them; by name."""
+        makers, settings = _MAIN | ESTIMATES, Settings.of(self.run)
+        return {name: makers[name](self.run, self.outcomes, settings) for name in self.names}
+
+
+Beside = Callable[[Tables], Callable[[], Mapping[str, pd.DataFrame]]]
+"""Has work begun elsewhere, and returns what waits for it."""
+
+
+def analyse(run: Run, outcomes: Outcomes | None = None, beside: Beside | None = None) -> Analysis:
     """Do what :func:`summarise`, :func:`compare` and :func:`rank` do, and the ``ESTIMATES``, reading the records once.
 
-    ``outcomes``: what :func:`evalsuite.analysis.outcomes.read_outcomes` returned, where that has been called already.
+    Parameters
+    ----------
+    outcomes : what :func:`evalsuite.analysis.outcomes.read_outcomes` returned, where that has been called already.
+    beside : has half of the work done beside this process.
     """
-    outcomes, settings = read_outcomes(run) if outcomes is None else outcomes, Settings.of(run)
-    return Analysis(
-        summary_of(outcomes, baselines(run), settings),
-        comparisons_of(outcomes, baselines(run), settings),
-        rankings_of(outcomes),
-        settings.groups_of(outcomes),
-        {name: make(run, outcomes, settings) for name, make in ESTIMATES.items()},
-    )
+    outcomes = read_outcomes(run) if outcomes is None else outcomes
+    apart = Tables(run, outcomes, _APART)
+    wait = apart.do if beside is None else beside(apart)
+    found = Tables(run, outcomes, [name for name in _MAIN | ESTIMATES if name not in _APART]).do()
+    found |= wait()
+    groups, estimates = Settings.of(run).groups_of(outcomes), {name: found[name] for name in ESTIMATES}
+    return Analysis(found["summary"], found["comparisons"], found["rankings"], groups, estimates)

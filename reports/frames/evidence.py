@@ -5,17 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pandas as pd
 
-from evalsuite.analysis import Analysis, analyse, claims
+from evalsuite.analysis import Analysis, Beside, analyse, claims
 from evalsuite.analysis.families import IN_COMMON, VARIES, worst_group_families
 from evalsuite.analysis.outcomes import Outcomes, read_outcomes
 from evalsuite.store import Run
 from reports.frames import methods
 from reports.frames.methods import KEYS, as_rows, combinations
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -131,16 +132,21 @@ def _common(varied: str, labels: Mapping[str, Any]) -> tuple[str | None, ...]:
     return varied, labels["task"], *(None if name == f"{varied}_label" else labels[name] for name in IN_COMMON)
 
 
-def once(make: Callable[[Run], T]) -> Callable[[Run], T]:
-    """Wrap what is made of a run so that it is made anew only where the run's trials have changed on disk."""
+def once(make: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P], T]:
+    """Wrap what is made of a run so that it is made anew only where the run's trials have changed on disk.
 
-    @functools.lru_cache(maxsize=1)
-    def made(run: Run, changed: int) -> T:
-        return make(run)
+    What is given beside the run says how it is made, not what.
+    """
+    kept: dict[tuple[Run, int], T] = {}
 
     @functools.wraps(make)
-    def cached(run: Run) -> T:
-        return made(run, run.changed)
+    def cached(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        key = run, run.changed
+        if key not in kept:
+            made = make(run, *args, **kwargs)
+            kept.clear()
+            kept[key] = made
+        return kept[key]
 
     return cached
 
@@ -152,9 +158,9 @@ def outcomes_of(run: Run) -> Outcomes:
 
 
 @once
-def evidence(run: Run) -> Evidence:
-    """Return the analysis of a run."""
-    found = analyse(run, outcomes_of(run))
+def evidence(run: Run, beside: Beside | None = None) -> Evidence:
+    """Return the analysis of a run; ``beside``: where half of it is made, see :func:`evalsuite.analysis.analyse`."""
+    found = analyse(run, outcomes_of(run), beside)
     return Evidence(found, combinations(run).merge(found.summary, on=KEYS))
 
 

@@ -8,7 +8,6 @@ import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,9 @@ from reports.frames.evidence import evidence
 from reports.frames.kept_images import flip_pictures
 from reports.latex import write_tables
 from reports.page.drawing import Drawing, Leaf
+from reports.page.helpers import Helpers
 from reports.page.pictures import Picture
-from reports.page.run_page import render
+from reports.page.run_page import contents, render
 from reports.selection import Selection
 
 _LARGE = 120  # trials, below which another process costs more than it saves
@@ -66,11 +66,12 @@ def write_report(
     chosen = _installed() if named is None else list(dict.fromkeys(named))
     plugins = {name: registry.load("figures", name) for name in chosen}
     place = run.folder if out is None else Path(out)
-    look, selection, shots = Appearance.of(asked), Selection.of(run, asked), flip_pictures(run)
+    look = Appearance.of(asked)
     with style.applied(look):  # what is wrong with it is said before anything is written
         pass
-    with Drawing(chosen, _helpers(run)) as drawing:
-        found = evidence(run)
+    with Helpers(chosen, _helpers(run)) as helpers:
+        drawing, found = Drawing(helpers), evidence(run, lambda tables: helpers.promise(tables).result)
+        selection, shots = Selection.of(run, asked), flip_pictures(run)
         for each in (place, place / "figures", place / "tables"):
             _make_writable(each)
         remove_left(place)
@@ -80,11 +81,15 @@ def write_report(
                 name: _add(drawing, name, make(), run, place / "figures", selection) for name, make in plugins.items()
             }
             write_tables(run, found, place / "tables", selection)
-            sheets = iter(drawing.sheets())
-    shown = [replace(each, sheets=list(itertools.islice(sheets, pages))) for each, pages in added.values() if each]
-    omitted = [name for name, (_, pages) in added.items() if not pages]
+        omitted = [name for name, (_, pages) in added.items() if not pages]
+        shown = [(each, pages) for each, pages in added.values() if each]
+        # The helpers draw while the rest of the page is made.
+        content = contents(run, [each for each, _ in shown], omitted, selection, shots)
+        sheets = iter(drawing.sheets())
+    for picture, pages in shown:
+        picture.sheets.extend(itertools.islice(sheets, pages))
     page = place / "index.html"
-    write_text(page, render(run, shown, omitted, selection, shots))
+    write_text(page, render(content))
     return page
 
 

@@ -108,6 +108,11 @@ class Grid:
     adapters: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Box | None, ...]], ...]
 
+    @property
+    def gaps(self) -> bool:
+        """Whether a network has no result with an adapter."""
+        return any(box is None for _, boxes in self.rows for box in boxes)
+
 
 def grids(matrices: list[Matrix], filters: Filters) -> list[Grid]:
     """Return the matrices of all tasks and streams; ``first``: of its task's first stream."""

@@ -77,12 +77,17 @@ class _Question:
         return sum(len(sentences) for _, sentences in self.tasks) + bool(self.lead)
 
 
-def render(
-    run: Run, pictures: list[Picture], omitted: list[str], selection: Selection, shots: Mapping[Key, Shot]
-) -> str:
-    """Return the page of a run; ``omitted``: names of figures that have no numbers in it.
+def render(content: Mapping[str, Any]) -> str:
+    """Return the page of a run; ``content``: :func:`contents`, its pictures with their sheets."""
+    return template("page.html.j2").render(content)
 
-    ``shots`` is :func:`reports.frames.kept_images.flip_pictures`.
+
+def contents(
+    run: Run, pictures: list[Picture], omitted: list[str], selection: Selection, shots: Mapping[Key, Shot]
+) -> dict[str, Any]:
+    """Return what the page of a run shows; ``omitted``: names of figures that have no numbers in it.
+
+    The sheets of ``pictures`` may still be missing. ``shots`` is :func:`reports.frames.kept_images.flip_pictures`.
 
     Pictures, matrices, tables and images are of what is selected. Sentences and tiles are of the whole run, for what
     they say is said of all that was run.
@@ -92,39 +97,39 @@ def render(
     trials = selection.of_frame(labelled(run).drop(columns="reference"))
     filters, shown = Filters.of(trials), selection.of_evidence(pictured(found, shots))
     questions, further = _questions(run, found, pictures)
-    return template("page.html.j2").render(
-        title=study["title"],
-        asked=words.asked(run, found),
-        brief=words.brief(found, rows),
-        tiles=words.tiles(run, found, rows),
-        least_reliable="".join(filters.marks(selection.of_frame(worst_first(rows).head(1)))),
-        selected=words.selected(selection.asked, selection.called),
-        hero=hero(selection.of_frame(rows), filters),
-        grids=grids(matrices(shown), filters),
-        legend=LEGEND,
-        hows=_HOWS,
-        study=study,
-        told=words.methods(study),
-        notes=[*study["notes"], *jitter_note(found.analysis.summary)],
-        version=study["versions"].get("evalsuite", ""),
-        facts=_facts(run),
-        sections=_SECTIONS,
-        questions=questions,
-        images=images(lost_images(shown), [selection.names.get(task, task) for task in private], filters),
-        further=further,
-        omitted=omitted,
-        tables=result_tables(shown, selection.of_frame(adaptation(run)), filters.marks),
-        missing=missing_table(trials, filters.marks),
-        unfinished=_unfinished(run),
-        warnings=_warnings(run.trials),
-        permutations=f"{study['analysis']['permutations']:,}",
-        bootstrap=f"{study['analysis']['bootstrap']:,}",
-        environment=_environment(study),
-        settings=json.dumps(study["settings"], indent=2, ensure_ascii=False),
-        methods=filters.data,
-        css=own("page.css") + own("tiles.css") + own("run.css"),
-        js=own("page.js") + own("run.js"),
-    )
+    return {
+        "title": study["title"],
+        "asked": words.asked(run, found),
+        "brief": words.brief(found, rows),
+        "tiles": words.tiles(run, found, rows),
+        "least_reliable": "".join(filters.marks(selection.of_frame(worst_first(rows).head(1)))),
+        "selected": words.selected(selection.asked, selection.called),
+        "hero": hero(selection.of_frame(rows), filters),
+        "grids": grids(matrices(shown), filters),
+        "legend": LEGEND,
+        "hows": _HOWS,
+        "study": study,
+        "told": words.methods(study),
+        "notes": [*study["notes"], *jitter_note(found.analysis.summary)],
+        "version": study["versions"].get("evalsuite", ""),
+        "facts": _facts(run),
+        "sections": _SECTIONS,
+        "questions": questions,
+        "images": images(lost_images(shown), [selection.names.get(task, task) for task in private], filters),
+        "further": further,
+        "omitted": omitted,
+        "tables": result_tables(shown, selection.of_frame(adaptation(run)), filters.marks),
+        "missing": missing_table(trials, filters.marks),
+        "unfinished": _unfinished(run),
+        "warnings": _warnings(run.trials),
+        "permutations": f"{study['analysis']['permutations']:,}",
+        "bootstrap": f"{study['analysis']['bootstrap']:,}",
+        "environment": _environment(study),
+        "settings": json.dumps(study["settings"], indent=2, ensure_ascii=False),
+        "methods": filters.data,
+        "css": own("page.css") + own("tiles.css") + own("run.css"),
+        "js": own("page.js") + own("run.js"),
+    }
 
 
 def _questions(run: Run, found: Evidence, pictures: list[Picture]) -> tuple[list[_Question], list[Picture]]:
@@ -148,18 +153,24 @@ def _questions(run: Run, found: Evidence, pictures: list[Picture]) -> tuple[list
 
 
 def _facts(run: Run) -> str:
-    status = run.trials["status"].value_counts()
-    trials = ", ".join(f"{status[each]:,} {each}" for each in ("done", "failed", "refused") if each in status)
+    status, trials = run.trials["status"].value_counts(), labelled(run)
+    ended = ", ".join(f"{status[each]:,} {each}" for each in ("done", "failed", "refused") if each in status)
     seeds = run.trials["seed"].nunique()
     parts = [
-        count(len(run.trials), "trial") + (f" ({trials})" if trials else ""),
+        count(len(run.trials), "trial") + (f" ({ended})" if ended else ""),
         count(run.trials["task"].nunique(), "task"),
-        count(run.trials["quantizer_label"].nunique(), "quantizer setting"),
-        count(run.trials["adapter_label"].nunique(), "adapter"),
+        _beside(trials, "quantizer_label", "full_precision", "quantizer setting", "full precision"),
+        _beside(trials, "adapter_label", "unadapted", "adapter", "no adaptation"),
         count(run.trials["stream_label"].nunique(), "stream"),
         count(seeds, "seed"),
     ]
     return " · ".join(parts)
+
+
+def _beside(trials: pd.DataFrame, column: str, baseline: str, what: str, named: str) -> str:
+    """Count methods, and name the baseline beside them, for it is a row or column of the matrices too."""
+    methods = trials.loc[~trials[baseline], column].nunique()
+    return count(methods, what) + (f" and {named}" if trials[baseline].any() else "")
 
 
 def _unfinished(run: Run) -> str:

@@ -121,7 +121,7 @@ def _adaptation_in_brief(evidence: Evidence, worst: Any) -> str:
         return "No adapter is shown to lower its error."
     return (
         f"Adaptation helps it: {short(row.adapter_label, _NAME)} lowers its mean error by {points(-found.difference)} "
-        f"({p_value(found.p)}); its worst class then {lost(row.worst_drop_class_value)}."
+        f"({p_value(found.p)}); its worst class with it, {_worst_class(row)}, {lost(row.worst_drop_class_value)}."
     )
 
 

@@ -11,7 +11,7 @@ from evalsuite import analysis
 
 ROOT = Path(reports.__file__).parent
 FORBIDDEN = ("evalsuite.statistics", "evalsuite.metrics", "scipy", "statsmodels", "scikit_posthocs")
-ENTRY = {"analyse", "Analysis", *(name for name in analysis.__all__ if name.endswith("_COLUMNS"))}
+ENTRY = {"analyse", "Analysis", "Beside", *(name for name in analysis.__all__ if name.endswith("_COLUMNS"))}
 """What reports may take from ``evalsuite.analysis``, beside the reading of records for all tables."""
 ALLOWED = (
     *("evalsuite.analysis.claims", "evalsuite.analysis.families", "evalsuite.analysis.verdict"),

@@ -89,3 +89,15 @@ def test_long_names_leave_room_for_whole_numbers(data: pd.DataFrame) -> None:
     drawn = {text.get_text() for axes in figure.axes for text in axes.texts}
     assert f"{data['error'].max() * 100:.0f}" in drawn
     assert all(axes.get_position().width * figure.get_figwidth() > 0.18 * 9 for axes in figure.axes)
+
+
+def test_numbers_in_narrow_columns_stand_upright_inside_their_cells(data: pd.DataFrame) -> None:
+    with style.applied(Appearance(page=3.25, font_size=8)):
+        figure = ErrorHeatmap().draw(data)
+        figure.draw_without_rendering()
+        texts = [text for axes in figure.axes for text in axes.texts if text.get_text().replace(".", "").isdigit()]
+        sizes = [text.get_window_extent() for text in texts]
+    columns = [axes.bbox.width / axes.get_xlim()[1] for axes in figure.axes if axes.texts]
+    assert len(texts) == len(data)
+    assert {text.get_rotation() for text in texts} == {90}
+    assert max(size.width for size in sizes) <= max(columns)

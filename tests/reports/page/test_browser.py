@@ -58,6 +58,8 @@ def test_the_first_screen_holds_verdict_tiles_and_picture(page: Any) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
     assert len(page.locator(".brief").inner_text().split()) <= 60
     assert page.locator(".tile").count() == 5
+    key, matrix = page.locator("#matrix-key"), page.locator(".matrix").first
+    assert key.bounding_box()["y"] < matrix.bounding_box()["y"]
     first = "[...document.querySelectorAll('h1, .asked, .brief, .tile, .hero thead')]"
     assert max(page.evaluate(f"{first}.map(each => each.getBoundingClientRect().bottom)")) < 800
 

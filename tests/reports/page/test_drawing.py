@@ -8,6 +8,7 @@ import pytest
 from reports import style
 from reports.appearance import Appearance
 from reports.page.drawing import Drawing, Leaf
+from reports.page.helpers import Helpers
 
 PLUGIN = '''
 import os
@@ -55,13 +56,14 @@ def test_bytes_errors_and_warnings_are_those_of_one_process(plugin: str, tmp_pat
 
     look = Appearance(formats=("pdf", "png", "svg"), font_size=6)
     whats = ["plain", "warns", "dies", "after"]
-    with Drawing([plugin], 0) as alone, style.applied(look):
+    with Helpers([plugin], 0) as none, style.applied(look):
+        alone = Drawing(none)
         for what in whats:
             with pytest.warns(UserWarning, match="a glyph is missing") if what == "warns" else nullcontext():
                 alone.add(leaf(what, "alone"))
         expected = alone.sheets()
-    with Drawing([plugin], 1) as drawing, style.applied(look):
-        process = drawing._helpers[0]._process
+    with Helpers([plugin], 1) as helpers, style.applied(look):
+        drawing, process = Drawing(helpers), helpers._all[0].process
         drawing.add(leaf("plain", "both"))
         assert drawing.sheets() == expected[:1]
         assert process.poll() is None
