@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test coverage test-oldest lint setup clean
+.PHONY: run test coverage test-oldest lint docs setup clean
 
 run: $(STAMP)
 	$(BIN)/evalsuite run quick --out runs/quick --workers 0
@@ -27,6 +27,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
 setup: $(STAMP)
 
 # Installed again only where what is to be installed has changed.
@@ -36,4 +39,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest runs build *.egg-info
+	rm -rf $(VENV) .venv-oldest runs build site *.egg-info
