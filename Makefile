@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test coverage test-oldest lint package setup clean
+.PHONY: run test coverage test-oldest lint docs package setup clean
 
 run: $(STAMP)
 	$(BIN)/evalsuite run quick --out runs/quick --workers 0
@@ -38,6 +38,9 @@ package:
 	mkdir build/package/empty
 	cd build/package/empty && ../bin/evalsuite run quick --set stream.images=20 --workers 0
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 setup: $(STAMP)
 
 # Installed again only where what is to be installed has changed.
@@ -47,4 +50,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest runs build dist *.egg-info
+	rm -rf $(VENV) .venv-oldest runs build dist site *.egg-info

@@ -45,21 +45,26 @@ def canonical_overrides(given: Any) -> Overrides:
 class BitPolicy:
     """Bits of weights and activations, 2..8 each, of integers or of a number format.
 
-    First layer and classifier take ``first_last_bits`` for both, or ``first_bits`` and ``last_bits`` where these are
-    given. ``overrides`` maps globs of qualified layer names to bits (``{"layer3.*": "W8A8"}``) and goes before all
-    of these; where several match a layer, the one with the most characters other than ``*`` and ``?`` wins,
-    whatever their order.
+    Logits and normalisation layers stay in floating point. Formats are symmetric by themselves; only FP8's weights have
+    scales per channel. Formats that are None are left out of :meth:`as_dict`, and so of a trial's identity.
 
-    Weights are quantized per output channel (``per_channel``), asymmetrically unless ``symmetric``; activations
-    per tensor, asymmetrically unless ``symmetric_activations``, with ranges fixed at calibration. ``per_token``
-    gives each token that a linear layer of a transformer reads the range of its own extremes, found when it runs;
-    convolutions and attention products keep theirs. Logits and normalisation layers stay in floating point;
-    ``fold_norm`` folds BatchNorm into the convolution before it.
-
-    ``weight_format`` and ``activation_format`` name a format of :mod:`evalsuite.number_formats`, which then says how
-    many bits; None: integers. Formats are symmetric by themselves; only FP8's weights have scales per channel. First
-    layer and classifier are in this format or its companion, whichever has the bits that they get (ours: MXFP8 beside
-    MXFP4, FP8 beside NVFP4). Formats that are None are left out of :meth:`as_dict`, and so of a trial's identity.
+    Attributes
+    ----------
+    weight_bits, activation_bits : of inner layers.
+    first_last_bits : of first layer and classifier, weights and activations. In the layer's format or its companion,
+        whichever has so many bits (*ours*: MXFP8 beside MXFP4, FP8 beside NVFP4).
+    per_channel : whether each output channel's weights have a range of their own; activations have one a tensor, fixed
+        at calibration.
+    symmetric, symmetric_activations : whether zero lies in the middle of the range.
+    fold_norm : whether a BatchNorm is folded into the convolution before it.
+    first_bits, last_bits : of the first layer and of the classifier, where they differ from ``first_last_bits``.
+    per_token : whether each token that a linear layer of a transformer reads gets the range of its own extremes, found
+        when it runs; convolutions and attention products keep theirs.
+    overrides : bits of single layers, globs of their qualified names to bits, ``{"layer3.*" = "W8A8"}``; before all
+        other keys. Where several match a layer, the one with the most characters other than ``*`` and ``?`` wins,
+        whatever their order.
+    weight_format, activation_format : a format of :mod:`evalsuite.number_formats`, which then says how many bits; None:
+        integers.
     """
 
     weight_bits: int = 8

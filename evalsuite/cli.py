@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from evalsuite import __version__, registry
 from evalsuite.commands import audit as audit_command
@@ -24,6 +23,7 @@ from evalsuite.commands import compare as compare_command
 from evalsuite.commands import export as export_command
 from evalsuite.commands import export_metrics as export_metrics_command
 from evalsuite.commands import index as index_command
+from evalsuite.commands import list as list_command
 from evalsuite.commands import merge as merge_command
 from evalsuite.commands import new as new_command
 from evalsuite.commands import report as report_command
@@ -65,12 +65,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="How reliable is a post-training-quantized vision network under shift?",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_COMPLETION = "_EVALSUITE_COMPLETE"
+"""Variable by which a shell asks what a line may go on with."""
 _NOT_WRITTEN = 120  # as Python ends where its last output cannot be written
 
 
@@ -124,6 +125,8 @@ def call(arguments: list[str]) -> int:
     except (SystemExit, GeneratorExit) as error:
         if isinstance(error.__context__, BrokenPipeError):  # click's end where nobody reads on: `evalsuite list | head`
             return _NOT_WRITTEN
+        if _COMPLETION in os.environ:  # click ends the program so when it has told the shell what fits
+            return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else DONE
         # Else of a plugin: nothing here ends the program so.
         return _refuse(f"a plugin ended the program by {reason_of(error)}")
     except Exception as error:
@@ -235,39 +238,13 @@ app.command()(export_metrics_command.export_metrics)
 app.command()(index_command.index)
 app.command()(new_command.new)
 app.command()(export_command.export)
+app.command("list")(list_command.list_plugins)
 app.command()(merge_command.merge)
 app.command()(report_command.report)
 app.command()(schema_command.schema)
 app.command()(slurm_command.slurm)
 app.command()(status_command.status)
 app.command()(validate_command.validate)
-
-
-@app.command("list")
-def list_plugins(
-    kind: Annotated[
-        str | None,
-        typer.Argument(help="tasks, quantizers, adapters, protocols, studies, figures or corruptions [default: all]."),
-    ] = None,
-    as_json: AsJson = False,
-) -> int:
-    """List what there is, with one line each."""
-    from evalsuite.catalogue import KINDS, catalogue
-
-    if kind is not None and kind not in KINDS:
-        from evalsuite.errors import unknown_name
-
-        raise unknown_name("kind", kind, KINDS)
-    found = {name: catalogue(name) for name in ([kind] if kind else KINDS)}
-    if as_json:
-        print(json.dumps(found, indent=2))
-        return DONE
-    for name, entries in found.items():
-        table = Table(title=name, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
-        for entry, line in entries.items():
-            table.add_row(entry, line)
-        Console().print(table, "", sep="\n")
-    return DONE
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """Records in, tables out: ``summary.csv``, ``comparisons.csv``, ``rankings.csv`` and those of ``ESTIMATES``.
 
-``docs/design.md`` has their columns.
+``docs/api.md`` has their columns.
 
 Combinations of one task that show the same images are the columns of one array and share bootstrap draws and
 permutations. The draws depend on the study's seed and the task alone, so that a row is the same whatever

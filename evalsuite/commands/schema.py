@@ -14,7 +14,7 @@ def schema(name: Annotated[str, typer.Argument(help="study or verdict.")]) -> in
     """Print a JSON schema (draft 2020-12): of a study file's values, or of an audit's verdict.json."""
     from evalsuite.analysis.verdict import Verdict
     from evalsuite.errors import unknown_name
-    from evalsuite.study.file import study_schema
+    from evalsuite.study.schema import study_schema
 
     schemas = {"study": study_schema, "verdict": Verdict.model_json_schema}
     if name not in schemas:

@@ -26,10 +26,11 @@ from evalsuite.study.trials import CALIBRATION_ORDER
 from evalsuite.study.trust import Trust
 from evalsuite.study.values import MOST_TRIALS, check_count, check_name, check_values, read_toml
 
-_TABLES = {"task": "name", "calibration": "protocol", "quantizer": "method", "adapter": "method", "stream": "protocol"}
+TABLES = {"task": "name", "calibration": "protocol", "quantizer": "method", "adapter": "method", "stream": "protocol"}
+"""The tables of plugins, and the key of each by which it names them."""
 PRIVATE = "private"
 """Key of a table ``[[task]]``, no option of its plugin: no pixel of its images goes into what a run keeps."""
-_FIELDS: dict[str, Any] = {
+FIELDS: dict[str, Any] = {
     "name": str,
     "title": str,
     "description": str,
@@ -42,7 +43,8 @@ _FIELDS: dict[str, Any] = {
     "gate": dict[str, Any],
     "report": dict[str, Any],
     "exclude": list[dict[str, Any]],
-} | dict.fromkeys(_TABLES, list[dict[str, Any]])
+} | dict.fromkeys(TABLES, list[dict[str, Any]])
+"""The keys of a study, and what each may be."""
 _REQUIRED = ("name", "task", "calibration", "quantizer", "adapter", "stream")
 
 
@@ -80,7 +82,7 @@ def read_raw(path: Path, overrides: Iterable[str] = (), trust: Trust | None = No
     """Read a study file's plain values, overrides applied, without a check of what they mean; see :func:`read`."""
     raw = read_toml(path)
     check_values(raw, str(path))
-    (trust or Trust()).check(path, raw, ("tasks", *_TABLES))  # before an override looks up what a plugin's options are
+    (trust or Trust()).check(path, raw, ("tasks", *TABLES))  # before an override looks up what a plugin's options are
     for override in overrides:
         _override(raw, override)
     return raw
@@ -91,8 +93,8 @@ def parse(raw: Mapping[str, Any], where: str = "study") -> Study:
     check_values(raw, where)
     values: dict[str, Any] = {}
     for key, value in raw.items():
-        if key not in _FIELDS:
-            raise unknown_name(f"key in {where}", key, _FIELDS)
+        if key not in FIELDS:
+            raise unknown_name(f"key in {where}", key, FIELDS)
         values[key] = _typed(key, value, where)
     values["task"] = _tasks(values)
     for key in _REQUIRED:
@@ -145,19 +147,9 @@ def _is_private(table: Mapping[str, Any], where: str) -> bool:
 def _typed(key: str, value: Any, where: str) -> Any:
     """Return a key's value if it is of the key's type."""
     try:
-        return TypeAdapter(_FIELDS[key]).validate_python(value, strict=True)
+        return TypeAdapter(FIELDS[key]).validate_python(value, strict=True)
     except ValidationError as error:
         raise registry.validation_error(f"{where}, {key}", error) from error
-
-
-def study_schema() -> dict[str, Any]:
-    """Return the JSON schema of a study's values; what a plugin's options may be is its own matter."""
-    tables = {"corruption": Corruption, "analysis": Analysis, "gate": Gate, "report": Report}
-    properties = {key: TypeAdapter(tables.get(key, kind)).json_schema() for key, kind in _FIELDS.items()}
-    for name, key in _TABLES.items():
-        properties[name]["items"]["properties"] = {key: {"anyOf": [{"type": "string"}, {"type": "array"}]}}
-    properties["task"]["items"]["properties"][PRIVATE] = {"type": "boolean"}
-    return {"title": "Study", "type": "object", "properties": properties, "additionalProperties": False}
 
 
 T = TypeVar("T")
@@ -243,7 +235,7 @@ def _named(table_name: str, table: Mapping[str, Any], where: str) -> Iterable[tu
 
 def _names(table_name: str, table: Mapping[str, Any], where: str) -> tuple[list[str], dict[str, Any]]:
     """Return the plugins that a table names, and its options."""
-    key = _TABLES[table_name]
+    key = TABLES[table_name]
     given = table.get(key)
     if given is None:
         raise RequestError(f"[[{table_name}]] in {where} has no {key!r}: it has {', '.join(table) or 'nothing'}")
@@ -324,7 +316,7 @@ def _override(raw: dict[str, Any], text: str) -> None:
         raw[key] = value
         if key == "tasks":
             raw.pop("task", None)
-    elif table in _TABLES:
+    elif table in TABLES:
         _typed(table, raw.get(table, []), "study")
         if table == "task":
             raw["task"] = _tasks({"tasks": _typed("tasks", raw.pop("tasks", []), "study"), "task": raw.get("task", [])})
@@ -342,7 +334,7 @@ def _override(raw: dict[str, Any], text: str) -> None:
 
 
 def _known(table: str, entry: Mapping[str, Any]) -> list[str]:
-    given = entry.get(_TABLES[table], [])
+    given = entry.get(TABLES[table], [])
     names = given if isinstance(given, list) else [given]
     known = [option for name in names for option in registry.option_names(_kind(table), name)]
     if table == "task":

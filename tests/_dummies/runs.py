@@ -1,4 +1,4 @@
-"""Made-up runs: a folder exactly as ``docs/design.md`` describes it, without any network."""
+"""Made-up runs: a folder exactly as ``docs/api.md`` describes it, without any network."""
 
 from __future__ import annotations
 
