@@ -35,6 +35,14 @@ def build_quantized(quantizer: Quantized, workspace: Workspace, model: nn.Module
     return inserted.to(workspace.device).eval()
 
 
+def uncalibrated(trial: Trial, workspace: Workspace) -> nn.Module:
+    """Return a trial's network as its quantizer inserts it: what it quantizes, and rounds nothing yet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuantizationWarning)
+        model = task_model(trial.task, workspace.root)
+        return build_quantized(trial.quantizer, workspace, model, task_data(trial.task, workspace.root))
+
+
 def quantize_model(trial: Trial, workspace: Workspace) -> None:
     """Quantize a trial's model and keep it as safetensors, unless it is there already."""
     file = workspace.model_file(trial.quantization)
