@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import time
@@ -37,10 +38,8 @@ def build_quantized(quantizer: Quantized, workspace: Workspace, model: nn.Module
 
 def uncalibrated(trial: Trial, workspace: Workspace) -> nn.Module:
     """Return a trial's network as its quantizer inserts it: what it quantizes, and rounds nothing yet."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", QuantizationWarning)
-        model = task_model(trial.task, workspace.root)
-        return build_quantized(trial.quantizer, workspace, model, task_data(trial.task, workspace.root))
+    _inserted.cache_clear()  # it may be filled; what is inserted now is what the trial's state is read into next
+    return copy.deepcopy(_inserted(trial.task, trial.quantizer, workspace)).eval()
 
 
 def quantize_model(trial: Trial, workspace: Workspace) -> None:
