@@ -67,7 +67,7 @@ class Diagnosis:
     Attributes
     ----------
     images : of the calibration set, and of each domain that the streams show, at most; 0 for no diagnosis. One costs
-        about as much as three that a trial shows.
+        about as much as three that a trial shows, of a small network more.
     """
 
     images: int = 0
