@@ -16,6 +16,8 @@ from evalsuite.errors import RequestError
 from evalsuite.number_formats import FORMATS, number_format
 
 Overrides = tuple[tuple[str, str], ...]
+FLOAT = "float"
+"""What an override gives a layer that stays unquantized."""
 _KINDS = ("weight", "activation")
 _FORMAT_FIELDS = tuple(f"{kind}_format" for kind in _KINDS)
 BITS_FIELDS = (*(f"{kind}_bits" for kind in _KINDS), *_FORMAT_FIELDS)
@@ -32,10 +34,7 @@ def canonical_overrides(given: Any) -> Overrides:
         raise RequestError(f'overrides = {given!r}: expected layer names with bits, as in {{"layer3.*" = "W8A8"}}')
     found: dict[str, str] = {}
     for glob, text in pairs:
-        fields = bits_fields(text)
-        for name in ("weight_bits", "activation_bits"):
-            _check(f"overrides, {glob!r}, {name}", fields[name])
-        bits = _written(**fields)
+        bits = FLOAT if text.lower() == FLOAT else _checked_bits(glob, text)
         if found.setdefault(glob, bits) != bits:
             raise RequestError(f"overrides give {glob!r} both {found[glob]} and {bits}: expected one of them")
     return tuple(sorted(found.items()))
@@ -60,9 +59,9 @@ class BitPolicy:
     first_bits, last_bits : of the first layer and of the classifier, where they differ from ``first_last_bits``.
     per_token : whether each token that a linear layer of a transformer reads gets the range of its own extremes, found
         when it runs; convolutions and attention products keep theirs.
-    overrides : bits of single layers, globs of their qualified names to bits, ``{"layer3.*" = "W8A8"}``; before all
-        other keys. Where several match a layer, the one with the most characters other than ``*`` and ``?`` wins,
-        whatever their order.
+    overrides : bits of single layers, globs of their qualified names to bits, ``{"layer3.*" = "W8A8"}``, or to
+        ``float``, which leaves weight and input of a layer as they are; before all other keys. Where several match a
+        layer, the one with the most characters other than ``*`` and ``?`` wins, whatever their order.
     weight_format, activation_format : a format of :mod:`evalsuite.number_formats`, which then says how many bits; None:
         integers.
     """
@@ -111,7 +110,7 @@ class BitPolicy:
     @property
     def has_formats(self) -> bool:
         """Whether any layer is to be in a number format, not in integers."""
-        overridden = (bits_fields(bits) for _, bits in self.overrides)
+        overridden = (bits_fields(bits) for _, bits in self.overrides if bits != FLOAT)
         mine = {name: getattr(self, name) for name in _FORMAT_FIELDS}
         return any(fields[name] is not None for fields in (mine, *overridden) for name in _FORMAT_FIELDS)
 
@@ -123,22 +122,33 @@ class BitPolicy:
     def for_layer(self, name: str, position: Literal["first", "inner", "last"] = "inner") -> BitPolicy:
         """Return the policy of one layer, whose ``weight_bits`` and ``activation_bits`` are its own.
 
-        Raises RequestError if two equally specific overrides disagree on it.
+        Raises RequestError if two equally specific overrides disagree on it, or it stays unquantized.
         """
         own = {name: getattr(self, name) for name in BITS_FIELDS}
         if position != "inner":
             given = self.first_bits if position == "first" else self.last_bits
             own = self._outermost(self.first_last_bits if given is None else given)
-        matching = {glob: bits for glob, bits in self.overrides if fnmatchcase(name, glob)}
-        if matching:
-            most = max(map(_literal, matching))
-            best = {glob: bits for glob, bits in matching.items() if _literal(glob) == most}
-            if len(set(best.values())) > 1:
-                globs = " and ".join(map(repr, best))
-                raise RequestError(f"overrides {globs} give {name} different bits: expected one more specific")
-            own = bits_fields(next(iter(best.values())))
+        overridden = self._override(name)
+        if overridden is not None:
+            own = bits_fields(overridden)
         # What is left plays no role for one layer, and must not forbid it a format.
         return dataclasses.replace(self, **own, overrides=(), first_last_bits=8, first_bits=None, last_bits=None)
+
+    def stays_float(self, name: str) -> bool:
+        """Whether an override leaves a layer unquantized. Raises RequestError as :meth:`for_layer` does."""
+        return self._override(name) == FLOAT
+
+    def _override(self, name: str) -> str | None:
+        """Return the bits that the most specific override gives a layer; None if none matches."""
+        matching = {glob: bits for glob, bits in self.overrides if fnmatchcase(name, glob)}
+        if not matching:
+            return None
+        most = max(map(_literal, matching))
+        best = {glob: bits for glob, bits in matching.items() if _literal(glob) == most}
+        if len(set(best.values())) > 1:
+            globs = " and ".join(map(repr, best))
+            raise RequestError(f"overrides {globs} give {name} different bits: expected one more specific")
+        return next(iter(best.values()))
 
     def _outermost(self, bits: int) -> dict[str, Any]:
         """Return the fields of the first layer or the classifier, which get so many bits."""
@@ -160,6 +170,13 @@ class BitPolicy:
                 nearest = difflib.get_close_matches(glob, names, n=1, cutoff=0)
                 hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
                 raise RequestError(f"overrides: {glob!r} matches no quantized layer{hint}")
+
+
+def _checked_bits(glob: str, text: str) -> str:
+    fields = bits_fields(text)
+    for name in ("weight_bits", "activation_bits"):
+        _check(f"overrides, {glob!r}, {name}", fields[name])
+    return _written(**fields)
 
 
 def _check(name: str, bits: int) -> None:

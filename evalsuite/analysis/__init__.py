@@ -22,6 +22,7 @@ from evalsuite.analysis.calibration_draws import across_draws_of, calibration_dr
 from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
 from evalsuite.analysis.curves import profiles_of, severities_of
 from evalsuite.analysis.detection import detections_of
+from evalsuite.analysis.diagnoses import diagnoses_of
 from evalsuite.analysis.engine_gaps import engine_gaps_of
 from evalsuite.analysis.flips import confusions_of, flips_of, mistakes_of
 from evalsuite.analysis.group_drops import group_drops_of
@@ -59,6 +60,7 @@ ESTIMATES: dict[str, Estimate] = {
     "calibration_draws": calibration_draws_of,
     "confusions": confusions_of,
     "detections": detections_of,
+    "diagnosis": diagnoses_of,
     "engine_gaps": engine_gaps_of,
     "flips": flips_of,
     "forgetting": forgetting_of,

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from evalsuite.bits import BitPolicy
-from evalsuite.errors import QuantizationWarning, ReasonCode, Refused
+from evalsuite.errors import QuantizationWarning, ReasonCode, Refused, RequestError
 from evalsuite.execution import hooked
 from evalsuite.models.attention import MatMul
 from evalsuite.quantization.graph.attention import open_attention
@@ -46,7 +46,7 @@ def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor, *, for
         For a product outside Conv2d, Linear and attention that can be opened up, with the module's name; for
         ``bits.per_token`` in a network without tokens; for number formats without ``formats``.
     RequestError
-        If the model fails on ``example``, or an override matches no layer.
+        If the model fails on ``example``, an override matches no layer, or all layers are to stay unquantized.
     """
     if bits.has_formats and not formats:
         raise Refused(f"{bits}: this method rounds to integers; expected bits such as W4A8")
@@ -58,6 +58,8 @@ def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor, *, for
     _refuse_products(twin, trace(twin, example))
     replacements: dict[nn.Module, nn.Module] = {}
     for name, module in twin.named_modules():
+        if bits.stays_float(name):
+            continue
         layer_bits = bits.for_layer(name, _position(name, structure))
         if isinstance(module, (nn.Conv2d, nn.Linear)) and name not in structure.layers:
             warnings.warn(f"{name}: not reached, stays unquantized", QuantizationWarning, stacklevel=2)
@@ -69,6 +71,8 @@ def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor, *, for
             given = layer_bits.activation_bits, layer_bits.symmetric_activations, layer_bits.activation_format
             product = QuantMatMul(*given)
             replacements[module] = product.to(example.device).eval()
+    if bits.overrides and not replacements:
+        raise RequestError("overrides leave no layer quantized: expected one at least")
     return replace_modules(twin, replacements)
 
 

@@ -4,8 +4,8 @@
 shared state ``process_state`` puts back. What trials share is made once: ``task_data`` (images and network),
 ``calibration_sets``, ``pool_outputs``, ``quantized_models``, ``domain_images``; ``workspace``
 says where it lies. Then ``evaluation`` runs a trial, ``gate`` stops what is not fit to be studied, ``jitter``
-measures rounding, ``examples`` and ``notes`` are what a report shows beside numbers, ``stream_files`` what a replay
-reads.
+measures rounding, ``diagnosis`` says why networks break, ``examples`` and ``notes`` are what a report shows beside
+numbers, ``stream_files`` what a replay reads.
 
 For authors: ``harness.run``, ``task_data.normalise``, ``stream_files.write_streams``.
 """

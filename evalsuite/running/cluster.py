@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from evalsuite import diagnoses
 from evalsuite.errors import RequestError
 from evalsuite.files import replacing, write_text
 from evalsuite.isolation import Failure, reason_of
@@ -38,7 +39,7 @@ ATTEMPTS = 5
 """How often what lost nodes have not done is handed out again; ours."""
 PAUSE = 5.0
 """Seconds before that, in which the engine finds out who is left; ours."""
-_RETURNED = ("records", "jitter", ".work/models")
+_RETURNED = ("records", "jitter", diagnoses.FOLDER, ".work/models")
 """Folders of a run whose files come back from a node that does not share it."""
 
 

@@ -15,7 +15,7 @@ from evalsuite.environment import wait_briefly
 from evalsuite.errors import RequestError
 from evalsuite.files import Unwritable, remove_left
 from evalsuite.isolation import Failure, reason_of
-from evalsuite.running import gate, jitter
+from evalsuite.running import diagnosis, gate, jitter
 from evalsuite.running.domain_images import DomainImages, trim
 from evalsuite.running.evaluation import run_trial
 from evalsuite.running.examples import Done, keep_examples
@@ -171,6 +171,8 @@ def _execute(
     if done:
         if plan.study.analysis.jitter and not stopped:
             jitter.measure(done, plan.study.analysis.jitter, workspace, pool, console, log)
+        if plan.study.diagnosis.images and not stopped:
+            diagnosis.measure(done, plan.study.diagnosis.images, workspace, pool, console, log)
         by_trial = {row["trial"]: row for row in rows}
         kept = [Done(trial, by_trial[trial.identity]) for trial in done]
         _keep_examples(kept, {plan.names[task] for task in plan.study.private}, workspace, console)

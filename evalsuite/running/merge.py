@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from evalsuite import store
+from evalsuite.diagnoses import merge_diagnoses
 from evalsuite.errors import RequestError
 from evalsuite.running.examples import merge_examples
 from evalsuite.sameness import other_digests, other_releases
@@ -63,6 +64,7 @@ def merge(out: Path, runs: Sequence[Path]) -> Merged:
         for run in loaded:
             if (run.folder / "jitter").is_dir():
                 shutil.copytree(run.folder / "jitter", whole / "jitter", dirs_exist_ok=True)
+        merge_diagnoses(whole, [run.folder for run in loaded])
         merge_examples(whole, [run.folder for run in loaded])
         total = _of_study(loaded)
         store.write_study(whole, _facts(loaded) | {"trials": total, "merged": [str(run.folder) for run in loaded]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import time
@@ -34,6 +35,12 @@ def build_quantized(quantizer: Quantized, workspace: Workspace, model: nn.Module
     plugin = build_within(quantizer.method, workspace.memory)
     inserted: nn.Module = plugin.insert(model, quantizer.bits or _FULL_PRECISION, example(data))
     return inserted.to(workspace.device).eval()
+
+
+def uncalibrated(trial: Trial, workspace: Workspace) -> nn.Module:
+    """Return a trial's network as its quantizer inserts it: what it quantizes, and rounds nothing yet."""
+    _inserted.cache_clear()  # it may be filled; what is inserted now is what the trial's state is read into next
+    return copy.deepcopy(_inserted(trial.task, trial.quantizer, workspace)).eval()
 
 
 def quantize_model(trial: Trial, workspace: Workspace) -> None:

@@ -40,6 +40,7 @@ class Stage(StrEnum):
     QUANTIZING = "quantizing"
     EVALUATING = "evaluating"
     JITTER = "measuring jitter"
+    DIAGNOSIS = "diagnosing"
 
 
 class _Lines(logging.Formatter):

@@ -252,7 +252,7 @@ class Observer:
         unmade = {row[store.MODEL]: row for row in left if not self._made(row[store.MODEL])}
         work = [trials.of([str(row[name]) for name in _KIND]) for row in left]
         work += [models.of([str(row[name]) for name in _KIND_OF_MODEL]) for row in unmade.values()]
-        for stage in (Stage.IMAGES, Stage.JITTER):
+        for stage in (Stage.IMAGES, Stage.JITTER, Stage.DIAGNOSIS):
             total, count = self._open.get(stage, (0, 0))
             took = [seconds for (name, _), seconds in self._took.items() if name == stage]
             work += [sum(took) / len(took) if took else None] * max(0, total - count)

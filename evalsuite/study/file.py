@@ -21,7 +21,7 @@ from evalsuite.optional_members import SIMULATED, is_calibrated
 from evalsuite.registry import Setting, configure
 from evalsuite.study.report import Report
 from evalsuite.study.settings import Calibration, Quantized, Study
-from evalsuite.study.tables import Analysis, Corruption, Gate
+from evalsuite.study.tables import Analysis, Corruption, Diagnosis, Gate
 from evalsuite.study.trials import CALIBRATION_ORDER
 from evalsuite.study.trust import Trust
 from evalsuite.study.values import MOST_TRIALS, check_count, check_name, check_values, read_toml
@@ -42,6 +42,7 @@ FIELDS: dict[str, Any] = {
     "analysis": dict[str, Any],
     "gate": dict[str, Any],
     "report": dict[str, Any],
+    "diagnosis": dict[str, Any],
     "exclude": list[dict[str, Any]],
 } | dict.fromkeys(TABLES, list[dict[str, Any]])
 """The keys of a study, and what each may be."""
@@ -125,6 +126,7 @@ def parse(raw: Mapping[str, Any], where: str = "study") -> Study:
         analysis=_table("analysis", Analysis, values.get("analysis", {}), where),
         gate=_table("gate", Gate, values.get("gate", {}), where),
         report=_table("report", Report, values.get("report", {}), where),
+        diagnosis=_table("diagnosis", Diagnosis, values.get("diagnosis", {}), where),
         private=frozenset(s for t in values["task"] if _is_private(t, where) for s in _settings("task", t, where)),
     )
     for given in values.get("exclude", []):

@@ -19,11 +19,17 @@ from evalsuite.optional_members import is_calibration_step, is_stream
 from evalsuite.study.file import FIELDS, PRIVATE, TABLES
 from evalsuite.study.report import Report
 from evalsuite.study.settings import Study
-from evalsuite.study.tables import Analysis, Corruption, Gate
+from evalsuite.study.tables import Analysis, Corruption, Diagnosis, Gate
 
 Schema = dict[str, Any]
 
-SINGLE: dict[str, type] = {"corruption": Corruption, "analysis": Analysis, "gate": Gate, "report": Report}
+SINGLE: dict[str, type] = {
+    "corruption": Corruption,
+    "analysis": Analysis,
+    "gate": Gate,
+    "report": Report,
+    "diagnosis": Diagnosis,
+}
 """The tables of a study that hold single values."""
 
 KEYS: dict[str, str] = {

@@ -13,7 +13,7 @@ from evalsuite.isolation import requested
 from evalsuite.optional_members import SIMULATED
 from evalsuite.registry import SINGULAR, Setting
 from evalsuite.study.report import Report
-from evalsuite.study.tables import Analysis, Corruption, Gate
+from evalsuite.study.tables import Analysis, Corruption, Diagnosis, Gate
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,13 @@ class Study:
     analysis: Analysis = field(default_factory=Analysis)
     gate: Gate = field(default_factory=Gate)
     report: Report = field(default_factory=Report)
+    diagnosis: Diagnosis = field(default_factory=Diagnosis)
     private: frozenset[Setting] = frozenset()
     """The tasks of whose images no pixel goes into what a run keeps for its report."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the resolved study, every default filled in."""
+        """Return the resolved study, every default filled in; a table that came later is left out where it is off."""
+        later = {"diagnosis": asdict(self.diagnosis)} if self.diagnosis.images else {}
         return {
             "name": self.name,
             "title": self.title,
@@ -115,7 +117,7 @@ class Study:
             "analysis": asdict(self.analysis),
             "gate": asdict(self.gate),
             "report": self.report.as_dict(),
-        }
+        } | later
 
 
 def display_name(setting: Setting) -> str:

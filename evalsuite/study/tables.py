@@ -59,6 +59,25 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Diagnosis:
+    """What of a study's quantized networks is looked into (:mod:`evalsuite.running.diagnosis`); off by default.
+
+    No part of a trial's identity; may be added to a run that is done.
+
+    Attributes
+    ----------
+    images : of the calibration set, and of each domain that the streams show, at most; 0 for no diagnosis. One costs
+        about as much as three that a trial shows, of a small network more.
+    """
+
+    images: int = 0
+
+    def __post_init__(self) -> None:
+        if self.images < 0 or self.images == 1:
+            raise RequestError(f"[diagnosis] images = {self.images}: expected at least 2, or 0 (no diagnosis)")
+
+
+@dataclass(frozen=True)
 class Corruption:
     """Where the corrupted test images of a study come from.
 

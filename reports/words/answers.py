@@ -16,11 +16,14 @@ from evalsuite.store import Run
 from reports.frames.adaptation import adaptation
 from reports.frames.calibration_draws import worst_classes
 from reports.frames.calibration_sets import calibration_sets, effects
+from reports.frames.diagnosis import diagnosis
 from reports.frames.engines import engine_gaps
 from reports.frames.evidence import Evidence, family_sizes, least_p
 from reports.frames.methods import KEYS, each_row, readable
 from reports.frames.paradigms import paradigms
 from reports.words.adapters import QUESTION, of_adapters
+from reports.words.diagnosis import QUESTION as BROKEN
+from reports.words.diagnosis import of_diagnoses
 from reports.words.engines import QUESTION as DEPLOYED
 from reports.words.engines import of_engines
 from reports.words.numbers import (
@@ -47,6 +50,7 @@ _FIGURES = {
     _AUGMENTATION: (),
     QUESTION: ("stream_error", "ablation_bars", "cost_against_error", "recurring_rounds"),
     DEPLOYED: ("simulation_gap",),
+    BROKEN: ("layer_diagnosis",),
 }
 
 
@@ -89,7 +93,9 @@ def answer(run: Run, evidence: Evidence) -> Answers:
     ]
     tasks = [(str(task), tuple(of_adapters(own))) for task, own in adapted.groupby("task", sort=False)]
     deployed = [(str(task), tuple(of_engines(own))) for task, own in engine_gaps(run).groupby("task", sort=False)]
-    found += [Answer(name, tuple(own), _FIGURES[name]) for name, own in ((QUESTION, tasks), (DEPLOYED, deployed))]
+    broken = [(str(task), tuple(of_diagnoses(own))) for task, own in diagnosis(run).groupby("task", sort=False)]
+    by_question = {QUESTION: tasks, DEPLOYED: deployed, BROKEN: broken}
+    found += [Answer(name, tuple(own), _FIGURES[name]) for name, own in by_question.items()]
     answers = tuple(each for each in found if each.tasks)
     return Answers(answers, _note(evidence, len(changed) > 0, len(compared) > 0, len(adapted) > 0) if answers else "")
 

@@ -133,3 +133,14 @@ def test_an_override_that_matches_nothing_names_the_nearest_layer():
     policy.check_overrides(["conv1", "layer9.0.conv1"])
     with pytest.raises(RequestError, match=r"^overrides: 'layer9\.\*' matches no quantized layer; the nearest is 'lay"):
         policy.check_overrides(["conv1", "layer3.0.conv1", "fc"])
+
+
+def test_a_layer_may_stay_unquantized():
+    policy = BitPolicy(4, 4, overrides={"layer1.*": "Float", "layer1.0.conv2": "W8A8", "fc": "float"})
+    assert policy.overrides == (("fc", "float"), ("layer1.*", "float"), ("layer1.0.conv2", "W8A8"))
+    assert [policy.stays_float(name) for name in ("layer1.0.conv1", "layer1.0.conv2", "fc", "conv1")] == [1, 0, 1, 0]
+    assert own(policy, "layer1.0.conv2") == (8, 8)
+    assert not policy.has_formats
+    assert str(policy) == "W4A4 mixed"
+    with pytest.raises(RequestError):
+        BitPolicy(overrides={"a.*": "float", "*.b": "W8A8"}).stays_float("a.b")

@@ -72,6 +72,29 @@ def test_overrides_reach_layers_and_products():
     assert twin.blocks[2].attn.mix.right.bits == 6
 
 
+@pytest.mark.parametrize(
+    ("build", "overrides", "left"),
+    [
+        (tiny_resnet, {"layer1.0.*": "float", "conv1": "float"}, ["conv1", "layer1.0.conv1", "layer1.0.conv2"]),
+        (tiny_transformer, {"blocks.0.*": "float", "blocks.0.fc2": "W8A8"}, ["blocks.0.attn.scores", "blocks.0.fc1"]),
+    ],
+)
+def test_overrides_leave_layers_in_floating_point(build, overrides, left):
+    model = build()
+    twin = insert_quantizers(model, BitPolicy(4, 4, overrides=overrides), X[:1])
+    for name in left:
+        assert not isinstance(twin.get_submodule(name), QuantLayer | QuantMatMul)
+    assert quantized_layers(twin)
+    assert ("blocks.0.fc2" in overrides) == ("blocks.0.fc2" in quantized_layers(twin))
+    RoundToNearest().calibrate(twin, X, torch.Generator())
+    weights = {
+        name: module.weight for name, module in model.named_modules() if name in left and hasattr(module, "weight")
+    }
+    assert all(torch.equal(twin.get_submodule(name).weight, weight) for name, weight in weights.items())
+    with pytest.raises(RequestError, match="leave no layer quantized"):
+        insert_quantizers(model, BitPolicy(overrides={"*": "float"}), X[:1])
+
+
 @pytest.mark.parametrize("check", [insert_quantizers, check_overrides])
 def test_an_override_without_a_layer_is_named(check):
     with pytest.raises(RequestError, match=r"'layer4\.\*' matches no quantized layer; the nearest is 'layer\d"):
