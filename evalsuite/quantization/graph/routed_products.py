@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten
 from evalsuite.errors import Refused
 from evalsuite.execution import hooked
 from evalsuite.models.attention import MatMul
+from evalsuite.quantization.graph.einsum import by_product, is_product
 from evalsuite.quantization.graph.products import MATMULS, ROUTABLE
 from evalsuite.quantization.graph.trace import Trace, trace
 from evalsuite.weight_layers import WEIGHT_LAYERS
@@ -107,6 +108,8 @@ class _Router(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in MATMULS and not kwargs:
             return self._product(*args)
+        if func is torch.einsum and len(args) == 3 and not kwargs and is_product(*args):
+            return by_product(self._product, *args)
         if func is F.scaled_dot_product_attention:
             return _attend(self._product, *args, **kwargs)
         if func is F.linear:

@@ -346,7 +346,7 @@ class QuantConvolution(QuantLayer):
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
         """Convolve (N, C, places...) inputs as they are with another weight."""
-        out: Tensor = self._conv_forward(x, weight, self.bias)
+        out: Tensor = self._conv_forward(x, weight, self.bias)  # type: ignore[operator]
         return out
 
 

@@ -208,7 +208,7 @@ class First(nn.Module):
         (nn.Sequential(nn.Unflatten(1, (4, 1)), nn.Conv3d(4, 1, 1)), r"odd\.1 \(Conv3d"),
         (nn.Sequential(nn.Flatten(2), nn.LSTM(36, 36), First()), "LSTM"),
         (nn.Sequential(nn.Flatten(2), nn.GRU(36, 36), First()), "GRU"),
-        (Functional(lambda x: torch.einsum("nchw,nchv->ncwv", x, x)), "Functional"),
+        (Functional(lambda x: torch.einsum("nchw,nchv->ncw", x, x)), "Functional"),
         (Functional(lambda x: F.conv2d(x, torch.ones(4, 4, 1, 1))), "Functional.*convolution"),
         (Functional(lambda x: F.bilinear(x, x, torch.ones(6, 6, 6))), "Functional.*trilinear"),
         (Functional(lambda x: F.embedding(x.sigmoid().long(), torch.ones(2, 1))[..., 0]), "Functional.*embedding"),
