@@ -50,6 +50,7 @@ TIMM = (
     *("tiny_vit_5m_224", "tnt_s_patch16_224", "tresnet_m", "twins_svt_small", "twins_pcpvt_small", "visformer_tiny"),
     *("test_vit", "vit_tiny_r_s16_p8_224", "test_vit_relpos", "vitamin_small_224", "volo_d1_224"),
     *("ese_vovnet19b_slim_dw", "legacy_xception", "xception41", "xcit_nano_12_p16_224"),
+    *("tf_mobilenetv3_small_minimal_100", "eca_resnet33ts"),  # padded by the size of the input; Conv1d over channels
 )
 NAMES = (*(f"torchvision/{name}" for name in TORCHVISION), *(f"timm/{name}" for name in TIMM))
 CLASSES = 10

@@ -14,8 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from evalsuite.errors import Refused, RequestError
 from evalsuite.execution import Execution, tensors_in
 from evalsuite.layout import Layouts, find_layouts
+from evalsuite.weight_layers import KINDS, WEIGHT_LAYERS
 
-WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
 NORM_LAYERS = (
     _BatchNorm,
     nn.LayerNorm,
@@ -33,7 +33,7 @@ class Structure:
 
     Attributes
     ----------
-    layers : Conv2d and Linear modules that were executed.
+    layers : convolutions (Conv1d, Conv2d) and Linear modules that were executed.
     stem : the first of them.
     head : the last of them: the classifier.
     norms : BatchNorm, LayerNorm, GroupNorm, InstanceNorm and RMSNorm modules, with or without parameters.
@@ -88,7 +88,7 @@ def describe(model: nn.Module, example: Tensor) -> Structure:
     Raises
     ------
     RequestError
-        If ``example`` is no image batch, the model fails on it, or no Conv2d or Linear is executed.
+        If ``example`` is no image batch, the model fails on it, or no Conv1d, Conv2d or Linear is executed.
     Refused
         If the model runs in an engine (it has an attribute ``engine``), where nothing of this can be seen.
     """
@@ -99,7 +99,7 @@ def describe(model: nn.Module, example: Tensor) -> Structure:
     trace, layouts = _watched(model, example)
     layers = trace.executed(WEIGHT_LAYERS)
     if not layers:
-        raise RequestError("the model executes no Conv2d and no Linear: expected a network with weight layers")
+        raise RequestError(f"the model executes no {KINDS}: expected a network with weight layers")
     norms = trace.executed(NORM_LAYERS)
     candidates = _find_blocks(model, layers)
     blocks = tuple(name for name in trace.order if name in candidates and name in trace.shapes)

@@ -17,6 +17,7 @@ from evalsuite.adapters._norms import channel_moments
 from evalsuite.adapters._observer import SOURCE_BATCH, Moments
 from evalsuite.errors import RequestError
 from evalsuite.structure import Structure, describe
+from evalsuite.weight_layers import channel_dimension
 
 _LEAST_SPREAD = 1e-5
 
@@ -66,7 +67,7 @@ class QuAR:
         points = []
         for name, strength in strengths.items():
             layer = model.get_submodule(name)
-            point = Realignment(strength, self.largest_ratio, channel=-3 if isinstance(layer, nn.Conv2d) else -1)
+            point = Realignment(strength, self.largest_ratio, channel=channel_dimension(layer))
             layer.register_forward_pre_hook(point.apply)
             points.append(point)
         for images in source.chunk(-(-len(source) // SOURCE_BATCH)):

@@ -24,6 +24,7 @@ from evalsuite.exporting.grids import Grid, grids_of
 from evalsuite.extras import import_extra
 from evalsuite.quantization.graph.hooks import replace_modules
 from evalsuite.quantization.grids.layers import QuantLayer, activation_quantizers, quantized_layers
+from evalsuite.weight_layers import CONVOLUTIONS
 
 OPSET = 21
 """The first whose QuantizeLinear and DequantizeLinear have integers of 4 and 16 bits."""
@@ -108,7 +109,7 @@ class _MarkedLayer(nn.Module):
         if isinstance(layer, nn.Linear):  # a product that no transposition stands before
             product = torch.matmul(x, weight)
             return product if self.bias is None else product + self.bias
-        assert isinstance(layer, nn.Conv2d)
+        assert isinstance(layer, CONVOLUTIONS)
         out: Tensor = layer._conv_forward(x, weight, self.bias)
         return out
 

@@ -18,6 +18,7 @@ from evalsuite.quantization.grids.layers import QuantLayer, quantized_layers
 from evalsuite.quantization.grids.range_setting import batches
 from evalsuite.quantization.reconstruction.layer_by_layer import layers_in_turn
 from evalsuite.structure import describe
+from evalsuite.weight_layers import channel_dimension
 
 
 def add_biases(model: nn.Module) -> None:
@@ -62,7 +63,7 @@ class _Mean:
     """Running mean of a layer's output per channel."""
 
     def __init__(self, layer: QuantLayer) -> None:
-        self.channel = 1 if isinstance(layer, nn.Conv2d) else -1
+        self.channel = channel_dimension(layer)
         self.total: Tensor | None = None
         self.count = 0
 

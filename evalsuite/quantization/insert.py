@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.utils import parametrize
 
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning, ReasonCode, Refused, RequestError
-from evalsuite.execution import hooked
 from evalsuite.models.attention import MatMul
 from evalsuite.quantization.graph.attention import open_attention
 from evalsuite.quantization.graph.hooks import replace_modules
 from evalsuite.quantization.graph.norms import fold_norms
+from evalsuite.quantization.graph.plain_layers import make_plain
 from evalsuite.quantization.graph.products import PRODUCTS
 from evalsuite.quantization.graph.trace import Trace, trace
-from evalsuite.quantization.grids.layers import QuantConv2d, QuantLinear, QuantMatMul
+from evalsuite.quantization.grids.layers import QuantMatMul, quantized_layer
 from evalsuite.structure import Structure, describe
+from evalsuite.weight_layers import KINDS, WEIGHT_LAYERS
 
 
 def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor, *, formats: bool = False) -> nn.Module:
@@ -43,8 +40,8 @@ def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor, *, for
     Raises
     ------
     Refused
-        For a product outside Conv2d, Linear and attention that can be opened up, with the module's name; for
-        ``bits.per_token`` in a network without tokens; for number formats without ``formats``.
+        For a product outside convolutions, linear layers and attention that can be opened up, with the module's name;
+        for ``bits.per_token`` in a network without tokens; for number formats without ``formats``.
     RequestError
         If the model fails on ``example``, an override matches no layer, or all layers are to stay unquantized.
     """
@@ -61,12 +58,10 @@ def insert_quantizers(model: nn.Module, bits: BitPolicy, example: Tensor, *, for
         if bits.stays_float(name):
             continue
         layer_bits = bits.for_layer(name, _position(name, structure))
-        if isinstance(module, (nn.Conv2d, nn.Linear)) and name not in structure.layers:
+        if isinstance(module, WEIGHT_LAYERS) and name not in structure.layers:
             warnings.warn(f"{name}: not reached, stays unquantized", QuantizationWarning, stacklevel=2)
-        elif isinstance(module, nn.Conv2d):
-            replacements[module] = QuantConv2d(module, layer_bits)
-        elif isinstance(module, nn.Linear):
-            replacements[module] = QuantLinear(module, layer_bits)
+        elif isinstance(module, WEIGHT_LAYERS):
+            replacements[module] = quantized_layer(module, layer_bits)
         elif type(module) is MatMul:
             given = layer_bits.activation_bits, layer_bits.symmetric_activations, layer_bits.activation_format
             product = QuantMatMul(*given)
@@ -95,57 +90,21 @@ def _position(name: str, structure: Structure) -> Literal["first", "inner", "las
 
 
 def prepare(model: nn.Module, example: Tensor, *, fold_norm: bool) -> nn.Module:
-    """Return a copy in eval mode whose attention is opened up and, if asked for, whose norms are folded."""
+    """Return a copy in eval mode of plain layers, with attention opened up and, if asked for, norms folded."""
     layers = describe(model, example).layers
-    twin = copy.deepcopy(model).eval()
-    _refuse_altered({name: twin.get_submodule(name) for name in layers}, twin, example)
+    twin = make_plain(copy.deepcopy(model).eval(), layers, example)
     open_attention(twin, example)
     return fold_norms(twin, example) if fold_norm else twin
-
-
-def _refuse_altered(layers: Mapping[str, nn.Module], model: nn.Module, example: Tensor) -> None:
-    """Refuse layers whose weight is computed, or whose output is not that of the plain layer."""
-    names = {layer: name for name, layer in layers.items()}
-
-    def refuse(layer: nn.Module) -> None:
-        raise Refused(
-            f"{names[layer]} ({type(layer).__name__}) computes its weight or output in a way of its own; "
-            "expected a plain Conv2d or Linear",
-            ReasonCode.UNSUPPORTED_OPERATION,
-        )
-
-    def compare(layer: nn.Module, args: Any, output: Tensor) -> None:
-        expected = _plain_output(layer, args[0])
-        if output.shape != expected.shape or not torch.allclose(output, expected, rtol=1e-4, atol=1e-6):
-            refuse(layer)
-
-    altered = []
-    for layer in names:
-        if parametrize.is_parametrized(layer) or "weight" not in layer._parameters:
-            refuse(layer)
-        if type(layer) not in (nn.Conv2d, nn.Linear):
-            altered.append(layer)
-    if altered:
-        with torch.no_grad(), hooked(layer.register_forward_hook(compare) for layer in altered):
-            model(example)
-
-
-def _plain_output(layer: nn.Module, x: Tensor) -> Tensor:
-    if isinstance(layer, nn.Conv2d):
-        convolved: Tensor = nn.Conv2d._conv_forward(layer, x, layer.weight, layer.bias)
-        return convolved
-    assert isinstance(layer, nn.Linear)
-    return F.linear(x, layer.weight, layer.bias)
 
 
 def _refuse_products(model: nn.Module, found: Trace) -> None:
     modules = dict(model.named_modules())
     for operation in found.operations:
         module = modules[operation.module]
-        quantizable = isinstance(module, (nn.Conv2d, nn.Linear)) or type(module) is MatMul
+        quantizable = isinstance(module, WEIGHT_LAYERS) or type(module) is MatMul
         if operation.name in PRODUCTS and not quantizable:
             raise Refused(
                 f"{operation.module or 'the model itself'} ({type(module).__name__}) computes {operation.name}, which "
-                "cannot be quantized there; expected Conv2d, Linear, MatMul or plain self-attention",
+                f"cannot be quantized there; expected {KINDS}, MatMul or plain self-attention",
                 ReasonCode.UNSUPPORTED_OPERATION,
             )

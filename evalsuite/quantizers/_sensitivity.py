@@ -20,6 +20,7 @@ from evalsuite.quantization.graph.unfolding import unfolded_input
 from evalsuite.quantization.grids.layers import QuantLayer
 from evalsuite.quantization.grids.range_setting import batches
 from evalsuite.randomness import torch_generator
+from evalsuite.weight_layers import CONVOLUTIONS
 
 _BATCH = 4  # images whose activations are kept for one backward pass
 _MATRIX_ROWS = 16  # of one product, at least, as its other factor is kept whole
@@ -145,9 +146,9 @@ class _LayerCollector(_Collector):
 
 def _patches(layer: nn.Module, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return (N, groups, K, L) inputs of single outputs, and the (N·L, O) outputs' weights."""
-    if not isinstance(layer, nn.Conv2d):
+    if not isinstance(layer, CONVOLUTIONS):
         return x.flatten(0, -2).t()[None, None], weight.flatten(0, -2)
-    return unfolded_input(layer, x), weight.permute(0, 2, 3, 1).flatten(0, 2)
+    return unfolded_input(layer, x), weight.movedim(1, -1).flatten(0, -2)
 
 
 class _ProductCollector(_Collector):

@@ -21,6 +21,7 @@ from evalsuite.quantization.reconstruction.losses import Situation, Step, square
 from evalsuite.quantization.reconstruction.scratch import Kept
 from evalsuite.quantization.reconstruction.units import input_of
 from evalsuite.quantizers._perturbations import perturb
+from evalsuite.weight_layers import CONVOLUTIONS
 
 Covariance = Literal["diagonal", "full"]
 
@@ -104,15 +105,15 @@ def moments_of_change(model: nn.Module, images: Tensor, changed: Tensor, covaria
 
 def _moment(layer: QuantLayer, change: Tensor, covariance: Covariance) -> tuple[Tensor, int]:
     """Return the sum of the outer products, or squares, and of how many."""
-    if not isinstance(layer, nn.Conv2d):
+    if not isinstance(layer, CONVOLUTIONS):
         rows = change.flatten(0, -2)
         return (rows.T @ rows if covariance == "full" else rows.square().sum(dim=0, keepdim=True)), len(rows)
     if covariance == "full" and layer.groups == 1:
         rows = unfolded_input(layer, change)[:, 0].transpose(1, 2).flatten(0, 1)
         return rows.T @ rows, len(rows)
-    total = change.square().sum(dim=(0, 2, 3)).reshape(layer.groups, -1)
+    total = change.square().sum(dim=(0, *range(2, change.ndim))).reshape(layer.groups, -1)
     per_output = total.repeat_interleave(layer.out_channels // layer.groups, dim=0) if layer.groups > 1 else total
-    return per_output[:, :, None, None], change[:, 0].numel()
+    return per_output.reshape(*per_output.shape, *[1] * (change.ndim - 2)), change[:, 0].numel()
 
 
 class PerturbationConsistency:

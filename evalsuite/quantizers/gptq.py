@@ -15,11 +15,12 @@ from evalsuite.plugins import cost_only
 from evalsuite.quantization.graph.unfolding import unfolded_input
 from evalsuite.quantization.grids.affine import dequantize, quantize
 from evalsuite.quantization.grids.formats import round_by
-from evalsuite.quantization.grids.layers import QuantConv2d, QuantLayer, quantized_layers
+from evalsuite.quantization.grids.layers import QuantLayer, quantized_layers
 from evalsuite.quantization.grids.range_setting import batches, check_images, set_activation_ranges, set_weight_ranges
 from evalsuite.quantization.grids.ranges import RangeOptions
 from evalsuite.quantization.insert import insert_quantizers
 from evalsuite.quantization.reconstruction.layer_by_layer import layers_in_turn
+from evalsuite.weight_layers import CONVOLUTIONS
 
 _UNFOLDED = 2**25  # elements of patches that lie in memory at once
 
@@ -98,7 +99,7 @@ def hessian_of(layer: QuantLayer, inputs: Iterable[Tensor]) -> Tensor:
 
 def _columns(layer: QuantLayer, x: Tensor) -> Tensor:
     """Return a layer's inputs as its weights meet them: (groups, places, weights of an output channel)."""
-    if not isinstance(layer, QuantConv2d):
+    if not isinstance(layer, CONVOLUTIONS):
         return x.reshape(1, -1, x.shape[-1])
     return unfolded_input(layer, x).permute(1, 0, 3, 2).flatten(1, 2)
 

@@ -15,6 +15,7 @@ from evalsuite.errors import RequestError
 from evalsuite.files import read_arrays
 from evalsuite.plugins import PoolOutputs
 from evalsuite.structure import describe
+from evalsuite.weight_layers import CONVOLUTIONS
 
 _MOST = 2**36  # bytes of outputs that are read; their checksum has been compared
 
@@ -43,7 +44,7 @@ def look(model: nn.Module, batches: Iterable[Tensor]) -> PoolOutputs:
             logits.append(model(batch).float().cpu())
         finally:
             handle.remove()
-        features.append(_vectors(read[-1], is_map=isinstance(model.get_submodule(head), nn.Conv2d)).float().cpu())
+        features.append(_vectors(read[-1], is_map=isinstance(model.get_submodule(head), CONVOLUTIONS)).float().cpu())
     if not logits:
         raise RequestError("no image to look at: expected at least one batch")
     return PoolOutputs(np.asarray(torch.cat(logits)), np.asarray(torch.cat(features)))

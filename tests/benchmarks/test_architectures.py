@@ -16,7 +16,14 @@ def architectures(monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["torchvision/squeezenet1_1", "timm/test_vit", "timm/test_resnet", "timm/test_convnext", "timm/test_coatnet"],
+    [
+        "torchvision/squeezenet1_1",
+        "timm/test_vit",
+        "timm/test_resnet",
+        "timm/test_convnext",
+        "timm/test_coatnet",
+        "timm/test_nfnet",
+    ],
 )
 def test_small_architectures_quantize(architectures, name):
     assert name in architectures.NAMES

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from evalsuite.errors import Refused
 from evalsuite.quantization.graph.hooks import replace_modules
 from evalsuite.quantization.graph.trace import Trace, trace
+from evalsuite.weight_layers import CONVOLUTIONS
 
 
 @torch.no_grad()
@@ -27,17 +28,17 @@ def fold_norms(model: nn.Module, example: Tensor) -> nn.Module:
     replacements: dict[nn.Module, nn.Module] = {}
     found = trace(model, example)
     for name, layer in modules.items():
-        norm = norm_after(modules, found, name) if isinstance(layer, nn.Conv2d) else None
+        norm = norm_after(modules, found, name) if isinstance(layer, CONVOLUTIONS) else None
         if norm is None:
             continue
         bn = modules[norm]
-        assert isinstance(layer, nn.Conv2d)
+        assert isinstance(layer, CONVOLUTIONS)
         assert isinstance(bn, _BatchNorm)
         if type(bn).forward is not _BatchNorm.forward:
             raise Refused(f"{norm} ({type(bn).__name__}) does more than normalise; fold_norm expects plain BatchNorm")
         scale, shift = norm_as_affine(bn)
         bias = shift if layer.bias is None else shift + scale * layer.bias
-        layer.weight = nn.Parameter(layer.weight * scale.reshape(-1, 1, 1, 1))
+        layer.weight = nn.Parameter(layer.weight * scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
         layer.bias = nn.Parameter(bias)
         replacements[bn] = nn.Identity().eval()
     return replace_modules(model, replacements)

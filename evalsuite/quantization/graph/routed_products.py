@@ -19,8 +19,10 @@ from torch.utils._pytree import tree_flatten
 from evalsuite.errors import Refused
 from evalsuite.execution import hooked
 from evalsuite.models.attention import MatMul
+from evalsuite.quantization.graph.einsum import by_product, is_product
 from evalsuite.quantization.graph.products import MATMULS, ROUTABLE
 from evalsuite.quantization.graph.trace import Trace, trace
+from evalsuite.weight_layers import WEIGHT_LAYERS
 
 _TOLERANCE = 1e-4  # of the largest output: far above rounding, far below a missing bias or mask
 _NAME = "products"
@@ -106,6 +108,8 @@ class _Router(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in MATMULS and not kwargs:
             return self._product(*args)
+        if func is torch.einsum and len(args) == 3 and not kwargs and is_product(*args):
+            return by_product(self._product, *args)
         if func is F.scaled_dot_product_attention:
             return _attend(self._product, *args, **kwargs)
         if func is F.linear:
@@ -172,7 +176,7 @@ def route_products(model: nn.Module, example: Tensor) -> None:
 
 def _candidates(model: nn.Module, found: Trace) -> dict[nn.Module, Routed]:
     modules = dict(model.named_modules())
-    exempt = (nn.Conv2d, nn.Linear, MatMul)
+    exempt = (*WEIGHT_LAYERS, MatMul)
     direct = {operation.module for operation in found.operations if operation.name in ROUTABLE}
     direct = {name for name in direct if not isinstance(modules[name], exempt) and not hasattr(modules[name], _NAME)}
     opened = {name for name, module in modules.items() if isinstance(module, MatMul)} | direct

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def unfolded_input(layer: nn.Conv2d, x: Tensor) -> Tensor:
+def unfolded_input(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     """Return what each output of a convolution is computed from, padded as the layer pads.
 
     Parameters
     ----------
-    x : (N, channels, H, W).
+    x : (N, channels, H, W), or (N, channels, L) of a Conv1d.
 
     Returns
     -------
@@ -20,5 +20,8 @@ def unfolded_input(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     padded = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    patches = F.unfold(padded, layer.kernel_size, layer.dilation, stride=layer.stride)
+    kernel, dilation, stride = layer.kernel_size, layer.dilation, layer.stride
+    if padded.ndim == 3:  # an image one pixel high
+        padded, kernel, dilation, stride = padded[:, :, None], (1, *kernel), (1, *dilation), (1, *stride)
+    patches = F.unfold(padded, kernel, dilation, stride=stride)
     return patches.reshape(len(x), layer.groups, -1, patches.shape[-1])

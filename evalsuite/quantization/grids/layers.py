@@ -29,6 +29,7 @@ from evalsuite.quantization.grids.affine import (
     straight_through,
 )
 from evalsuite.quantization.grids.formats import chosen_scale, round_by, round_to, scales
+from evalsuite.weight_layers import WEIGHT_LAYERS, channel_dimension
 
 
 class ActivationQuantizer(nn.Module):
@@ -192,7 +193,7 @@ class QuantLayer(nn.Module):
     weight_scale: Tensor
     weight_zero_point: Tensor
 
-    def _take(self, layer: nn.Conv2d | nn.Linear, bits: BitPolicy) -> None:
+    def _take(self, layer: nn.Conv1d | nn.Conv2d | nn.Linear, bits: BitPolicy) -> None:
         # A rounded weight is no free parameter: no optimiser may move it off its grid.
         self.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
         if layer.bias is not None:
@@ -206,7 +207,7 @@ class QuantLayer(nn.Module):
         if bits.per_token and isinstance(layer, nn.Linear):
             quantizer: ActivationQuantizer = TokenQuantizer(bits.activation_bits, bits.symmetric_activations)
         else:
-            axis, groups = (-1, 1) if isinstance(layer, nn.Linear) else (-3, layer.groups)
+            axis, groups = channel_dimension(layer), getattr(layer, "groups", 1)
             given = bits.activation_bits, bits.activation_format, bits.symmetric_activations
             quantizer = activation_quantizer(*given, axis=axis, groups=groups)
         self.input_quantizer = quantizer.to(layer.weight.device)
@@ -284,6 +285,10 @@ class QuantLayer(nn.Module):
         """Round the input and apply the layer."""
         return self.apply_weight(_rounded(self.input_quantizer, x), self.weight)
 
+    def extra_repr(self) -> str:
+        """Show the layer and its bits."""
+        return f"{super().extra_repr()}, {self._bits()}"
+
     def _bits(self) -> str:
         if self.weight_format is not None:
             return f"weight_format={self.weight_format.name}, per_channel={self.per_channel}"
@@ -324,44 +329,37 @@ def _rounded(quantizer: nn.Module, x: Tensor) -> Tensor:
     return round_to_steps(x, quantizer.scale, *quantizer.reach, out=_ROOM.like(x))
 
 
-class QuantConv2d(QuantLayer, nn.Conv2d):
+class QuantConvolution(QuantLayer):
     """A convolution with rounded weight and input.
 
     Parameters
     ----------
-    layer : the convolution to quantize; its weight and bias are copied.
-    bits : of this layer; bits of the first and last layer, and overrides, play no role.
+    layer : the one to quantize, whose weight and bias are copied; ``bits`` are its own, not those of first and last.
     """
 
-    def __init__(self, layer: nn.Conv2d, bits: BitPolicy) -> None:
+    def __init__(self, layer: nn.Conv1d | nn.Conv2d, bits: BitPolicy) -> None:
         # On the meta device nothing is drawn from the global generator.
-        nn.Conv2d.__init__(
-            self,
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,  # type: ignore[arg-type]
-            layer.stride,  # type: ignore[arg-type]
-            layer.padding,  # type: ignore[arg-type]
-            layer.dilation,  # type: ignore[arg-type]
-            layer.groups,
-            layer.bias is not None,
-            layer.padding_mode,
-            device="meta",
-        )
+        shape: Any = layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding
+        further: Any = layer.dilation, layer.groups, layer.bias is not None, layer.padding_mode
+        super().__init__(*shape, *further, device="meta")
         self._take(layer, bits)
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Convolve (N, C, H, W) images as they are with another weight."""
-        out: Tensor = self._conv_forward(x, weight, self.bias)
+        """Convolve (N, C, places...) inputs as they are with another weight."""
+        out: Tensor = self._conv_forward(x, weight, self.bias)  # type: ignore[operator]
         return out
 
-    def extra_repr(self) -> str:
-        """Show the convolution and its bits."""
-        return f"{super().extra_repr()}, {self._bits()}"  # type: ignore[no-untyped-call]
+
+class QuantConv1d(QuantConvolution, nn.Conv1d):
+    """Of (N, C, L)."""
+
+
+class QuantConv2d(QuantConvolution, nn.Conv2d):
+    """Of (N, C, H, W)."""
 
 
 class QuantLinear(QuantLayer, nn.Linear):
-    """A linear layer with rounded weight and input; parameters as in :class:`QuantConv2d`."""
+    """A linear layer with rounded weight and input; parameters as in :class:`QuantConvolution`."""
 
     def __init__(self, layer: nn.Linear, bits: BitPolicy) -> None:
         nn.Linear.__init__(self, layer.in_features, layer.out_features, layer.bias is not None, device="meta")
@@ -370,10 +368,6 @@ class QuantLinear(QuantLayer, nn.Linear):
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
         """Map (..., features) as they are by another weight."""
         return F.linear(x, weight, self.bias)
-
-    def extra_repr(self) -> str:
-        """Show the layer and its bits."""
-        return f"{super().extra_repr()}, {self._bits()}"
 
 
 class QuantMatMul(MatMul):
@@ -387,6 +381,13 @@ class QuantMatMul(MatMul):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the product of (..., n, m) and (..., m, p), each rounded: (..., n, p)."""
         return super().forward(self.left(a), self.right(b))
+
+
+def quantized_layer(layer: nn.Module, bits: BitPolicy) -> QuantLayer:
+    """Return the quantized layer that stands for a plain one."""
+    kinds: Any = {nn.Conv1d: QuantConv1d, nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear}
+    quantized: QuantLayer = next(kinds[kind] for kind in WEIGHT_LAYERS if isinstance(layer, kind))(layer, bits)
+    return quantized
 
 
 def quantized_layers(model: nn.Module) -> dict[str, QuantLayer]:
