@@ -143,11 +143,11 @@ def _ray(place: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 CLUSTERS = {"dask": _dask, "ray": _ray}
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backends", default="dask,ray", help="of dask and ray, comma between")
     parser.add_argument("--study", default="quick", help="a registered study or a TOML file")
     parser.add_argument("--only-killed", action="store_true", help="leave out the runs in which both nodes live")
 
 
 if __name__ == "__main__":
-    main(measure, __doc__, _options)
+    main(measure, __doc__, options)

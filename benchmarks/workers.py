@@ -89,10 +89,10 @@ def _whole(out: Path, root: str | None) -> tuple[float, float]:
     return wall, spent
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=30, help="of each domain; 0: as many as the study says")
     parser.add_argument("--pairs", type=int, default=5)
 
 
 if __name__ == "__main__":
-    main(measure, __doc__, _options)
+    main(measure, __doc__, options)

@@ -126,13 +126,17 @@ class _Plan:
         return cls(panels, max(plan.width, min(narrow, wide)), left, inner, span, plan._height(data))
 
     def _height(self, data: pd.DataFrame) -> float:
-        whole = style.scaled(_SCALE)
+        whole = style.scaled(_SCALE) + max(line_height(self.label(shown)) for shown in self.panels) - line_height("x")
         for task, own in data.groupby("task", sort=False):
             whole += self.above(_domains(own))
             for network, rows in own.groupby("network", sort=False):
                 whole += line_height(self.heading(task, network)) + style.scaled(_HEAD + _BETWEEN)
                 whole += self.row(rows) * rows["place"].nunique()
         return whole
+
+    def label(self, shown: _Shown) -> str:
+        """Say what a panel shows, in lines that stay below it."""
+        return broken(shown.label, self.inner)
 
     def heading(self, task: Any, network: Any) -> str:
         """Name a network."""
@@ -239,4 +243,4 @@ def _scale(canvas: Canvas, plan: _Plan, place: int, shown: _Shown, norm: Normali
     axes.set(yticks=[])
     axes.set_xticks([0, 127.5, 255], [f"{end:g}".replace("-", "\N{MINUS SIGN}") for end in ends])
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(shown.label)
+    axes.set_xlabel(plan.label(shown))

@@ -136,7 +136,7 @@ def test_bad_requests():
         describe(tiny_resnet(), random_images(1)[0])
     with pytest.raises(RequestError, match="fails on an input of shape"):
         describe(tiny_resnet(), torch.zeros(1, 4, 16, 16))
-    with pytest.raises(RequestError, match="no Conv2d and no Linear"):
+    with pytest.raises(RequestError, match="no Conv1d, Conv2d or Linear"):
         describe(nn.Flatten(), random_images(1))
 
 

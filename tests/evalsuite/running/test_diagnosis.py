@@ -14,7 +14,8 @@ from evalsuite.diagnoses import CALIBRATION, read_diagnoses
 from evalsuite.errors import DamageWarning, RequestError
 from evalsuite.running.diagnosis import spread
 from evalsuite.running.merge import merge
-from evalsuite.study.file import parse, study_schema
+from evalsuite.study.file import parse
+from evalsuite.study.schema import study_schema
 
 DIGITS = {
     "tasks": ["digits/resnet"],

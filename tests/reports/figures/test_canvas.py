@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from _dummies.diagnosed import make_diagnosed_run
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -88,9 +89,12 @@ def renamed(data: pd.DataFrame, called: list[str]) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def frames(study_run: Run, run: Run, engine_run: Run) -> dict[str, list[pd.DataFrame]]:
+def frames(
+    study_run: Run, run: Run, engine_run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[pd.DataFrame]]:
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in NAMES}
-    for each in (study_run, run, engine_run):  # one after the other: only the last analysis is kept
+    diagnosed = make_diagnosed_run(tmp_path_factory.mktemp("diagnosed") / "run")
+    for each in (study_run, run, engine_run, diagnosed):  # one after the other: only the last analysis is kept
         for name in NAMES:
             data = registry.load("figures", name)().data(each)
             found[name] += [data] if len(data) else []

@@ -2,14 +2,11 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
-import pandas as pd
 import pytest
-from _dummies.runs import make_run
+from _dummies.diagnosed import LAYERS, make_diagnosed_run
 
 from evalsuite import store, testing
-from evalsuite.diagnoses import CALIBRATION, Diagnosis, write_diagnosis
-from evalsuite.quantization.diagnosis import COLUMNS
+from evalsuite.diagnoses import CALIBRATION
 from reports import style
 from reports.figures.layer_diagnosis import LayerDiagnosis
 from reports.frames.diagnosis import diagnosis
@@ -17,45 +14,10 @@ from reports.frames.evidence import evidence
 from reports.words.answers import answer
 from reports.words.diagnosis import QUESTION, of_diagnoses
 
-LAYERS = ["stem", *(f"blocks.{number}.attention.projection" for number in range(70)), "head"]
-
-
-def table(has_codes: bool) -> pd.DataFrame:
-    """Return a diagnosis in which ``head`` leaves most codes unused under fog, and ``stem`` clips most."""
-    rows = []
-    for domain, severity in ((CALIBRATION, None), ("fog", 1), ("clean", 0), ("fog", 5)):
-        for place, layer in enumerate(LAYERS):
-            shifted = severity == 5
-            codes = {
-                "unused": 0.62 if shifted and layer == "head" else 0.11,
-                "clipped_low": 0.0,
-                "clipped_high": 0.25 if shifted and layer == "stem" else 0.01,
-            }
-            numbers = dict.fromkeys(COLUMNS, np.nan) | (codes if has_codes else {})
-            numbers |= {"weight_bits": 4, "activation_bits": 4, "snr_db": np.inf if place == 0 else 30.0 - 0.1 * place}
-            if shifted and layer == "head":
-                numbers["snr_db"] = 3.25
-            rows.append(numbers | {"layer": layer, "domain": domain, "severity": severity, "images": 8, "place": place})
-    return pd.DataFrame(rows)
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> store.Run:
-    folder = make_run(
-        tmp_path_factory.mktemp("diagnosed") / "run",
-        tasks=["digits/vit"],
-        quantizers=[("full_precision", "FP32"), ("rtn", "W4A4"), ("rtn", "W8A8")],
-        adapters=["none"],
-        streams=["usual"],
-        domains=["clean", "fog"],
-        images=30,
-        bootstrap=20,
-    )
-    trials = store.load(folder).trials
-    for bits in ("W4A4", "W8A8"):
-        own = tuple(trials.loc[trials["bits"] == bits, "trial"])
-        write_diagnosis(folder, bits, "key", Diagnosis(own, table(has_codes=bits == "W4A4")))
-    return store.load(folder)
+    return make_diagnosed_run(tmp_path_factory.mktemp("diagnosed") / "run")
 
 
 def test_layers_stand_as_they_run_and_domains_behind_calibration(run: store.Run) -> None:
@@ -71,7 +33,7 @@ def test_layers_stand_as_they_run_and_domains_behind_calibration(run: store.Run)
             first = figure.axes[0]
             assert (first.get_ylim(), first.get_yticklabels()[0].get_text()) == ((len(LAYERS), 0), "stem")
             assert {"fog 1", "fog 5", "clean", CALIBRATION} <= {text.get_text() for text in first.texts}
-            scales = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
+            scales = [axes.get_xlabel().replace("\n", " ") for axes in figure.axes if axes.get_xlabel()]
             coded = page["unused"].notna().any()
             assert scales == ["codes unused (%)"] * bool(coded) + ["signal over noise (dB)"]
             figure.canvas.draw()
