@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from evalsuite.plugins import ImageFiles, IntArray, Pool, UInt8Array
     from evalsuite.streams import Domain
@@ -40,9 +40,10 @@ def adapts(adapter: Any) -> bool:
     return bool(getattr(adapter, "adapts", True))
 
 
-def prediction_of(adapter: Any) -> Callable[[Any, Tensor], Tensor] | None:
-    """An adapter's method ``predict(state, images)``, which learns nothing; None: the network itself predicts."""
-    return getattr(adapter, "predict", None)
+def predicted(adapter: Any, state: Any, network: nn.Module, images: Tensor) -> Tensor:
+    """Logits by which nothing is learnt: by an adapter's method ``predict(state, images)``; else by the network."""
+    logits: Tensor = adapter.predict(state, images) if _callable(adapter, "predict") else network(images)
+    return logits
 
 
 def facts_of(state: Any) -> dict[str, Any]:

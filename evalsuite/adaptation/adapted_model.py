@@ -16,7 +16,7 @@ from evalsuite.arguments import image_tensor
 from evalsuite.errors import RequestError
 from evalsuite.isolation import single_process
 from evalsuite.networks import HALF, floating_type, outside_inference, plain_copy, released
-from evalsuite.optional_members import facts_of, prediction_of
+from evalsuite.optional_members import facts_of, predicted
 from evalsuite.plugins import Adapter
 from evalsuite.randomness import torch_generator
 
@@ -141,14 +141,10 @@ class AdaptedModel:
         What the adapter keeps predicts, by its ``predict`` or else by the network as the last step left it. Its
         passes count, the batch does not.
         """
-        method = prediction_of(self._adapter)
-
-        def predicted(batch: Tensor) -> Tensor:
-            with torch.no_grad():
-                found: Tensor = self._model(batch) if method is None else method(self._state, batch)
-                return found
-
-        return self._computed(images, predicted, adapts=False)
+        with torch.no_grad():
+            return self._computed(
+                images, lambda batch: predicted(self._adapter, self._state, self._model, batch), adapts=False
+            )
 
     @property
     def totals(self) -> dict[str, float]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from evalsuite import registry
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.errors import Refused, RequestError
-from evalsuite.optional_members import facts_of, has_adjustable_loss, prediction_of
+from evalsuite.optional_members import facts_of, has_adjustable_loss, predicted
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,7 @@ class TTAQ:
 
     def predict(self, state: TTAQState, images: Tensor) -> Tensor:
         """Return the (N, classes) logits of (N, C, H, W) images as the host predicts them."""
-        method = prediction_of(state.host)
-        logits: Tensor = state.model(images) if method is None else method(state.host_state, images)
-        return logits
+        return predicted(state.host, state.host_state, state.model, images)
 
 
 @dataclass

@@ -185,9 +185,9 @@ class FixedModel:
                 _fill(found, rows, predictions(logits, labels[rows]))
             return found
 
-        size = min(self.at_once or len(inputs), len(inputs))
         if self.workspace.memory is None:
-            return parts(size)
+            return predictions(self.adapted(inputs.to(self.workspace.device)), labels)
+        size = min(self.at_once or len(inputs), len(inputs))
         found, fitting = with_fewer(parts, size)
         if fitting < size:
             self.at_once = fitting
