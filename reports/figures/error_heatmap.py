@@ -13,10 +13,9 @@ import seaborn as sns
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 
-from evalsuite.corruptions import COMMON, HELD_OUT
 from evalsuite.streams import CLEAN
 from reports import style
-from reports.frames.methods import labelled, readable, with_room
+from reports.frames.methods import DOMAINS, labelled, readable, with_room
 from reports.layout import Canvas, Rows, broken, page, pages, size, text_width
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ _COLOURS = sns.color_palette("rocket_r", as_cmap=True)
 _SLANT = math.radians(50)  # of the names
 _BETWEEN = 0.3  # between panels, inches
 _FOOT = 0.3  # for the names of families, inches
-_ORDER = {name: place for place, name in enumerate((CLEAN, *COMMON, *HELD_OUT))}
 
 
 @dataclass(frozen=True)
@@ -209,8 +207,8 @@ def _edges(columns: list[tuple[str, str]]) -> dict[str, float]:
 
 def _places(domains: set[str]) -> dict[str, int]:
     """Clean, the corruptions in the usual order, then whatever else there is by name, the mean last."""
-    others = sorted(domains - set(_ORDER) - {MEAN})
-    return _ORDER | {name: len(_ORDER) + place for place, name in enumerate([*others, MEAN])}
+    others = sorted(domains - set(DOMAINS) - {MEAN})
+    return DOMAINS | {name: len(DOMAINS) + place for place, name in enumerate([*others, MEAN])}
 
 
 def _cells(axes: Axes, data: pd.DataFrame, rows: Rows, columns: dict[str, float], norm: Normalize) -> None:

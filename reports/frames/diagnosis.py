@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from evalsuite.corruptions import COMMON, HELD_OUT
 from evalsuite.diagnoses import CALIBRATION
 from evalsuite.store import Run
-from evalsuite.streams import CLEAN
 from reports.frames.evidence import evidence, once
-from reports.frames.methods import labelled, with_room
+from reports.frames.methods import DOMAINS, labelled, with_room
 
 _NETWORK = ["task", "calibration_label", "quantizer_label"]
-_ORDER = {name: place for place, name in enumerate((CALIBRATION, CLEAN, *COMMON, *HELD_OUT))}
+_ORDER = {CALIBRATION: -1} | DOMAINS
 
 
 @once
@@ -27,7 +25,7 @@ def diagnosis(run: Run) -> pd.DataFrame:
     # Of a network on an engine the simulation was looked into, which comes under its own label.
     names = trials.drop_duplicates(_NETWORK)[[*_NETWORK, "network", *order]]
     table = found.merge(names, on=_NETWORK)
-    table["domain_order"] = table["domain"].map(lambda name: _ORDER.get(str(name), len(_ORDER)))
+    table["domain_order"] = table["domain"].map(lambda name: _ORDER.get(str(name), len(DOMAINS)))
     by_domain = ["domain_order", "domain", "severity"]
     columns = table[["task", *by_domain]].drop_duplicates().sort_values(["task", *by_domain])
     columns["column"] = columns.groupby("task").cumcount()

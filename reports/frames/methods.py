@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from evalsuite.corruptions import COMMON, HELD_OUT
+from evalsuite.streams import CLEAN
+
 if TYPE_CHECKING:
     from evalsuite.store import Run
 
@@ -15,6 +18,8 @@ KEYS = ["task", "calibration_label", "quantizer_label", "adapter_label", "stream
 """What makes a method combination; its seeds are replicates."""
 ORDER = ["task_order", "stream_order", "network_order", "adapter_order"]
 """How reports arrange combinations."""
+DOMAINS = {name: place for place, name in enumerate((CLEAN, *COMMON, *HELD_OUT))}
+"""Places of the known domains; others come after them."""
 _MOST_NETWORKS = 24
 
 
