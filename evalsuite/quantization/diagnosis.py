@@ -135,27 +135,34 @@ class _Output:
         self.axis = axis
         self.ratio = Ratio()
         self.compared = False
-        self.low: Tensor | None = None
-        self.high: Tensor | None = None
+        self.channels = 0
+        self.constant: Tensor | None = None
+        self.first: Tensor | None = None
 
     def add(self, actual: Tensor, expected: Tensor | None) -> None:
         if expected is not None and expected.shape == actual.shape:
             self.ratio.add(expected, actual)
             self.compared = True
         if self.axis is not None:
-            others = [axis for axis in range(actual.ndim) if axis != self.axis % actual.ndim]
-            low, high = actual.amin(others), actual.amax(others)
-            self.low = low if self.low is None else torch.minimum(self.low, low)
-            self.high = high if self.high is None else torch.maximum(self.high, high)
+            self._look_for_constants(actual.movedim(self.axis, -1))
+
+    def _look_for_constants(self, actual: Tensor) -> None:
+        """Strike out the channels (..., C) that vary: nearly all do within a row of an image, and are done with."""
+        if self.constant is None or self.first is None:
+            self.channels = actual.shape[-1]
+            self.first = actual[(0,) * (actual.ndim - 1)].clone()
+            self.constant = torch.arange(self.channels, device=actual.device)
+        for fixed in reversed(range(actual.ndim - 1)):
+            if len(self.constant):
+                part = actual[(0,) * fixed][..., self.constant].flatten(0, -2)
+                self.constant = self.constant[(part == self.first[self.constant]).all(0)]
 
     def decibels(self) -> float:
         return self.ratio.decibels() if self.compared else math.nan
 
     @property
     def dead(self) -> float:
-        if self.low is None or self.high is None:
-            return math.nan
-        return float((self.low == self.high).double().mean())
+        return math.nan if self.constant is None else len(self.constant) / self.channels
 
 
 class _Watched:
