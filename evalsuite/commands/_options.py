@@ -7,10 +7,19 @@ from typing import Annotated
 
 import typer
 
+from evalsuite.errors import RequestError
 from evalsuite.running.memory_budget import gigabytes
 
 DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses."""
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        return gigabytes(text)
+    except RequestError as error:  # which is a ValueError, and would be shown with that name before it
+        raise typer.BadParameter(str(error)) from error
+
 
 DataRoot = Annotated[
     str | None,
@@ -55,7 +64,7 @@ Memory = Annotated[
     typer.Option(
         "--memory",
         metavar="SIZE",
-        parser=gigabytes,
+        parser=_gigabytes,
         help="What a worker process is to keep to, as 4G: caches and images at once are chosen by it, and what cannot "
         "fit is refused.",
     ),

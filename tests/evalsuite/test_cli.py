@@ -107,6 +107,7 @@ def test_help_loads_no_backend():
         (["validate"], "Missing argument"),
         (["validate", "quick", "--set", 'tasks=["folder"]'], "task 'folder' has no 'images': expected a value"),
         (["run", "quick", "--cache-gigabytes", "-1"], "--cache-gigabytes"),
+        (["run", "quick", "--memory", "4X"], "'--memory': memory '4X': expected a size such as 4, 4G or 500M"),
         (["audit", "rtn", "--task", "folder"], "task 'folder' has no 'images'"),
         (["audit", "adarund"], "did you mean 'adaround'"),
         (["audit", "rtn", "--against", "rtn"], "nothing to compare"),
