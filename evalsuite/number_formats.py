@@ -64,6 +64,9 @@ class NumberFormat:
         scale is chosen at calibration, in float32, per tensor of activations and per output channel of weights.
     block_scale : what a block's scale is rounded to, under one float32 scale of the whole tensor; None: a power of
         two (E8M0), and no scale of the tensor. Either has 8 bits.
+    scale_up : whether a block's power of two is the least at which its greatest magnitude does not saturate (``RCEIL``
+        of PyTorch and cuBLAS; Mishra et al. 2025, arXiv 2506.08027), not OCP's, at which up to an eighth of it, in
+        MXFP4 a quarter, is cut off.
     companion : the format in which first layer and classifier are where these get 8 bits; ``""``: this one.
     """
 
@@ -72,6 +75,7 @@ class NumberFormat:
     block: int = 0
     block_scale: Element | None = None
     companion: str = ""
+    scale_up: bool = False
 
     @property
     def bits(self) -> int:
@@ -106,9 +110,11 @@ FORMATS = {
         NumberFormat("FP8-E5M2", E5M2),
         NumberFormat("MXFP8", E4M3, 32),
         NumberFormat("MXFP8-E5M2", E5M2, 32),
+        NumberFormat("MXFP8-RCEIL", E4M3, 32, scale_up=True),
         NumberFormat("MXFP6", E2M3, 32, companion="MXFP8"),
         NumberFormat("MXFP6-E3M2", E3M2, 32, companion="MXFP8"),
         NumberFormat("MXFP4", E2M1, 32, companion="MXFP8"),
+        NumberFormat("MXFP4-RCEIL", E2M1, 32, companion="MXFP8-RCEIL", scale_up=True),
         NumberFormat("MXINT8", INT8, 32),
         NumberFormat("NVFP4", E2M1, 16, E4M3, companion="FP8"),
     )

@@ -113,19 +113,22 @@ def scales(x: Tensor, scale: Tensor, format: NumberFormat) -> Tensor:
     padded = F.pad(x.detach().abs(), (0, -n % format.block))
     greatest = padded.reshape(*padded.shape[:-1], -1, format.block).amax(dim=-1)
     if format.block_scale is None:
-        own = _shared_exponent(greatest, format.element)
+        own = _shared_exponent(greatest, format)
     else:
         own = cast(greatest / format.element.greatest / scale, format.block_scale) * scale
     return own.repeat_interleave(format.block, dim=-1)[..., :n]
 
 
-def _shared_exponent(greatest: Tensor, element: Element) -> Tensor:
+def _shared_exponent(greatest: Tensor, format: NumberFormat) -> Tensor:
     """Return 2^(floor(log2 of a block's greatest magnitude) - the element's greatest exponent), as E8M0 holds it.
 
-    OCP Microscaling 1.0, section 6.3. A block of zeros gets the least scale.
+    OCP Microscaling 1.0, section 6.3. Twice that where the greatest saturates and the format says ``scale_up``, which
+    is 2^ceil(log2(greatest magnitude / greatest element)). A block of zeros gets the least scale.
     """
+    element = format.element
     power = power_of_two_below(greatest).clamp_(max=2.0 ** _E8M0[1])
-    return power.mul_(2.0**-element.greatest_exponent).clamp_(min=2.0 ** _E8M0[0])
+    scale = power.mul_(2.0**-element.greatest_exponent).clamp_(min=2.0 ** _E8M0[0])
+    return torch.where(greatest > element.greatest * scale, 2 * scale, scale) if format.scale_up else scale
 
 
 def round_by(x: Tensor, scale: Tensor, element: Element) -> Tensor:

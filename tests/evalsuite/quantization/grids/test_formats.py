@@ -126,6 +126,15 @@ def test_the_shared_exponent_is_that_of_the_specification(name, exponent):
         assert float(found[0]) == 2.0 ** max(power - exponent, -127)
 
 
+@pytest.mark.parametrize("name", ["MXFP8-RCEIL", "MXFP4-RCEIL"])
+@given(magnitude=st.floats(min_value=2.0**-100, max_value=2.0**120, width=32))
+def test_a_scale_rounded_up_is_the_least_power_of_two_that_cuts_nothing_off(name, magnitude):
+    format = FORMATS[name]
+    scale = float(scales(torch.tensor([magnitude, 0.0]), ONE, format)[0])
+    assert np.frexp(scale)[0] == 0.5
+    assert scale / 2 * format.element.greatest < magnitude <= scale * format.element.greatest
+
+
 def test_blocks_are_32_neighbours_of_the_last_axis_and_the_last_one_may_be_shorter():
     x = torch.ones(2, 70)
     x[0, 31], x[0, 32], x[1, 69] = 64.0, 128.0, 256.0
@@ -179,5 +188,5 @@ def test_formats_are_found_in_any_case_and_wrong_names_are_refused():
         number_format("FP7")
     assert {name: one.storage_bits for name, one in FORMATS.items()} == {
         "FP8": 8, "FP8-E5M2": 8, "MXFP8": 8.25, "MXFP8-E5M2": 8.25, "MXFP6": 6.25, "MXFP6-E3M2": 6.25,
-        "MXFP4": 4.25, "MXINT8": 8.25, "NVFP4": 4.5,
+        "MXFP4": 4.25, "MXINT8": 8.25, "NVFP4": 4.5, "MXFP8-RCEIL": 8.25, "MXFP4-RCEIL": 4.25,
     }  # fmt: skip
