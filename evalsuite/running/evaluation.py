@@ -35,7 +35,7 @@ from evalsuite.running.task_data import example, normalise, source_images, task_
 from evalsuite.running.units import unit
 from evalsuite.running.workspace import Workspace
 from evalsuite.streams import Batch, Stream
-from evalsuite.study.trials import Trial, adapts, plan_stream
+from evalsuite.study.trials import Trial, adapts, is_oracle, plan_stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,14 +111,16 @@ def run_adapting(
     adapted = AdaptedModel.from_setting(trial.adapter, model, source, generator)
     predicted = _unfilled(len(stream))
     watch, fallen, resets = CollapseWatch(), False, []
-    pace = Pace() if stream.constant_speed else None
+    pace, oracle = Pace() if stream.constant_speed else None, is_oracle(trial.adapter)
     shown = ahead(lambda batch: _shown(batch, images, data), stream.batches(), depth_for(workspace.device))
     with closing(shown):
         for batch, inputs in shown:
             resets.append(batch.start > 0 and (batch.reset or fallen))
             if resets[-1]:
                 adapted.reset()
-            part = predictions(paced(adapted, inputs.to(workspace.device), pace), data.test_labels[batch.image])
+            labels = data.test_labels[batch.image]
+            told = torch.from_numpy(labels) if oracle else None  # to nobody else
+            part = predictions(paced(adapted, inputs.to(workspace.device), pace, told), labels)
             _fill(predicted, slice(batch.start, batch.start + len(batch.image)), part)
             fallen = stream.reset_on_collapse and watch.collapsed(part.prediction)
     totals = adapted.totals
