@@ -141,7 +141,7 @@ def _reset(subject: _Subject) -> None:
     kept_model, kept = copy.deepcopy((model, state), released(model))
     first = [_step(plugin, state, batch.clone()).detach() for batch in subject.batches]
     assert isinstance(kept_model, nn.Module)
-    again = [plugin.step(kept, batch.clone()).detach() for batch in subject.batches]
+    again = [_step(plugin, kept, batch.clone()).detach() for batch in subject.batches]
     if not _equal(first, again):
         raise Failed("a deep copy of the state gave other logits than the state itself")
 
