@@ -78,6 +78,10 @@ class AdaptationWarning(UserWarning):
     """A part of an adaptation method that does not work on this model or stream as its authors describe it."""
 
 
+class EvaluationWarning(UserWarning):
+    """Networks that are evaluated in another way than was asked for."""
+
+
 class DamageWarning(UserWarning):
     """A file of the run or of a cache that was damaged, and is made again."""
 
@@ -92,7 +96,7 @@ def one_line_warnings() -> None:
     def shown(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
     ) -> str:
-        if issubclass(category, QuantizationWarning | AdaptationWarning | DamageWarning):
+        if issubclass(category, QuantizationWarning | AdaptationWarning | EvaluationWarning | DamageWarning):
             return f"evalsuite: {' '.join(str(message).split())}\n"
         return before(message, category, filename, lineno, line)
 

@@ -56,6 +56,21 @@ def has_adjustable_loss(state: Any) -> bool:
     return hasattr(state, "adjust")
 
 
+def has_objective(state: Any) -> bool:
+    """Whether an adapter's state has ``objective``, a loss of each row of a batch's logits that may be replaced."""
+    return hasattr(state, "objective")
+
+
+def is_oracle(adapter: Any) -> bool:
+    """Whether an adapter learns from true labels: it has a method ``reveal(state, labels)``, called before a step."""
+    return _callable(adapter, "reveal")
+
+
+def reveal(adapter: Any, state: Any, labels: Tensor) -> None:
+    """Tell an oracle the true labels (N,) of the batch that comes next."""
+    adapter.reveal(state, labels)
+
+
 def architecture_of(task: Any) -> str | None:
     """``cnn`` or ``transformer``, the attribute ``architecture`` of a task; None: the network's structure decides."""
     return getattr(task, "architecture", None) or None

@@ -101,6 +101,11 @@ class Stream:
     def __len__(self) -> int:
         return len(self.image)
 
+    @property
+    def largest_batch(self) -> int:
+        """Images of its largest batch."""
+        return int(np.diff(np.append(self.starts, len(self))).max())
+
     def batches(self) -> Iterator[Batch]:
         """Walk through the stream."""
         bounds = itertools.pairwise(itertools.chain(self.starts, (len(self),)))

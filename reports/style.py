@@ -14,7 +14,7 @@ from evalsuite.files import replacing
 from reports.appearance import COLUMN, PAGE, TALL, Appearance, applied, current, scaled
 
 __all__ = ["ALERT", "BEYOND_CHANCE", "COLUMN", "EXPECTED", "FAINT", "INK", "MUTED", "PAGE", "TALL", "WITHIN_CHANCE"]
-__all__ += ["Appearance", "Look", "applied", "current", "look", "luminance", "save", "scaled", "svg"]
+__all__ += ["TOLD", "Appearance", "Look", "applied", "current", "look", "luminance", "save", "scaled", "svg"]
 
 INK = "#262626"
 MUTED = "#8c8c8c"
@@ -25,6 +25,9 @@ BEYOND_CHANCE: Mapping[str, Any] = {"ls": "", "marker": "D", "ms": 3.4, "color":
 WITHIN_CHANCE: Mapping[str, Any] = {"ls": "", "marker": "D", "ms": 3.4, "mfc": "white", "mec": INK, "mew": 0.6}
 EXPECTED: Mapping[str, Any] = {"ls": "", "marker": "|", "ms": 6, "color": INK, "mew": 0.9}
 """Marks of a worst group: shown to be beyond chance, not shown to be, and the one to expect by chance."""
+
+TOLD: Any = (0, (3, 1.5))
+"""Line of an oracle, which is told the labels; it has no marker."""
 
 # Okabe & Ito's palette without yellow, which fades on white paper, and without ALERT, then wine, olive and indigo of
 # Tol's muted one. Dark grey comes first: it is the unadapted network in every figure.

@@ -16,7 +16,7 @@ from evalsuite.arguments import image_tensor
 from evalsuite.errors import RequestError
 from evalsuite.isolation import single_process
 from evalsuite.networks import HALF, floating_type, outside_inference, plain_copy, released
-from evalsuite.optional_members import facts_of, predicted
+from evalsuite.optional_members import facts_of, is_oracle, predicted, reveal
 from evalsuite.plugins import Adapter
 from evalsuite.randomness import torch_generator
 
@@ -73,17 +73,32 @@ class AdaptedModel:
         """What the adapter's ``prepare`` returned, as the last step left it."""
         return self._state
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Adapt on one (N, C, H, W) batch and return its (N, classes) logits.
+
+        ``labels``: (N,) class indices for an oracle, which learns from them; no other adapter is given any.
 
         Raises
         ------
         RequestError
-            If the batch is empty, misshapen or holds NaN or infinity; nothing has been adapted then.
+            If the batch is empty, misshapen or holds NaN or infinity, or an oracle gets no label of each image, or
+            another adapter gets some; nothing has been adapted then.
         RuntimeError
             If a logit is NaN or infinite.
         """
+        if is_oracle(self._adapter) or labels is not None:
+            self._reveal(len(images), labels)
         return self._computed(images, lambda batch: self._adapter.step(self._state, batch))
+
+    def _reveal(self, images: int, labels: Tensor | None) -> None:
+        name = type(self._adapter).__name__
+        if labels is None:
+            raise RequestError(f"{name} learns from true labels: expected one of each image beside the batch")
+        if not is_oracle(self._adapter):
+            raise RequestError(f"{name} was given true labels: expected images only, for it is no oracle")
+        if labels.shape != (images,):
+            raise RequestError(f"labels of shape {tuple(labels.shape)}: expected ({images},), one of each image")
+        reveal(self._adapter, self._state, labels.to(self._type[1]))
 
     def _computed(self, images: Tensor, compute: Callable[[Tensor], Any], *, adapts: bool = True) -> Tensor:
         number = self._shown - self._reset_at + 1

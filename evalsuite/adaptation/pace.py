@@ -40,12 +40,15 @@ class Pace:
         self.busy = max(math.ceil(forwards + BACKWARD * backwards - 1e-6), 1) - 1
 
 
-def paced(adapted: AdaptedModel, images: Tensor, pace: Pace | None) -> Tensor:
-    """Return the (N, classes) logits of the next (N, C, H, W) batch, adapted on if the pace allows; always without."""
+def paced(adapted: AdaptedModel, images: Tensor, pace: Pace | None, labels: Tensor | None = None) -> Tensor:
+    """Return the (N, classes) logits of the next (N, C, H, W) batch, adapted on if the pace allows; always without.
+
+    ``labels``: (N,) for an oracle.
+    """
     if pace is not None and not pace.takes():
         return adapted.predict(images)
     before = adapted.spent
-    logits = adapted(images)
+    logits = adapted(images, labels)
     if pace is not None:
         cost = adapted.spent - before
         pace.took(cost.forwards, cost.backwards)

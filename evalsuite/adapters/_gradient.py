@@ -20,6 +20,10 @@ _IMAGENET_PIXELS = 64
 _LEARNING_RATE = {"sgd": 2.5e-4, "adam": 1e-3}
 
 
+Objective = Callable[[Tensor], Tensor]
+"""What is descended: a loss of each row of (N, classes) adjusted logits of a whole batch, (N,)."""
+
+
 def unadjusted(logits: Tensor) -> Tensor:
     """Return the logits as they are."""
     return logits

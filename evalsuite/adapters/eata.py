@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from evalsuite.adapters._gradient import (
     Adjustment,
     Descent,
+    Objective,
     descend,
     free_norms,
     is_imagenet_sized,
@@ -80,12 +81,12 @@ class EATA(Descent):
         with torch.enable_grad():
             logits: Tensor = state.model(images)
             adjusted = state.adjust(logits)
-            entropy = softmax_entropy(adjusted)
+            entropy = softmax_entropy(adjusted.detach())
             limit = self.margin * math.log(logits.shape[1])
-            chosen = state.choose(adjusted.detach(), entropy.detach() < limit)
+            chosen = state.choose(adjusted.detach(), entropy < limit)
             if chosen.any():
-                weights = torch.exp(limit - entropy.detach()[chosen])
-                taken = descend(state.optimizer, (weights * entropy[chosen]).mean() + state.penalty())
+                losses = torch.exp(limit - entropy[chosen]) * state.objective(adjusted)[chosen]
+                taken = descend(state.optimizer, losses.mean() + state.penalty())
                 state.skipped += not taken
         return logits.detach()
 
@@ -98,6 +99,7 @@ class EATAState:
     ----------
     fisher, source : by parameter, Fisher information and source value; empty without the penalty.
     mean : (classes,) running mean of the softmax of samples that counted; None before the first.
+    objective : the loss of each image; which ones count, and how much, their entropy says.
     skipped : how many updates were not made because they were not finite.
     """
 
@@ -109,6 +111,7 @@ class EATAState:
     source: list[Tensor]
     mean: Tensor | None = None
     adjust: Adjustment = unadjusted
+    objective: Objective = softmax_entropy
     skipped: int = 0
 
     def facts(self) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from evalsuite.adapters._gradient import Adjustment, Descent, descend, free_norms, parameters_of, unadjusted
+from evalsuite.adapters._gradient import Adjustment, Descent, Objective, descend, free_norms, parameters_of, unadjusted
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.adapters._norms import affine_norms, before_tail, finite
 from evalsuite.errors import Refused, RequestError
@@ -73,10 +73,10 @@ class SAR(Descent):
         with torch.enable_grad():
             logits: Tensor = state.model(images)
             limit = self.margin * math.log(logits.shape[1])
-            entropy = softmax_entropy(state.adjust(logits))
-            reliable = entropy.detach() < limit
+            adjusted = state.adjust(logits)
+            reliable = softmax_entropy(adjusted.detach()) < limit
             if reliable.any():
-                self._descend(state, images, entropy[reliable].mean(), reliable, limit)
+                self._descend(state, images, state.objective(adjusted)[reliable].mean(), reliable, limit)
         if state.mean is not None and state.mean < self.reset:
             state.start_afresh()
         return logits.detach()
@@ -91,14 +91,15 @@ class SAR(Descent):
         norm = torch.cat([gradient.flatten() for gradient in known]).norm()
         moves = [gradient * (self.rho / (norm + 1e-12)) for gradient in known]
         _add(parameters, moves, 1)
-        entropy = softmax_entropy(state.adjust(state.model(images)))
-        still = reliable & (entropy.detach() < limit)
-        second = entropy[still].mean() if still.any() else None
+        adjusted = state.adjust(state.model(images))
+        entropy = softmax_entropy(adjusted.detach())
+        still = reliable & (entropy < limit)
+        second = state.objective(adjusted)[still].mean() if still.any() else None
         if second is None or not bool(second.isfinite()):
             _add(parameters, moves, -1)
             state.skipped += second is not None
             return
-        value = float(second.detach())
+        value = float(entropy[still].mean())
         state.mean = value if state.mean is None else _OLD * state.mean + (1 - _OLD) * value
         slopes = torch.autograd.grad(second, parameters, allow_unused=True)
         _add(parameters, moves, -1)
@@ -124,7 +125,9 @@ class SARState:
     Attributes
     ----------
     start, optimizer_start : what a fresh start restores.
-    mean : running mean of the second loss; None before the first. A fresh start leaves it (as the authors).
+    mean : running mean of the entropy at the second pass; None before the first. A fresh start leaves it (as the
+        authors).
+    objective : the loss of each image; which ones count their entropy says.
     fresh_starts : how often the method started afresh.
     skipped : how many updates were not made because they were not finite.
     """
@@ -135,6 +138,7 @@ class SARState:
     optimizer_start: dict[str, Any]
     mean: float | None = None
     adjust: Adjustment = unadjusted
+    objective: Objective = softmax_entropy
     fresh_starts: int = 0
     skipped: int = 0
 

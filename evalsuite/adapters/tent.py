@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from evalsuite.adapters._gradient import Adjustment, Descent, descend, free_norms, unadjusted
+from evalsuite.adapters._gradient import Adjustment, Descent, Objective, descend, free_norms, unadjusted
 from evalsuite.adapters._losses import softmax_entropy
 
 
@@ -32,7 +32,7 @@ class Tent(Descent):
         """Return the (N, classes) logits of (N, C, H, W) images, then take one step on their mean entropy."""
         with torch.enable_grad():
             logits: Tensor = state.model(images)
-            taken = descend(state.optimizer, softmax_entropy(state.adjust(logits)).mean())
+            taken = descend(state.optimizer, state.objective(state.adjust(logits)).mean())
         state.skipped += not taken
         return logits.detach()
 
@@ -44,12 +44,14 @@ class TentState:
     Attributes
     ----------
     adjust : what logits become in the loss.
+    objective : the loss of each image.
     skipped : how many updates were not made because they were not finite.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     adjust: Adjustment = unadjusted
+    objective: Objective = softmax_entropy
     skipped: int = 0
 
     def facts(self) -> dict[str, int]:

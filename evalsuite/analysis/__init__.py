@@ -30,7 +30,7 @@ from evalsuite.analysis.outcomes import COMBINATION, GROUPS, Outcomes, read_outc
 from evalsuite.analysis.rankings import RANKING_COLUMNS, rankings_of
 from evalsuite.analysis.rounds import forgetting_of, rounds_of
 from evalsuite.analysis.stream_errors import stream_errors_of
-from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
+from evalsuite.analysis.summary import SUMMARY_COLUMNS, oracles_of, summary_of
 from evalsuite.analysis.views import views_of
 from evalsuite.files import write_csv
 from evalsuite.store import Run
@@ -66,6 +66,7 @@ ESTIMATES: dict[str, Estimate] = {
     "forgetting": forgetting_of,
     "group_drops": group_drops_of,
     "mistakes": mistakes_of,
+    "oracles": lambda run, outcomes, settings: oracles_of(outcomes, baselines(run), settings),
     "profiles": profiles_of,
     "rounds": rounds_of,
     "severities": severities_of,

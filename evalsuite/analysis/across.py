@@ -13,6 +13,7 @@ from evalsuite.analysis.comparisons import Pair, tested_pairs
 from evalsuite.analysis.outcomes import COMBINATION, Combination, Layout, Outcomes, read_outcomes
 from evalsuite.errors import RequestError
 from evalsuite.hashing import digest, digest_arrays
+from evalsuite.oracles import without_oracles
 from evalsuite.statistics import holm
 from evalsuite.store import Run
 
@@ -117,13 +118,14 @@ def unpaired(runs: Sequence[Run]) -> pd.DataFrame:
 
 def _done(run: Run) -> dict[tuple[str, ...], str]:
     """Return the bits of every combination of which a trial is done."""
-    trials = run.trials[run.trials["status"] == "done"]
+    trials = without_oracles(run.trials)
+    trials = trials[trials["status"] == "done"]
     return dict(zip(_keys(trials), trials["bits"].astype(str), strict=True))
 
 
 def _ends(run: Run) -> dict[tuple[str, ...], str]:
     """Return of every combination ``done`` if a trial of it is, else how the last one ended and why."""
-    trials = run.trials
+    trials = without_oracles(run.trials)
     ends: dict[tuple[str, ...], str] = {}
     for key, status, reason in zip(_keys(trials), trials["status"], trials["reason"].fillna(""), strict=True):
         if ends.get(key) != "done":

@@ -20,6 +20,7 @@ from evalsuite.errors import RequestError
 from evalsuite.groups import ALWAYS, OF_RECORDS, PRODUCT, parts
 from evalsuite.hashing import digest, digest_arrays
 from evalsuite.metrics import ece, negative_log_likelihood
+from evalsuite.oracles import oracles as oracles_in
 from evalsuite.store import RECORD_SCHEMA, SIMULATION, Run
 
 COMBINATION = ("task", "calibration_label", "quantizer_label", "adapter_label", "stream_label")
@@ -197,6 +198,8 @@ class Outcomes:
     by_trial: dict[str, Outcome]
     classes: dict[str, list[str]]
     """By task, the names of its classes."""
+    oracles: list[Combination] = field(default_factory=list)
+    """Those of adapters that were told the labels: none of ``combinations``."""
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -274,8 +277,10 @@ def read_outcomes(run: Run, layouts: dict[str, Layout] | None = None) -> Outcome
     """
     layouts = {} if layouts is None else layouts
     by_trial: dict[str, Outcome] = {}
-    found = []
+    found: list[Combination] = []
+    told: list[Combination] = []
     done = run.trials[run.trials["status"] == "done"]
+    oracles = set(done.loc[oracles_in(done), "trial"])
     names: Any
     for names, rows in done.groupby(list(COMBINATION), sort=False):
         rows = rows.sort_values("seed")
@@ -298,8 +303,9 @@ def read_outcomes(run: Run, layouts: dict[str, Layout] | None = None) -> Outcome
         )
         references = dict(zip(rows["seed"], rows["reference"], strict=True))
         task, calibration, quantizer, adapter, stream = names
-        found.append(Combination(task, calibration, quantizer, adapter, stream, own, references, facts))
-    return Outcomes(found, by_trial, {task: facts["classes"] for task, facts in run.study["tasks"].items()})
+        place = told if oracles.issuperset(rows["trial"]) else found
+        place.append(Combination(task, calibration, quantizer, adapter, stream, own, references, facts))
+    return Outcomes(found, by_trial, {task: facts["classes"] for task, facts in run.study["tasks"].items()}, told)
 
 
 def _ece(confidence: NDArray[np.float32], right: NDArray[np.bool_], binning: Literal["width", "mass"]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ STREAM_COLUMNS = (*COMBINATION, "stretch", "until", "domain", "severity", "error
 def stream_errors_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd.DataFrame:
     """Return a row per method combination and stretch of the streams that several adapters met.
 
+    Oracles are among them.
+
     A stretch shows one domain without a break; where there are more than 24 or only one, or where seeds differ in
     their number, the stream is cut into 24 equal ones.
 
@@ -30,6 +33,8 @@ def stream_errors_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd.Dat
     shows, empty where seeds differ in that, or the stream was cut. ``error`` over images and seeds with its 95 %
     interval ``low``, ``high``; ``images`` of the stretch.
     """
+    if outcomes.oracles:
+        outcomes = replace(outcomes, combinations=[*outcomes.combinations, *outcomes.oracles])
     frames = []
     for combinations in panels(outcomes).values():
         if len({combination.adapter for combination in combinations}) > 1:

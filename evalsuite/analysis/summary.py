@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,22 @@ def summary_columns(groups: Sequence[str]) -> tuple[str, ...]:
 
 
 SUMMARY_COLUMNS = summary_columns(GROUPS)
+
+
+ORACLE_COLUMNS = (
+    *COMBINATION,
+    *("bits", "seeds", "images", "error", "error_low", "error_high", "unit"),
+    *("forwards_per_batch", "backwards_per_batch", "seconds_per_image"),
+)
+"""Of ``oracles.csv``: what may be said of an adapter that was told the labels."""
+
+
+def oracles_of(outcomes: Outcomes, baselines: dict[str, tuple[str, str]], settings: Settings) -> pd.DataFrame:
+    """Return a row per oracle: its error, and what it cost; without a test, for it competes with nothing."""
+    if not outcomes.oracles:
+        return pd.DataFrame(columns=list(ORACLE_COLUMNS))
+    told = replace(outcomes, combinations=outcomes.oracles)
+    return summary_of(told, baselines, settings)[list(ORACLE_COLUMNS)]
 
 
 def summary_of(outcomes: Outcomes, baselines: dict[str, tuple[str, str]], settings: Settings) -> pd.DataFrame:

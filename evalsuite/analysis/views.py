@@ -6,6 +6,7 @@ import pandas as pd
 
 from evalsuite.analysis._settings import Settings
 from evalsuite.analysis.outcomes import COMBINATION, Combination, Outcomes
+from evalsuite.oracles import without_oracles
 from evalsuite.store import Run
 
 VIEW_COLUMNS = (*COMBINATION, "view", "line", "line_order", "reference")
@@ -31,7 +32,7 @@ def views_of(run: Run, outcomes: Outcomes, settings: Settings, *, most: int = _M
 
 
 def _views(run: Run, most: int) -> pd.DataFrame:
-    trials = _arranged(run.trials)
+    trials = _arranged(without_oracles(run.trials))
     done = trials[trials["status"] == "done"].drop_duplicates(list(COMBINATION))
     frames = []
     for task, of_task in done.groupby("task", sort=False):

@@ -12,6 +12,7 @@ from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
 from evalsuite.analysis.outcomes import COMBINATION, read_outcomes
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
 from evalsuite.files import read_csv
+from evalsuite.oracles import without_oracles
 from evalsuite.store import Run
 
 _COLUMNS = {"summary": SUMMARY_COLUMNS, "comparisons": COMPARISON_COLUMNS}
@@ -55,7 +56,8 @@ def _read(run: Run) -> Mapping[str, pd.DataFrame] | None:
 
 
 def _is_of(summary: pd.DataFrame, run: Run) -> bool:
-    done = run.trials[run.trials["status"] == "done"]
+    trials = without_oracles(run.trials)
+    done = trials[trials["status"] == "done"]
     keys = list(COMBINATION)
     if done.empty or summary.duplicated(keys).any():
         return False

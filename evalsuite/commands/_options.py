@@ -72,6 +72,14 @@ Memory = Annotated[
 InProcess = Annotated[
     bool, typer.Option("--in-process", help="Run trials in this process, for a debugger; one that dies ends the run.")
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Whether networks that do not adapt are evaluated by compiled code where that pays; needs a C++ compiler, "
+        "and rounds some last digits otherwise.",
+    ),
+]
 ShardOf = Annotated[
     str | None,
     typer.Option("--shard", metavar="K/N", help="Only the K-th of N parts of the study; evalsuite merge joins them."),

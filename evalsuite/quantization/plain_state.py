@@ -29,6 +29,16 @@ def plain_attributes(model: nn.Module) -> dict[str, Any]:
     return found
 
 
+def differing_attributes(model: nn.Module, other: nn.Module) -> list[str]:
+    """Name the :func:`plain_attributes` that one of two networks lacks or that differ."""
+    ours, theirs = plain_attributes(model), plain_attributes(other)
+    return sorted(
+        name
+        for name in ours.keys() | theirs.keys()
+        if name not in ours or name not in theirs or not _same(ours[name], theirs[name])
+    )
+
+
 @torch.no_grad()
 def lost_attributes(model: nn.Module, before: Mapping[str, Any], images: Tensor) -> list[str]:
     """Name the attributes that a network would lack if its state was restored into what it was before.

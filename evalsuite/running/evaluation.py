@@ -26,6 +26,7 @@ from evalsuite.optional_members import engine_of
 from evalsuite.plugins import IntArray, TaskData
 from evalsuite.randomness import torch_generator
 from evalsuite.running.ahead import ahead, depth_for
+from evalsuite.running.compiled import Choice, Compilations, Evaluated, Planned, compilable, kind_of
 from evalsuite.running.domain_images import OpenImages, StreamImages
 from evalsuite.running.exported_graphs import on_engine
 from evalsuite.running.memory_budget import with_fewer
@@ -34,7 +35,7 @@ from evalsuite.running.task_data import example, normalise, source_images, task_
 from evalsuite.running.units import unit
 from evalsuite.running.workspace import Workspace
 from evalsuite.streams import Batch, Stream
-from evalsuite.study.trials import Trial, adapts, plan_stream
+from evalsuite.study.trials import Trial, adapts, is_oracle, plan_stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,8 @@ class Costs:
     state_bytes: int
     adapter_facts: str = "{}"
     """JSON of what the adapter says of itself (updates skipped, domain changes seen...) and which modules it moved."""
+    compiled_images: float | None = None
+    """How many images compiled code predicted; None: it was not asked for."""
 
 
 _COLUMNS = tuple(field.name for field in fields(Predictions))
@@ -108,14 +111,16 @@ def run_adapting(
     adapted = AdaptedModel.from_setting(trial.adapter, model, source, generator)
     predicted = _unfilled(len(stream))
     watch, fallen, resets = CollapseWatch(), False, []
-    pace = Pace() if stream.constant_speed else None
+    pace, oracle = Pace() if stream.constant_speed else None, is_oracle(trial.adapter)
     shown = ahead(lambda batch: _shown(batch, images, data), stream.batches(), depth_for(workspace.device))
     with closing(shown):
         for batch, inputs in shown:
             resets.append(batch.start > 0 and (batch.reset or fallen))
             if resets[-1]:
                 adapted.reset()
-            part = predictions(paced(adapted, inputs.to(workspace.device), pace), data.test_labels[batch.image])
+            labels = data.test_labels[batch.image]
+            told = torch.from_numpy(labels) if oracle else None  # to nobody else
+            part = predictions(paced(adapted, inputs.to(workspace.device), pace, told), labels)
             _fill(predicted, slice(batch.start, batch.start + len(batch.image)), part)
             fallen = stream.reset_on_collapse and watch.collapsed(part.prediction)
     totals = adapted.totals
@@ -135,35 +140,56 @@ def _shown(batch: Batch, images: StreamImages, data: TaskData) -> tuple[Batch, T
     return batch, normalise(images.fetch(batch.image, batch.domain), data)
 
 
-class FixedModel:
-    """A network that does not adapt: each domain's images pass through it once, whatever the stream's order."""
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What a network said of a domain's images, the seconds that took, those of its own passes, images by code."""
 
-    def __init__(self, trial: Trial, model: nn.Module, workspace: Workspace, data: TaskData) -> None:
-        self.workspace, self.data = workspace, data
+    predicted: Predictions
+    seconds: float
+    passing: float
+    compiled: int
+
+
+class FixedModel:
+    """A network that does not adapt: each domain's images pass through it once, whatever the stream's order.
+
+    ``choice``: by what it is evaluated; None: by itself.
+    """
+
+    def __init__(
+        self, trial: Trial, model: nn.Module, workspace: Workspace, data: TaskData, choice: Choice | None = None
+    ) -> None:
+        self.workspace, self.data, self.choice = workspace, data, choice
+        model = model if choice is None else Evaluated(model, choice)
         source = source_images(data, 1, trial.seed).to(workspace.device)
         self.adapted = AdaptedModel.from_setting(trial.adapter, model, source, torch_generator(trial.seed))
-        self.known: dict[tuple[str, int], tuple[Predictions, float, float]] = {}
+        self.known: dict[tuple[str, int], _Known] = {}
         self.at_once: int | None = None
 
     def run(self, stream: Stream, images: StreamImages) -> tuple[Predictions, Costs, NDArray[np.bool_]]:
         """Look the stream's predictions up, computing what is not known yet; its resets are those it plans."""
-        batch_size = int(np.diff(np.append(stream.starts, len(stream))).max())
-        predicted, seconds, passing = _unfilled(len(stream)), 0.0, 0.0
+        batch_size = stream.largest_batch
+        predicted, seconds, passing, compiled = _unfilled(len(stream)), 0.0, 0.0, 0.0
         for number, (shown, opened) in enumerate(zip(images.shown, images.images, strict=True)):
             indices, key = shown.indices, (shown.key, batch_size)
             if key not in self.known:
                 self.known[key] = self._evaluate(opened, indices, batch_size)
-            known, spent, passed = self.known[key]
+            known = self.known[key]
             here = np.flatnonzero(stream.domain == number)
-            _fill(predicted, here, known, np.searchsorted(indices, stream.image[here]))
+            _fill(predicted, here, known.predicted, np.searchsorted(indices, stream.image[here]))
             share = len(here) / len(indices)
-            seconds, passing = seconds + spent * share, passing + passed * share
+            seconds, passing = seconds + known.seconds * share, passing + known.passing * share
+            compiled += known.compiled * share
         # One pass an image, whichever stream it was first computed for.
-        costs = Costs(float(len(stream.starts)), 0.0, seconds, passing, 0, 0)
+        by_code = None if self.choice is None else compiled
+        costs = Costs(float(len(stream.starts)), 0.0, seconds, passing, 0, 0, compiled_images=by_code)
         return predicted, costs, stream.resets & (stream.starts > 0)
 
-    def _evaluate(self, images: OpenImages, indices: IntArray, batch_size: int) -> tuple[Predictions, float, float]:
-        """Return what it says of images, the seconds that took, and those of the network's own passes."""
+    def _evaluate(self, images: OpenImages, indices: IntArray, batch_size: int) -> _Known:
+        """Return what it says of images, and what that took."""
+        if self.choice is not None:
+            self.choice.settle(batch_size)  # by itself, for its seconds are no image's
+        by_code = 0 if self.choice is None else self.choice.images
         predicted, before = _unfilled(len(indices)), self.adapted.spent.forward_seconds
         start = time.perf_counter()
         starts, depth = range(0, len(indices), batch_size), depth_for(self.workspace.device)
@@ -172,7 +198,8 @@ class FixedModel:
         with closing(shown):
             for first, these, inputs in zip(starts, chosen, shown, strict=True):
                 _fill(predicted, slice(first, first + batch_size), self._passed(inputs, self.data.test_labels[these]))
-        return predicted, time.perf_counter() - start, self.adapted.spent.forward_seconds - before
+        seconds, passing = time.perf_counter() - start, self.adapted.spent.forward_seconds - before
+        return _Known(predicted, seconds, passing, (self.choice.images if self.choice is not None else 0) - by_code)
 
     def _passed(self, inputs: Tensor, labels: IntArray) -> Predictions:
         """Pass a batch through the network, in parts where the run's memory budget has room for fewer images only."""
@@ -231,14 +258,16 @@ def _encoded(names: Sequence[str], codes: NDArray[np.int16]) -> pa.DictionaryArr
 
 
 class Evaluator:
-    """Runs the trials of one (quantized model, adapter)."""
+    """Runs the trials of one (quantized model, adapter); ``compilations``: what the process may evaluate them by."""
 
-    def __init__(self, trial: Trial, workspace: Workspace) -> None:
+    def __init__(self, trial: Trial, workspace: Workspace, compilations: Compilations | None = None) -> None:
         self.workspace = workspace
         self.data = task_data(trial.task, workspace.root)
         self.quantized = on_engine(load_quantized(trial, workspace), trial, workspace, example(self.data))
-        adapting = adapts(trial.adapter)
-        self.fixed = None if adapting else FixedModel(trial, self.quantized.module, workspace, self.data)
+        model, choice = self.quantized.module, None
+        if compilations is not None and compilable(trial):
+            choice = Choice(compilations, kind_of(trial), model)
+        self.fixed = None if adapts(trial.adapter) else FixedModel(trial, model, workspace, self.data, choice)
 
     def run(self, trial: Trial) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
         """Return the result columns of a trial, and its records in parts. Raises whatever its plugins raise."""
@@ -258,7 +287,7 @@ class Evaluator:
             "error": float(np.mean(predicted.prediction != labels)),
             "images": len(stream),
             "batches": len(stream.starts),
-            **vars(costs),
+            **{name: value for name, value in vars(costs).items() if value is not None},
             "quantize_seconds": self.quantized.seconds,
             "peak_bytes": peak_memory(),
             "engine": trial.quantizer.engine if trial.quantizer.exported else engine_of(trial.quantizer.method.build()),
@@ -269,14 +298,20 @@ class Evaluator:
         return columns | dict(self.quantized.measured), records(stream, predicted, resets, self.data)
 
 
-def run_trial(trial: Trial, workspace: Workspace, kept: dict[str, Any]) -> None:
+def run_trial(trial: Trial, workspace: Workspace, kept: dict[str, Any], *, planned: Planned | None = None) -> None:
     """Run a trial and write its record. Raises whatever its plugins raise.
 
-    ``kept``: what a process keeps; a trial of the same :func:`evalsuite.running.units.unit` as the last one finds its
-    evaluator there.
+    Parameters
+    ----------
+    kept : what a process keeps; a trial of the same :func:`evalsuite.running.units.unit` as the last one finds its
+        evaluator there, any trial compiled code.
+    planned : what the process is to pass, where compiled code may do that; None: it may not.
     """
     if kept.get("unit") != unit(trial):
+        compilations = kept.get("compilations")
+        if planned is not None and compilations is None:
+            compilations = Compilations(planned)
         kept.clear()
-        kept.update(evaluator=Evaluator(trial, workspace), unit=unit(trial))
+        kept.update(compilations=compilations, evaluator=Evaluator(trial, workspace, compilations), unit=unit(trial))
     columns, rows = kept["evaluator"].run(trial)
     store.write_trial(workspace.folder, {"trial": trial.identity, **columns}, rows)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from evalsuite.errors import RequestError
 from evalsuite.files import Unwritable, remove_left
 from evalsuite.isolation import Failure, reason_of
 from evalsuite.running import diagnosis, gate, jitter
+from evalsuite.running.compiled import asked_for, to_come
 from evalsuite.running.domain_images import DomainImages, trim
 from evalsuite.running.evaluation import run_trial
 from evalsuite.running.examples import Done, keep_examples
@@ -120,7 +123,7 @@ def execute(
     with sharing(workspace.cache):
         remove_left(workspace.folder)
         remove_left(workspace.folder / ".work")
-        plan = planned(checked, workspace, command, part, chosen.retry_failed)
+        plan = asked_for(planned(checked, workspace, command, part, chosen.retry_failed), workspace, chosen.compile)
         if workspace.memory is not None and plan.missing:
             check_fits(peaks(checked.tasks, workspace.root), workspace.memory)
         try:
@@ -223,7 +226,7 @@ def _run_missing(
     """Do what is missing, trials that run a user's file after all others; return how trials failed."""
     own = [trial for trial in plan.missing if not runs_a_file(trial)]
     foreign = [trial for trial in plan.missing if runs_a_file(trial)]
-    schedule = Schedule(pool.count, plan.estimates, needed.shows)
+    schedule = Schedule(pool.count, plan.estimates, needed.shows, compiled=bool(plan.facts.get("compile")))
     with monitor_of(console, log) as monitor:
         _make_images(needed.images, workspace, pool, monitor)
         failures = _do(own, schedule, workspace, pool, monitor, limit)
@@ -279,7 +282,8 @@ def _do(
             monitor.failed(other, failure, Stage.QUANTIZING)
             limit.add(failure.status == "failed")
     ready = schedule.groups([trial for trial in trials if trial.quantization not in unquantized])
-    for trial, failure in stage(Stage.EVALUATING, run_trial, ready, pool, monitor):
+    coming = to_come([*chain(*ready)], schedule.shows, schedule.workers) if schedule.compiled else None
+    for trial, failure in stage(Stage.EVALUATING, partial(run_trial, planned=coming), ready, pool, monitor):
         if failure is not None:
             failures[trial.identity] = failure
             _write_failure(workspace.folder, trial, failure, Stage.EVALUATING)

@@ -46,6 +46,8 @@ class RunOptions:
     retry_failed : try trials again that failed in an earlier call.
     backend : what hands the work out: ``local`` processes, or the engine of a cluster, ``dask`` or ``ray``.
     address : of the cluster, by default what the engine's own variable says.
+    compile : evaluate networks that do not adapt by compiled code where the images to come repay compiling it
+        (:mod:`evalsuite.running.compiled`). It rounds some last digits otherwise.
     max_failures : stop once more than this share, 0..1, of the trials that have ended failed, of 5 at least.
 
     Raises
@@ -67,6 +69,7 @@ class RunOptions:
     backend: str = LOCAL
     address: str | None = None
     memory: float | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:

@@ -174,7 +174,8 @@ def _shared_images(trials: Sequence[Trial], workspace: Workspace) -> Needed:
                 with _faults_later():
                     stream = plan_stream(trial, test_labels)
                     parts = domain_images(trial, stream, workspace.root)
-                    shown = Shown(len(stream), {part.key: len(part.indices) for part in parts})
+                    different = {part.key: len(part.indices) for part in parts}
+                    shown = Shown(len(stream), different, stream.largest_batch)
                     shows[trial.task, trial.stream, trial.seed] = shown
                     for part in parts:
                         if part.files(workspace):

@@ -22,10 +22,18 @@ GROUPS_PER_WORKER = 8
 
 
 class Shown(NamedTuple):
-    """What a stream shows: how many images in all, and how many different ones of each domain, by their key."""
+    """What a stream shows.
+
+    Attributes
+    ----------
+    length : images in all.
+    images : different ones of each domain, by their key.
+    batch : images of its largest batch; 0: unknown.
+    """
 
     length: int
     images: Mapping[str, int]
+    batch: int = 0
 
 
 Shows = Mapping[tuple[Setting, Setting, int], Shown]
@@ -40,11 +48,15 @@ def unit(trial: Trial) -> tuple[str, str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """What decides how trials are cut and ordered: the number of processes, what trials show and what they take."""
+    """What decides how trials are cut and ordered: the number of processes, what trials show and what they take.
+
+    ``compiled``: whether networks may be evaluated by compiled code (:mod:`evalsuite.running.compiled`).
+    """
 
     workers: int
     estimates: Estimates
     shows: Shows
+    compiled: bool = False
 
     def groups(self, trials: Sequence[Trial]) -> list[list[Trial]]:
         """Cut trials into groups of one :func:`unit` each, those that take longest first.

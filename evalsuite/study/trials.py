@@ -15,6 +15,7 @@ from evalsuite.corruptions import check as check_corruption
 from evalsuite.errors import RequestError
 from evalsuite.hashing import canonical_json, digest_list
 from evalsuite.optional_members import SIMULATED
+from evalsuite.oracles import ORACLE
 from evalsuite.plugins import IntArray
 from evalsuite.randomness import numpy_generator
 from evalsuite.registry import Setting, configure
@@ -110,6 +111,7 @@ class Trial:
             "corrupted_images": self.corrupted_images,
             **(_bit_columns(bits) if bits else {}),
             **({"engine": self.quantizer.engine} if self.quantizer.exported else {}),
+            **({ORACLE: True} if is_oracle(self.adapter) else {}),
         }
         for table, setting in (
             ("task", self.task),
@@ -143,6 +145,12 @@ def shows_corruption(stream: Setting) -> bool:
 def adapts(adapter: Setting) -> bool:
     """Whether an adapter ever changes the model."""
     return optional_members.adapts(registry.load("adapters", adapter.name))
+
+
+@functools.cache
+def is_oracle(adapter: Setting) -> bool:
+    """Whether an adapter is told the labels."""
+    return optional_members.is_oracle(registry.load("adapters", adapter.name))
 
 
 @functools.cache

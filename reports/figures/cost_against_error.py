@@ -35,7 +35,8 @@ class CostAgainstError:
 
     Mean error of each adapter on the network with the fewest bits, against its forward passes over a batch and its
     time an image; hollow: it needs backward passes too. Passes that take fewer than three values have no panel: the
-    time says as much. The line joins what nothing else beats in both. Bars are 95 % bootstrap intervals over test
+    time says as much. The line joins what nothing else beats in both. Dashed: the error of an oracle, which is told the
+    labels and so is no method. Bars are 95 % bootstrap intervals over test
     images and, where there are several, calibration draws. Times are those of simulated quantization: compare them
     only with each other.
     """
@@ -45,24 +46,26 @@ class CostAgainstError:
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, adapter), for each task's first stream; at least two adapters.
 
-        ``best_forwards_per_batch`` and ``best_seconds_per_image`` mark what no other adapter beats in error and that
-        cost.
+        ``oracle`` marks adapters that are told the labels. ``best_forwards_per_batch`` and ``best_seconds_per_image``
+        mark what no other adapter beats in error and that cost.
         """
         chosen = first_stream(views(run))
         chosen = chosen[(chosen["view"] != QUANTIZERS) & ~chosen["reference"]]
-        data = chosen.merge(evidence(run).summary[[*KEYS, *_NUMBERS]], on=KEYS)
+        methods = chosen.merge(evidence(run).summary[[*KEYS, *_NUMBERS]], on=KEYS).assign(oracle=False)
+        data = pd.concat([methods, *_oracles(methods, evidence(run).estimates["oracles"])], ignore_index=True)
         for cost in _COSTS:
             data[f"best_{cost}"] = [
-                not (
+                not row.oracle
+                and not (
                     (own["error"] <= row.error)
                     & (own[cost] <= getattr(row, cost))
                     & ((own["error"] < row.error) | (own[cost] < getattr(row, cost)))
                 ).any()
                 for row in each_row(data)
-                for own in [data[(data["task"] == row.task)]]
+                for own in [methods[methods["task"] == row.task]]
             ]
         best = [f"best_{cost}" for cost in _COSTS]
-        return data[["task", "view", "stream_label", "line", "line_order", *_NUMBERS, *best]]
+        return data[["task", "view", "stream_label", "line", "line_order", "oracle", *_NUMBERS, *best]]
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task where one printed page is too small."""
@@ -86,6 +89,16 @@ class CostAgainstError:
         return canvas.whole
 
 
+def _oracles(methods: pd.DataFrame, told: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the oracles on the networks of some methods, after these in order; nothing where there are none."""
+    alike = [key for key in KEYS if key != "adapter_label"]
+    beside = told.merge(methods.drop_duplicates(alike)[[*alike, "view"]], on=alike)
+    if beside.empty:
+        return []
+    places = beside.groupby("task").cumcount() + beside["task"].map(methods.groupby("task")["line_order"].max()) + 1
+    return [beside.assign(line=beside["adapter_label"], line_order=places, oracle=True)]
+
+
 def _panels(data: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     """Return title, cost and data of each panel; the second panel of a task has no title.
 
@@ -106,6 +119,9 @@ def _panel(axes: Axes, data: pd.DataFrame, cost: str) -> None:
     for row in each_row(data):
         look = style.look(row.line_order)
         x, error = getattr(row, cost) * scale, row.error * 100
+        if row.oracle:
+            axes.axhline(error, color=look.colour, ls=style.TOLD, lw=0.9, label=row.line, zorder=0)
+            continue
         axes.vlines(x, row.error_low * 100, row.error_high * 100, color=look.colour, lw=0.6, alpha=0.4)
         mark: dict[str, Any] = {"marker": look.marker, "color": look.colour, "ls": "", "ms": 4.4}
         if row.backwards_per_batch > 0:

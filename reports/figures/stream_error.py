@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HEIGHT, _LEGEND = 2.45, 0.3  # inches, of a panel and above all
 _NAMES = 18  # of stretches, side by side
 _PANEL = ["task", "stream_label"]
-_METHOD = ["network", "adapter_label", "adapter_order", "reference"]
+_METHOD = ["network", "adapter_label", "adapter_order", "reference", "oracle"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class StreamError:
 
     Error on each stretch of the stream, in the order in which the network meets it, for the network with the
     fewest bits. Bars are 95 % intervals over the images of a stretch; the lines share their images, so two of
-    them may differ clearly although their bars overlap. Dashed: full precision without adaptation.
+    them may differ clearly although their bars overlap. Dashed: in grey full precision without adaptation, in colour an
+    oracle, an adapter that is told the labels and so is no method.
     """
 
     order: ClassVar[int] = 110
@@ -41,9 +42,9 @@ class StreamError:
 
         Stretches, errors and intervals are those of ``stream_errors.csv``; streams that no adapter met are left out.
         Of several networks with equally few bits, the one with most adapters is taken, then the first.
-        ``reference`` marks the full-precision, unadapted network.
+        ``reference`` marks the full-precision, unadapted network, ``oracle`` adapters that are told the labels.
         """
-        chosen = _chosen(labelled(run)).drop_duplicates([*KEYS, "reference"])
+        chosen = _chosen(labelled(run, with_oracles=True)).drop_duplicates([*KEYS, "reference"])
         errors = evidence(run).estimates["stream_errors"].merge(chosen[[*KEYS, *_METHOD[:1], *_METHOD[2:]]], on=KEYS)
         columns = [*_PANEL, *_METHOD, "stretch", "shown", "error", "low", "high", "images"]
         order = ["reference", "adapter_order", "stretch"]
@@ -89,8 +90,9 @@ def _chosen(trials: pd.DataFrame) -> pd.DataFrame:
     """Keep the trials of the network with the fewest bits per task and stream, and their references."""
     done = trials[trials["status"] == "done"]
     quantized = done[~done["full_precision"]]
-    number = quantized.groupby([*_PANEL, "network"])["adapter_label"].transform("nunique")
-    best = quantized.assign(fewer=-number).sort_values(["weight_bits", "activation_bits", "fewer", "network_order"])
+    methods = quantized[~quantized["oracle"]]
+    number = methods.groupby([*_PANEL, "network"])["adapter_label"].transform("nunique")
+    best = methods.assign(fewer=-number).sort_values(["weight_bits", "activation_bits", "fewer", "network_order"])
     best = best[number.loc[best.index] > 1].drop_duplicates(_PANEL)[[*_PANEL, "network"]]
     own = quantized.merge(best, on=[*_PANEL, "network"])
     references = done[done["trial"].isin(own["reference"])]
@@ -124,6 +126,8 @@ def _panel(axes: Axes, data: pd.DataFrame) -> None:
         axes.vlines(x, percent["low"], percent["high"], color=look.colour, lw=0.6, alpha=0.55)
         mark: dict[str, Any] = {"marker": look.marker, "ms": 3.2, "mec": "white", "mew": 0.4}
         line: dict[str, Any] = {"color": look.colour, "ls": look.line, "lw": 0.9}
+        if own["oracle"].any():
+            mark, line["ls"] = {}, style.TOLD
         axes.plot(x, percent["error"], label=own["adapter_label"].iloc[0], **line, **mark)
     ticks = data.drop_duplicates("stretch").sort_values("stretch")
     ticks = ticks.iloc[:: -(-len(ticks) // _NAMES)]

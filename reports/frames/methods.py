@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evalsuite.corruptions import COMMON, HELD_OUT
+from evalsuite.oracles import oracles, without_oracles
 from evalsuite.streams import CLEAN
 
 if TYPE_CHECKING:
@@ -23,21 +24,21 @@ DOMAINS = {name: place for place, name in enumerate((CLEAN, *COMMON, *HELD_OUT))
 _MOST_NETWORKS = 24
 
 
-def labelled(run: Run) -> pd.DataFrame:
-    """Return the trials with the columns by which reports arrange them.
+def labelled(run: Run, *, with_oracles: bool = False) -> pd.DataFrame:
+    """Return the trials, by default those of methods, with the columns by which reports arrange them.
 
     Returns
     -------
     ``run.trials`` and, added on the right: ``full_precision``, ``unadapted``, ``network`` (the quantizer's
     label, with the calibration set where the quantizer saw several), and places in the study's order,
     ``task_order``, ``stream_order``, ``network_order`` (full precision first), ``adapter_order`` (unadapted
-    first).
+    first). ``with_oracles`` theirs are there too, after all methods, and a column ``oracle`` marks them.
 
     Notes
     -----
     The unadapted label is that of the reference trials, so that no method's name is looked at.
     """
-    trials = run.trials.copy()
+    trials = run.trials.copy() if with_oracles else without_oracles(run.trials).copy()
     references = trials["trial"].isin(trials["reference"])
     trials["full_precision"] = trials["weight_bits"].isna()
     trials["unadapted"] = trials["adapter_label"].isin(trials.loc[references, "adapter_label"])
@@ -46,12 +47,14 @@ def labelled(run: Run) -> pd.DataFrame:
     trials["network"] = label.where(~several, label + " (" + trials["calibration_label"].astype(str) + ")")
     trials["task_order"], trials["stream_order"] = (pd.factorize(trials[key])[0] for key in ("task", "stream_label"))
     trials["network_order"] = _order(trials["network"], first=trials["full_precision"])
-    trials["adapter_order"] = _order(trials["adapter_label"], first=trials["unadapted"])
-    return trials
+    told = oracles(trials)
+    trials["adapter_order"] = _order(trials["adapter_label"], first=trials["unadapted"], last=told)
+    return trials.assign(oracle=told) if with_oracles else trials
 
 
-def _order(values: pd.Series, *, first: pd.Series) -> pd.Series:
-    names = pd.concat([values[first], values[~first]]).drop_duplicates()
+def _order(values: pd.Series, *, first: pd.Series, last: pd.Series | None = None) -> pd.Series:
+    end = pd.Series(False, values.index) if last is None else last
+    names = pd.concat([values[first], values[~first & ~end], values[end]]).drop_duplicates()
     return values.map({name: place for place, name in enumerate(names)})
 
 

@@ -29,7 +29,10 @@ class Bare:
 class Declared:
     calibrated, stochastic, engine, adapts = False, True, "fast", False
     architecture, factor, order, drawn_by, length = "cnn", "noise", 3, ("images",), 7
-    adjust = abs
+    adjust = objective = abs
+
+    def reveal(self, state, labels):
+        pass
 
     def facts(self):
         return {"skipped": 2}
@@ -47,6 +50,8 @@ class Declared:
         ("adapts", True, False),
         ("facts_of", {}, {"skipped": 2}),
         ("has_adjustable_loss", False, True),
+        ("has_objective", False, True),
+        ("is_oracle", False, True),
         ("architecture_of", None, "cnn"),
         ("factor_of", None, "noise"),
         ("order_of", None, 3),

@@ -59,8 +59,7 @@ class ActivationQuantizer(nn.Module):
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
         self.register_buffer("calibrated", torch.tensor(False))
-        self.ready = False
-        self.reach = (0, 0)
+        self.ready, self.reach = False, (0, 0)
 
     @torch.no_grad()
     def set_range(self, low: Tensor, high: Tensor) -> None:
@@ -90,6 +89,8 @@ class ActivationQuantizer(nn.Module):
         if self.observer is not None:
             self.observer(x)
             return x
+        if self.ready and torch.compiler.is_compiling():  # by buffers, for plain numbers would be compiled in
+            return fake_quantize(x, self.scale, self.zero_point, integer_range(self.bits, self.symmetric))
         return round_to_steps(x, self.scale, *self.reach) if self.ready else x
 
     def extra_repr(self) -> str:
@@ -211,8 +212,7 @@ class QuantLayer(nn.Module):
             given = bits.activation_bits, bits.activation_format, bits.symmetric_activations
             quantizer = activation_quantizer(*given, axis=axis, groups=groups)
         self.input_quantizer = quantizer.to(layer.weight.device)
-        rows = len(self.rows())
-        scale = torch.ones(rows, dtype=self.weight.dtype, device=self.weight.device)
+        scale = torch.ones(len(self.rows()), dtype=self.weight.dtype, device=self.weight.device)
         self.register_buffer("weight_scale", scale)
         self.register_buffer("weight_zero_point", torch.zeros_like(scale, dtype=torch.int32))
         self.train(layer.training)
