@@ -21,11 +21,11 @@ from evalsuite.store import Run
 from evalsuite.study.report import FORMATS, Report
 from reports import style
 from reports.appearance import Appearance
-from reports.frames.evidence import evidence
+from reports.frames.evidence import evidence, outcomes_of
 from reports.frames.kept_images import flip_pictures
 from reports.latex import write_tables
 from reports.page.drawing import Drawing, Leaf
-from reports.page.helpers import Helpers
+from reports.page.helpers import Helpers, spared
 from reports.page.pictures import Picture
 from reports.page.run_page import contents, render
 from reports.selection import Selection
@@ -69,8 +69,10 @@ def write_report(
     look = Appearance.of(asked)
     with style.applied(look):  # what is wrong with it is said before anything is written
         pass
-    with Helpers(chosen, _helpers(run)) as helpers:
+    with spared() as spare, Helpers(chosen, _helpers(run)) as helpers:
+        outcomes_of(run, helpers.spread)
         drawing, found = Drawing(helpers), evidence(run, lambda tables: helpers.promise(tables).result)
+        spare()
         selection, shots = Selection.of(run, asked), flip_pictures(run)
         for each in (place, place / "figures", place / "tables"):
             _make_writable(each)
