@@ -26,7 +26,7 @@ from reports.frames.kept_images import flip_pictures
 from reports.latex import write_tables
 from reports.page.drawing import Drawing, Leaf
 from reports.page.helpers import Helpers, spared
-from reports.page.pictures import Picture
+from reports.page.pictures import Picture, in_html, in_words
 from reports.page.run_page import contents, render
 from reports.selection import Selection
 
@@ -133,13 +133,13 @@ def _add(
     write_csv(folder / f"{stem}.csv", data)
     title, _, caption = (inspect.getdoc(type(figure)) or name).partition("\n\n")
     title, caption = " ".join(title.split()), " ".join(caption.split())
-    alt = f"{title} {caption.partition('. ')[0]} All numbers are in figures/{stem}.csv."
+    alt = f"{in_words(title)} {in_words(caption.partition('. ')[0])} All numbers are in figures/{stem}.csv."
     pages = pages_of(figure, data)
     for number, part in enumerate(pages, start=1):
         said = alt if len(pages) == 1 else f"{alt} Page {number} of {len(pages)}."
         drawing.add(Leaf(name, part, folder, stem if number == 1 else f"{stem}_{number}", said))
     _remove_pages(folder, stem, len(pages))
-    return Picture(stem, title, caption, []), len(pages)
+    return Picture(stem, in_words(title), in_html(caption), []), len(pages)
 
 
 def _remove_pages(folder: Path, stem: str, pages: int) -> None:
