@@ -370,7 +370,10 @@ class Run:
             later = [RECORD_SCHEMA.field(name) for name in _LATER_RECORDS if name in asked and name not in present]
             absent = [field.name for field in later]
             _complete([name for name in asked if name not in absent], present)
-            table = opened.read(None if columns is None else [name for name in columns if name not in absent])
+            # A trial's file is small: threads cost more than they save.
+            table = opened.read(
+                None if columns is None else [name for name in columns if name not in absent], use_threads=False
+            )
             check_records(table, RECORD_SCHEMA)
         return filled_table(table, later, columns) if later else table
 

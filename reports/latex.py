@@ -174,13 +174,16 @@ def _blocks(
 ) -> list[Block]:
     """Return a block per task, stream and network, a row per adapter; ``title`` says more of a network by its row."""
     several = table.groupby("task")["stream_label"].nunique().max() > 1
+    networks: dict[tuple[str, str, str], list[Any]] = {}
+    for row in each_row(table):  # of the whole table at once: a frame a network would take longer than all the rest
+        networks.setdefault((row.task, row.stream_label, row.network), []).append(row)
     return [
         Block(
-            escape(str(network)) + (title(next(each_row(own))) if title else ""),
-            tuple((escape(str(row.adapter_label)), *cells(row)) for row in each_row(own)),
+            escape(str(network)) + (title(own[0]) if title else ""),
+            tuple((escape(str(row.adapter_label)), *cells(row)) for row in own),
             escape(", ".join([str(task), *([str(stream)] if several else [])])),
         )
-        for (task, stream, network), own in table.groupby(["task", "stream_label", "network"], sort=False)
+        for (task, stream, network), own in networks.items()
     ]
 
 

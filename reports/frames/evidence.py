@@ -11,7 +11,7 @@ import pandas as pd
 
 from evalsuite.analysis import Analysis, Beside, analyse, claims
 from evalsuite.analysis.families import IN_COMMON, VARIES, worst_group_families
-from evalsuite.analysis.outcomes import Outcomes, read_outcomes
+from evalsuite.analysis.outcomes import Outcomes, Spread, read_outcomes
 from evalsuite.store import Run
 from reports.frames import methods
 from reports.frames.methods import KEYS, as_rows, combinations
@@ -152,9 +152,9 @@ def once(make: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P]
 
 
 @once
-def outcomes_of(run: Run) -> Outcomes:
-    """Return what :func:`evalsuite.analysis.outcomes.read_outcomes` reads."""
-    return read_outcomes(run)
+def outcomes_of(run: Run, spread: Spread | None = None) -> Outcomes:
+    """Return what :func:`evalsuite.analysis.outcomes.read_outcomes` reads; ``spread``: beside this process."""
+    return read_outcomes(run, spread=spread)
 
 
 @once

@@ -21,12 +21,12 @@ from evalsuite.store import Run
 from evalsuite.study.report import FORMATS, Report
 from reports import style
 from reports.appearance import Appearance
-from reports.frames.evidence import evidence
+from reports.frames.evidence import evidence, outcomes_of
 from reports.frames.kept_images import flip_pictures
 from reports.latex import write_tables
 from reports.page.drawing import Drawing, Leaf
-from reports.page.helpers import Helpers
-from reports.page.pictures import Picture
+from reports.page.helpers import Helpers, spared
+from reports.page.pictures import Picture, in_html, in_words
 from reports.page.run_page import contents, render
 from reports.selection import Selection
 
@@ -69,8 +69,10 @@ def write_report(
     look = Appearance.of(asked)
     with style.applied(look):  # what is wrong with it is said before anything is written
         pass
-    with Helpers(chosen, _helpers(run)) as helpers:
+    with spared() as spare, Helpers(chosen, _helpers(run)) as helpers:
+        outcomes_of(run, helpers.spread)
         drawing, found = Drawing(helpers), evidence(run, lambda tables: helpers.promise(tables).result)
+        spare()
         selection, shots = Selection.of(run, asked), flip_pictures(run)
         for each in (place, place / "figures", place / "tables"):
             _make_writable(each)
@@ -131,13 +133,13 @@ def _add(
     write_csv(folder / f"{stem}.csv", data)
     title, _, caption = (inspect.getdoc(type(figure)) or name).partition("\n\n")
     title, caption = " ".join(title.split()), " ".join(caption.split())
-    alt = f"{title} {caption.partition('. ')[0]} All numbers are in figures/{stem}.csv."
+    alt = f"{in_words(title)} {in_words(caption.partition('. ')[0])} All numbers are in figures/{stem}.csv."
     pages = pages_of(figure, data)
     for number, part in enumerate(pages, start=1):
         said = alt if len(pages) == 1 else f"{alt} Page {number} of {len(pages)}."
         drawing.add(Leaf(name, part, folder, stem if number == 1 else f"{stem}_{number}", said))
     _remove_pages(folder, stem, len(pages))
-    return Picture(stem, title, caption, []), len(pages)
+    return Picture(stem, in_words(title), in_html(caption), []), len(pages)
 
 
 def _remove_pages(folder: Path, stem: str, pages: int) -> None:

@@ -1,4 +1,4 @@
-"""Processes beside this one that do parts of a report's work: tables while it analyses, then pages of figures.
+"""Processes beside this one that do parts of a report's work: reading, tables, then pages of figures.
 
 A job that a helper does not do whole and without a warning is left to this process, so that errors and warnings are
 those of one process. A helper ends when its line to this process does, whatever ends that.
@@ -6,14 +6,15 @@ those of one process. A helper ends when its line to this process does, whatever
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
@@ -87,6 +88,13 @@ class Helpers:
         """Hand in a job; helpers begin with the first."""
         return Promise(job, None if self._threads is None else self._threads.submit(self._ask, job))
 
+    def spread(self, jobs: Sequence[Job[T]]) -> list[T]:
+        """Do jobs here and in the helpers, each where there is room; what they return, in their order."""
+        promises = [self.promise(job) for job in jobs]
+        for each in promises:
+            each.begin_here()
+        return [each.result() for each in promises]
+
     def _ask(self, job: Job[T]) -> _Done[T] | None:
         helper = self._free.get()
         try:
@@ -125,6 +133,19 @@ class _Helper:
         self.process.wait()
 
 
+@contextmanager
+def spared() -> Iterator[Callable[[], None]]:
+    """Spare the collector of garbage what is there already, here and whenever what it yields is called.
+
+    It walks through everything each time that much has been made: libraries, records and tables, which all stay.
+    """
+    gc.freeze()
+    try:
+        yield gc.freeze
+    finally:
+        gc.unfreeze()
+
+
 def serve() -> None:
     """Do what comes along the line whose number is the second argument, until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process ends this one
@@ -133,8 +154,9 @@ def serve() -> None:
         for name in line.recv():
             with suppress(Exception):  # it is loaded again when it is drawn
                 registry.load("figures", name)
-        while True:
-            line.send(_attempt(line.recv()))
+        with spared():
+            while True:
+                line.send(_attempt(line.recv()))
 
 
 def _attempt(job: Job[Any]) -> _Done[Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,13 @@ class Picture:
 
     name: str
     title: str
-    caption: str
+    caption: Markup
     sheets: list[Sheet]
     number: int = 0
     """Its place on the page, from 1."""
 
 
+_CODE = re.compile("``(.+?)``")
 _LEFT_OUT = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL)
 _DIGITS = re.compile(r"(?<![\w.])(-?[1-9]\d*\.\d\d)\d+")
 _SPACE = re.compile(r"\s+")
@@ -39,6 +40,16 @@ _COMMAND = re.compile(r" ?\b([MLQCz]) (?=[-\d.MLQC\"])")
 _ID = re.compile(r'(<\w+(?: [^<>]*?)?) id="([^"]*)"')
 _REFERENCE = re.compile(r'(?<=href="#)[^"]+(?=")|(?<=url\(#)[^)]+(?=\))')
 _ENCODED: dict[str, str | int | None] = {"%": "%25", "#": "%23", "&": "%26", "'": "%27"}
+
+
+def in_html(docstring: str) -> Markup:
+    """Return what a docstring says as HTML: between two backticks stands code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(docstring))))
+
+
+def in_words(docstring: str) -> str:
+    """Return what a docstring says as text alone."""
+    return _CODE.sub(r"\1", docstring)
 
 
 def embedded(svg: bytes) -> Markup:

@@ -9,7 +9,8 @@ from _dummies.runs import make_run
 
 from evalsuite import analysis, store
 from evalsuite.analysis.harm import harm, holm_factors
-from evalsuite.analysis.outcomes import NO_VALUE, pooled, read_outcomes
+from evalsuite.analysis.outcomes import pooled, read_outcomes
+from evalsuite.analysis.reading import NO_VALUE
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_columns
 from evalsuite.statistics import holm
 

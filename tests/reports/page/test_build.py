@@ -174,16 +174,19 @@ def test_figures_by_name_by_file_and_without_data(tmp_path: Path) -> None:
     plugin.write_text(
         "from matplotlib.figure import Figure\n\n\n"
         "class Trials:\n"
-        '    """Errors of the trials.\n\n    How to read it.\n    """\n\n'
+        '    """Errors of ``trials``.\n\n    How to read it & ``that``.\n    """\n\n'
         "    def data(self, run):\n        return run.trials[['trial', 'error']]\n\n"
         "    def draw(self, data):\n        figure = Figure(figsize=(2, 2))\n"
         "        figure.add_subplot().plot(data['error'], 'o')\n        return figure\n"
     )
-    page = Page(write_report(folder, figures=[f"{plugin}:Trials", "class_drops", "class_drops"]).read_text())
+    written = write_report(folder, figures=[f"{plugin}:Trials", "class_drops", "class_drops"]).read_text()
+    page = Page(written)
     assert (folder / "figures" / "Trials.csv").is_file()
     assert [image["alt"] for image in page.all("img")] == [
-        "Errors of the trials. How to read it. All numbers are in figures/Trials.csv."
+        "Errors of trials. How to read it & that. All numbers are in figures/Trials.csv."
     ]
+    assert "<p>How to read it &amp; <code>that</code>.</p>" in written
+    assert "``" not in written
     assert not (folder / "figures" / "class_drops.csv").exists()
     assert "class_drops" in page.text
     assert any("left out" in text for text in page.text)
