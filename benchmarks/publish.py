@@ -1,10 +1,12 @@
-"""Make a page of results from finished runs: the card of each, its main figures, and the tables behind every number.
+"""Make a page of results from finished runs: the card of each, its answers, its figures, and the tables behind them.
 
-python benchmarks/publish.py NAME RUN... [--figures NAME,...]
+python -m benchmarks.publish [NAME RUN...] [--figures NAME,...]
 
-Writes docs/results/NAME.md, and beside it a folder a run with summary.csv, comparisons.csv, rankings.csv and the
-figures; commands are shown without the folders of this machine. The runs' reports must be there (evalsuite report).
-Numbers stand in the page as the card says them; tests/test_results.py holds these to the tables.
+Writes docs/results/NAME.md, and beside it a folder a run with its tables, the figures and, of an audit, verdict.json;
+commands are shown without the folders of this machine. NAME is that of the study, by which benchmarks/claims.toml finds
+it. The runs' reports must be there (evalsuite report). Then, and alone where nothing is named, docs/results/claims.md
+and the table in README.md are made anew from all tables that are published. tests/test_results.py holds every number to
+the tables.
 """
 
 from __future__ import annotations
@@ -12,49 +14,114 @@ from __future__ import annotations
 import argparse
 import shlex
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evalsuite import store
-from evalsuite.files import write_text
-from reports.card import of_run
+import numpy as np
+import pandas as pd
+from PIL import Image
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
+from benchmarks import claims
+from evalsuite import store
+from evalsuite.analysis.verdict import FILE as VERDICT
+from evalsuite.files import write_text
+from evalsuite.store import Run
+from reports.card import of_run
+from reports.frames.calibration_sets import effects
+from reports.frames.evidence import evidence
+from reports.markdown import escaped, listed, table
+from reports.words.answers import answer
+from reports.words.numbers import number
+from reports.words.verdict import named_class
+
+ROOT = Path(__file__).parents[1]
+RESULTS, README = ROOT / "docs" / "results", ROOT / "README.md"
 TABLES = ("summary.csv", "comparisons.csv", "rankings.csv")
-FIGURES = ("mean_against_worst", "error_heatmap")
+EFFECTS = "calibration_effects.csv"
+FIGURES = (
+    *("mean_against_worst", "error_heatmap", "calibration_effects", "paradigm_comparison", "class_drops"),
+    *("rank_stability", "stream_error", "recurring_rounds", "cost_against_error"),
+)
+MARKS = ("<!-- results: made by benchmarks/publish.py -->", "<!-- end of results -->")
+_MOST = 8  # rows of the table in README.md
+_MOST_ROWS = 60  # of a card here
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument("--figures", default=",".join(FIGURES), help="of the report, comma between")
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
+    parser.add_argument("--figures", default=",".join(FIGURES), help="of the report, comma between; those there are")
     arguments = parser.parse_args()
-    runs = [(folder, store.load(folder)) for folder in arguments.runs]
-    title = runs[0][1].study["title"] or arguments.name
-    parts = [f"# {title}"]
+    if arguments.name and not arguments.runs:
+        parser.error(f"expected the folder of a run beside {arguments.name}")
+    if arguments.runs:
+        publish(arguments.name, arguments.runs, arguments.figures.split(","))
+    write_text(RESULTS / "claims.md", claims.page(RESULTS))
+    write_text(README, with_results(README.read_text(encoding="utf-8"), RESULTS))
+
+
+def publish(name: str, folders: Sequence[Path], figures: Sequence[str], results: Path = RESULTS) -> None:
+    """Write the page ``name`` of finished runs, and what stands behind it."""
+    runs = [(folder, store.load(folder)) for folder in folders]
+    parts = [f"# {escaped(runs[0][1].study['title'] or name)}"]
     for folder, run in runs:
-        place = RESULTS / arguments.name / folder.name
-        place.mkdir(parents=True, exist_ok=True)
-        for name in TABLES:
-            shutil.copyfile(folder / name, place / name)
-        shown = [name for name in arguments.figures.split(",") if (folder / "figures" / f"{name}.png").is_file()]
-        for name in shown:
-            shutil.copyfile(folder / "figures" / f"{name}.png", place / f"{name}.png")
-        where = f"{arguments.name}/{folder.name}"
-        card = of_run(run)
-        text = replace(card, command=anywhere(card.command)).markdown.partition("\n\n")[2]  # without its title
-        parts += [
-            f"## {', '.join(run.study['tasks'])}",
-            text.strip(),
-            *(f"![{name.replace('_', ' ')}]({where}/{name}.png)" for name in shown),
-            "Behind the numbers: " + ", ".join(f"[{name}]({where}/{name})" for name in TABLES) + ".",
-        ]
-    write_text(RESULTS / f"{arguments.name}.md", "\n\n".join(parts) + "\n")
+        parts += _section(f"{name}/{folder.name}", folder, run, figures, results)
+    write_text(results / f"{name}.md", "\n\n".join(parts) + "\n")
+
+
+def _section(where: str, folder: Path, run: Run, figures: Sequence[str], results: Path) -> Iterator[str]:
+    place = results / where
+    place.mkdir(parents=True, exist_ok=True)
+    kept = [*TABLES, *filter(None, [VERDICT if (folder / VERDICT).is_file() else ""])]
+    for name in kept:
+        shutil.copyfile(folder / name, place / name)
+    changed = effects(run)
+    if len(changed):
+        changed.to_csv(place / EFFECTS, index=False)
+        kept.append(EFFECTS)
+    shown = [file for figure in figures for file in _pages(folder / "figures", figure)]
+    for file in shown:
+        _copy_picture(file, place / file.name)
+    card = of_run(run, _MOST_ROWS)
+    text = replace(card, command=anywhere(card.command)).markdown.partition("\n\n")[2]  # without its title
+    yield f"## {', '.join(run.study['tasks'])}"
+    yield text.strip()
+    yield from _answers(run)
+    yield from (f"![{file.stem.replace('_', ' ')}]({where}/{file.name})" for file in shown)
+    yield "Behind the numbers: " + ", ".join(f"[{name}]({where}/{name})" for name in kept) + "."
+
+
+def _pages(folder: Path, figure: str) -> list[Path]:
+    """Return the pictures of a figure, which has several pages where one has no room for it."""
+    files = [folder / f"{figure}.png", *sorted(folder.glob(f"{figure}_[0-9]*.png"))]
+    return [file for file in files if file.is_file()]
+
+
+def _copy_picture(source: Path, target: Path) -> None:
+    """Copy a picture in 256 colours, which is all that a figure has and a third of the bytes."""
+    with Image.open(source) as picture:
+        colours = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        colours.save(target, optimize=True, dpi=picture.info.get("dpi", (72, 72)))
+
+
+def _answers(run: Run) -> Iterator[str]:
+    """Yield what the page of the run answers, question by question."""
+    found = answer(run, evidence(run))
+    if found.answers:
+        yield "### Questions and answers"
+    for each in found.answers:
+        yield f"**{escaped(each.question)}**"
+        for task, sentences in each.tasks:
+            yield from [f"On {escaped(task)}:"] if len(each.tasks) > 1 else []
+            yield listed([escaped(sentence) for sentence in sentences])
+    if found.note:
+        yield f"*{escaped(found.note)}*"
 
 
 def anywhere(command: str) -> str:
-    """Return a command as somebody else would call it: no folder to write to, ``DIR`` for that of the data."""
+    """Return a command as somebody else would call it: no folder of this machine, ``DIR`` for that of the data."""
     words, shown = iter(shlex.split(command)), []
     for word in words:
         if word == "--out":
@@ -63,8 +130,51 @@ def anywhere(command: str) -> str:
             next(words, None)
             shown += [word, "DIR"]
         else:
-            shown.append(word)
+            shown.append(Path(word).name if Path(word).is_absolute() else word)
     return shlex.join(shown)
+
+
+def with_results(readme: str, results: Path) -> str:
+    """Return README.md with the table of what is published between its marks."""
+    before, _, rest = readme.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    return f"{before}{MARKS[0]}\n\n{table_of_all(results)}\n\n{MARKS[1]}{after}"
+
+
+def table_of_all(results: Path) -> str:
+    """Return a table of unadapted networks: of every published task as many as there is room for, worst class first.
+
+    Of one task the least and the most reliable are there, and others at equal distances between.
+    """
+    own = [(file.parent.parent.name, part) for file in sorted(results.glob("*/*/summary.csv")) for part in _tasks(file)]
+    each = max(1, _MOST // max(1, len(own)))
+    rows = [(study, row) for study, part in own for row in _spread(part, each)]
+    heads = ["Study", "Task", "Network", "Mean drop", "Worst class", "Its drop", "By chance", "p"]
+    lines = table(heads, [], [False, False, False, True, False, True, True, True]).splitlines()
+    for study, row in rows:
+        cells = [row["task"], row["quantizer_label"], number(100 * row["drop"]), named_class(row["worst_drop_class"])]
+        cells += [number(100 * row[f"worst_drop_class_{name}"]) for name in ("value", "null")]
+        p = row["worst_drop_class_p_holm"]
+        cells += ["< 0.001" if p < 0.001 else number(p, 3)]
+        lines.append(f"| {' | '.join([f'[{study}](docs/results/{study}.md)', *map(escaped, cells)])} |")
+    return "\n".join(lines)
+
+
+def _tasks(file: Path) -> Iterator[pd.DataFrame]:
+    """Yield each task's unadapted quantized networks, of its first calibration set and stream, worst class first."""
+    frame = claims.read_table(file)
+    frame = frame[(frame["adapter_label"] == "none") & frame["worst_drop_class"].notna()]
+    for _, own in frame.groupby("task", sort=False):
+        first = own.iloc[0]
+        own = own[
+            (own[["calibration_label", "stream_label"]] == first[["calibration_label", "stream_label"]]).all(axis=1)
+        ]
+        yield own.sort_values("worst_drop_class_value", ascending=False, kind="stable")
+
+
+def _spread(frame: pd.DataFrame, most: int) -> list[pd.Series]:
+    places = np.linspace(0, len(frame) - 1, min(most, len(frame))).round().astype(int)
+    return [frame.iloc[place] for place in places]
 
 
 if __name__ == "__main__":

@@ -91,8 +91,11 @@ def write_card(folder: Path, out: Path | None = None) -> Path:
     return file
 
 
-def of_run(run: Run) -> Card:
-    """Return the card of a run: the verdict of its page's first screen, its tiles, and every network's numbers."""
+def of_run(run: Run, most: int = _MOST_ROWS) -> Card:
+    """Return the card of a run: the verdict of its page's first screen, its tiles, and its networks' numbers.
+
+    Of more than ``most`` networks the others are counted alone.
+    """
     found = evidence(run)
     rows = networks(run, found)
     tiles = words.tiles(run, found, rows)
@@ -111,7 +114,7 @@ def of_run(run: Run) -> Card:
         words.asked(run, found),
         words.brief(found, rows),
         [(tile.title, "; ".join([tile.value, *tile.lines])) for tile in tiles],
-        _networks(found, rows),
+        _networks(found, rows, most),
         "Error is the share of wrong predictions, drop what is added to that of full precision, in points; brackets: "
         f"{CONFIDENCE_PERCENT} % intervals over test images; p: of the worst class, by exchanging images between "
         "classes, after Holm's correction over the networks.",
@@ -120,7 +123,7 @@ def of_run(run: Run) -> Card:
     )
 
 
-def _networks(found: Evidence, rows: Any) -> str:
+def _networks(found: Evidence, rows: Any, most: int) -> str:
     """Return the table of the unadapted networks, full precision first, then the least reliable."""
     full = found.methods[found.methods["full_precision"] & found.methods["unadapted"]]
     cells, several = [], found.methods["task"].nunique() > 1
@@ -131,8 +134,8 @@ def _networks(found: Evidence, rows: Any) -> str:
         cells += [[*first, *_network(row)] for row in (*each_row(stream), *each_row(own))]
     heads = [*(["Task"] if several else []), "Network", "Error (%)", "Drop (points)", "Worst class", "Its drop", "p"]
     numeric = [head not in ("Task", "Network", "Worst class") for head in heads]
-    more = f"\n\nand {count(len(cells) - _MOST_ROWS, 'more row')}" if len(cells) > _MOST_ROWS else ""
-    return table(heads, cells[:_MOST_ROWS], numeric) + more if cells else ""
+    more = f"\n\nand {count(len(cells) - most, 'more row')}" if len(cells) > most else ""
+    return table(heads, cells[:most], numeric) + more if cells else ""
 
 
 def _network(row: Any) -> list[str]:

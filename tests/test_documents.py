@@ -3,6 +3,7 @@
 import contextlib
 import doctest
 import io
+import json
 import os
 import shlex
 import shutil
@@ -11,6 +12,7 @@ import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import matplotlib.pyplot
 import pytest
 import typer
 from _dummies.documents import DOCUMENTS, PAGES, ROOT, anchors_of, blocks_of, commands_of, links_of
@@ -18,6 +20,7 @@ from _dummies.documents import DOCUMENTS, PAGES, ROOT, anchors_of, blocks_of, co
 from evalsuite import cli, registry
 from evalsuite.study.file import FIELDS, TABLES
 
+NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 LANGUAGES = {"", "console", "python", "toml", "latex"}
 LESS = ("seeds=[0]", "stream.images=20", "gate.images=100", 'report.figures=["error_heatmap"]')
 SMALL = {
@@ -154,6 +157,28 @@ def test_a_table_of_a_document_is_one_that_a_study_knows(block):
                 for name in names if isinstance(names, list) else [names]:
                     known = {*registry.option_names(kind, name), TABLES[table], "bits", "engine", "private"}
                     assert step.keys() <= known, (named(block), name)
+
+
+def test_the_notebook_works_and_holds_nothing_that_it_would_make(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    matplotlib.pyplot.switch_backend("agg")  # no window
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    names = {}
+    for place, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            assert (cell["outputs"], cell["execution_count"]) == ([], None)
+            exec(compile("".join(cell["source"]), f"notebook, cell {place}", "exec"), names)
+    drops = names["frame"].groupby(["group", "network"])["beyond"].any()["class"]
+    assert drops["rtn W2A4"]
+    assert not drops["gptq W4A4"]
+    assert [axes.get_xlabel() for axes in names["figure"].axes] == ["drop of a class (points)"]
+    matplotlib.pyplot.close(names["figure"])
+    text = tmp_path / "notebook.md"
+    text.write_text("\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"))
+    for link in links_of(text):
+        target, _, anchor = link.partition("#")
+        assert not anchor or anchor in anchors_of(NOTEBOOK.parent / target)
+        assert (NOTEBOOK.parent / target).is_file()
 
 
 GENERATED = {"schemas/study.json", "schemas/verdict.json"}
