@@ -16,7 +16,7 @@ from evalsuite.optional_members import facts_of, has_objective, is_oracle, predi
 
 @dataclass(frozen=True)
 class Oracle:
-    """An adapter that descends the cross-entropy with the true labels instead of its own loss. *Ours.*
+    """An adapter that descends the cross-entropy with the true labels instead of its own loss, which is *ours*.
 
     All else is the adapter's: what it moves, when, and which images count (EATA and SAR choose them by entropy, which
     asks for no label). A batch is predicted before its labels are learnt from, as by the adapter. It is left out of
