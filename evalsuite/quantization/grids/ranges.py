@@ -247,6 +247,10 @@ class CosineSimilarity(_Shrinking):
         return angle
 
 
+_AT_ONCE = 2**17
+"""Bins of candidates that are looked at together: few enough to stay in a processor's cache."""
+
+
 @dataclass(frozen=True)
 class Divergence(_Shrinking):
     """The fraction of the full range that loses least information: least Kullback-Leibler divergence.
@@ -285,25 +289,30 @@ class Divergence(_Shrinking):
         integers = integer_range(bits, symmetric)
 
         def divergence(low: Tensor, high: Tensor) -> Tensor:
-            start = (low.unsqueeze(1).clamp(max=0) / width).round()
-            stop = (high.unsqueeze(1).clamp(min=0) / width).round()
+            start = (low.unsqueeze(2).clamp(max=0) / width).round()
+            stop = (high.unsqueeze(2).clamp(min=0) / width).round()
             inside = (index >= start) & (index <= stop)
             held = mass * inside
-            below = (mass * (index < start)).sum(1, True) + outside[0]
-            above = (mass * (index > stop)).sum(1, True) + outside[1]
+            below = (mass * (index < start)).sum(2, True) + outside[0]
+            above = (mass * (index > stop)).sum(2, True) + outside[1]
             reference = (held + below * (index == start) + above * (index == stop)) / total
             scale, zero_point = affine_parameters(low, high, bits, symmetric)
-            level = quantize(centres, scale.unsqueeze(1), zero_point.unsqueeze(1), integers).long() - integers.low
+            level = quantize(centres, scale.unsqueeze(2), zero_point.unsqueeze(2), integers).long() - integers.low
             occupied = (reference > 0).double()
-            empty = torch.zeros(len(mass), integers.high - integers.low + 1, dtype=mass.dtype, device=mass.device)
-            share = empty.scatter_add(1, level, held) / empty.scatter_add(1, level, occupied).clamp(min=1)
-            candidate = share.gather(1, level) * occupied / held.sum(dim=1, keepdim=True)
-            result = torch.where(occupied > 0, reference * (reference / candidate).log(), 0).sum(dim=1)
-            eligible = (stop - start + 1 >= empty.shape[1]) | ((start <= first) & (stop >= last))
+            empty = mass.new_zeros(*low.shape, integers.high - integers.low + 1)
+            share = empty.scatter_add(2, level, held) / empty.scatter_add(2, level, occupied).clamp(min=1)
+            candidate = share.gather(2, level) * occupied / held.sum(dim=2, keepdim=True)
+            result = torch.where(occupied > 0, reference * (reference / candidate).log(), 0).sum(dim=2)
+            eligible = (stop - start + 1 >= empty.shape[2]) | ((start <= first) & (stop >= last))
             eligible &= (start >= first) & (stop <= last)
-            return torch.where(eligible.squeeze(1) & result.isfinite(), result, torch.inf)
+            return torch.where(eligible.squeeze(2) & result.isfinite(), result, torch.inf)
 
-        return lambda low, high: torch.stack([divergence(*ends) for ends in zip(low, high, strict=True)])
+        at_once = max(1, _AT_ONCE // mass.numel())
+
+        def losses(low: Tensor, high: Tensor) -> Tensor:
+            return torch.cat(list(map(divergence, torch.split(low, at_once), torch.split(high, at_once))))
+
+        return losses
 
 
 def _histogram(sample: Sample, bins: int) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
