@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ GAP = 0.35
 _PAD = 0.06  # between a label and what it labels, inches
 _LINE = 0.12  # height of a line, inches
 _TITLE = 8 / 7  # size of a title's text against the other text
+_BETWEEN_WORDS = re.compile(" (?!%)")
 _HINTED = 1.03  # what hinting adds to a text at most, at the resolution of the PNG files
 
 
@@ -281,9 +283,12 @@ def _line_width(line: str, font: FontProperties, math: bool) -> float:
 
 
 def broken(text: str, inches: float, *, bold: bool = False) -> str:
-    """Break a text into lines of at most so many inches, between words where it can be done, else within one."""
+    """Break a text into lines of at most so many inches, between words where it can be done, else within one.
+
+    A sign of per cent stays with its number.
+    """
     found: list[str] = []
-    for word in text.split(" "):
+    for word in _BETWEEN_WORDS.split(text):
         longer = f"{found[-1]} {word}" if found else word
         if found and text_width([longer], bold=bold) <= inches:
             found[-1] = longer

@@ -79,8 +79,8 @@ class ErrorHeatmap:
         canvas = Canvas.of(plan.width, plan.height, ax)
         norm = Normalize(0, max(10.0, math.ceil(data["error"].max() * 10) * 10))
         top = 0.0
-        for part in plan.parts:
-            top += plan.head
+        for part, head in zip(plan.parts, plan.heads, strict=True):
+            top += head
             for task, own in data.groupby("task", sort=False):
                 rows = plan.rows[str(task)]
                 own = own[own["domain"].isin(part)]
@@ -114,7 +114,8 @@ class _Plan:
     column: float
     """Width of a column."""
     width: float
-    head: float
+    heads: list[float]
+    """Height of the names above each part."""
     foot: float
     slant: float
     """Of the names, radians."""
@@ -137,8 +138,8 @@ class _Plan:
         spans = [max(own.values()) + 1 for own in parts]
         beyond = max(_beyond(own, column, slant) for own in parts) + (style.scaled(_END) if slant != _SLANT else 0)
         foot = style.scaled(_FOOT) if domains["family"].duplicated().any() else 0.05
-        head = max(_rise(str(name), slant) for name in domains["domain"]) + style.scaled(0.12)
-        return cls(rows, parts, left, column, left + column * max(spans) + beyond, head, foot, slant)
+        heads = [max(_rise(name, slant) for name in own) + style.scaled(0.12) for own in parts]
+        return cls(rows, parts, left, column, left + column * max(spans) + beyond, heads, foot, slant)
 
     @property
     def scale(self) -> float:
@@ -150,7 +151,7 @@ class _Plan:
         """Height of the figure."""
         panels = sum(own.height * own.inches for own in self.rows.values())
         between = style.scaled(_BETWEEN) * (len(self.rows) - 1)
-        return len(self.parts) * (self.head + panels + between + self.foot) + self.scale
+        return sum(self.heads) + len(self.parts) * (panels + between + self.foot) + self.scale
 
 
 def _name_width(name: str) -> float:

@@ -55,7 +55,7 @@ class ParadigmComparison:
         width = column(ax)
         labels = _labels(data, width)
         left = text_width(list(labels.values())) + 0.1
-        gap, edge = style.scaled(0.14), style.scaled(0.1)
+        gap, edge = style.scaled(0.2), style.scaled(0.1)
         inner = (width - left - gap - edge) / 2
         canvas = Canvas.of(width, _height(data, width), ax)
         top = legend_height(_handles(), width, 2) + style.scaled(_ABOVE)

@@ -13,7 +13,7 @@ from reports import style
 from reports.frames.calibration_sets import calibration_sets
 from reports.frames.evidence import evidence
 from reports.frames.methods import KEYS, as_rows, readable
-from reports.layout import Canvas, broken, column, legend_height, line_height, pages, text_width, x_label
+from reports.layout import Canvas, broken, column, legend_height, line_height, pages, size, text_width, x_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ROW = 0.2  # inches
 _HEAD, _FOOT = 0.13, 0.36  # inches
+_BESIDE, _EDGE = 0.1, 0.14  # between rows and what stands beside them; and with what is left behind it, inches
 _WORST = "most often worst"
 _COLUMNS = [
     *("task", "stream_label", "network", "quantizer_label", "quantizer_order", "calibration_label", "first"),
@@ -79,14 +80,14 @@ class RankStability:
             axes = canvas.panel(plan.left, top, inner, len(labels) * plan.row)
             own = data[data["task"] == task]
             for y, name in enumerate(labels):
-                _row(axes, own[own["quantizer_label"] == name], y, plan.right - style.scaled(0.14))
+                _row(axes, own[own["quantizer_label"] == name], y, plan.right - style.scaled(_EDGE))
             axes.set(xlim=(-0.03, 1.03), ylim=(len(labels) - 0.5, -0.5))
             axes.set_yticks(range(len(labels)), list(labels.values()))
             axes.spines["left"].set_visible(False)
             axes.tick_params(axis="y", length=0)
             axes.grid(axis="x")
             canvas.heading(0, top - 0.05, heading)
-            canvas.text(plan.left + inner * 1.06, top - 0.05, _WORST, color="#595959", va="bottom")
+            canvas.text(plan.left + inner + style.scaled(_BESIDE), top - 0.05, _WORST, color="#595959", va="bottom")
             top += len(labels) * plan.row
             if task == list(plan.blocks)[-1]:
                 x_label(axes, "Kendall's W of the classes")
@@ -119,7 +120,7 @@ class _Plan:
         said = [broken(_said(row), room) for row in as_rows(data[data["first"]])]
         labels = [label for own in blocks.values() for label in own.values()]
         row = max([style.scaled(_ROW), *(line_height(label) + 0.03 for label in [*labels, *said])])
-        right = text_width([*said, _WORST]) + style.scaled(0.14)
+        right = text_width([*said, _WORST]) + style.scaled(_EDGE)
         return cls(width, text_width(labels) + 0.1, right, row, blocks, legend_height(_handles(data), width))
 
     @property
@@ -152,4 +153,11 @@ def _row(axes: Axes, data: pd.DataFrame, y: int, room: float) -> None:
         fill = style.INK if row["shown"] else "white"
         axes.plot(row["w"], y, "D", ms=4, mfc=fill, mec=style.INK, mew=0.7)
         place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "clip_on": False}
-        axes.text(1.06, y, broken(_said(row), room), va="center", linespacing=1.0, **place)
+        axes.text(
+            1 + style.scaled(_BESIDE) / size(axes)[0],
+            y,
+            broken(_said(row), room),
+            va="center",
+            linespacing=1.0,
+            **place,
+        )

@@ -46,11 +46,12 @@ def test_labels_stay_inside_the_width_that_was_asked_for(methods: pd.DataFrame) 
     assert size(axes) == pytest.approx((2, 1))
 
 
-@given(st.text("abc dW", max_size=60), st.floats(0.2, 3))
+@given(st.text("abc dW%5", max_size=60), st.floats(0.2, 3))
 def test_a_text_is_broken_and_nothing_of_it_is_lost(text: str, inches: float) -> None:
     lines = broken(text, inches).split("\n")
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     assert all(text_width([line]) <= inches or len(line) == 1 for line in lines)
+    assert broken("on 50 %", text_width(["on 50"])) == "on\n50 %"
 
 
 def test_text_width_is_that_of_the_longest_line() -> None:

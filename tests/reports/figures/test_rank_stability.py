@@ -1,6 +1,7 @@
 import io
 
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from evalsuite.store import Run
 from reports import style
@@ -26,3 +27,9 @@ def test_stability_is_that_of_the_summary(study_run: Run) -> None:
     words = [text.get_text() for text in figure.axes[0].texts]
     assert len(words) == 3
     assert all(" of 2" in text.replace("\n", " ") for text in words)
+    wide = style.Appearance(column=6.75, page=6.75, font_size=8)
+    with style.applied(wide):
+        figure = RankStability().draw(data)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        texts = [*figure.texts, *figure.axes[0].texts]
+        assert max(text.get_window_extent(renderer).x1 for text in texts) <= figure.bbox.width
