@@ -253,13 +253,13 @@ app.command()(validate_command.validate)
 @app.command()
 def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> int:
     """Show versions, devices and data found, what is broken and how to mend it."""
-    from evalsuite.doctor import examine
+    from evalsuite.doctor import examine, together
 
     checks = examine(data_root)
     if as_json:
         print(json.dumps([vars(check) for check in checks], indent=2))
     else:
-        for check in checks:
+        for check in together(checks):
             print(f"{'ok     ' if check.ok else 'BROKEN ' if check.needed else 'absent '} {check.name}: {check.found}")
             if check.remedy:
                 print(f"        -> {check.remedy}")

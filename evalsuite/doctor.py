@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,16 @@ def examine(data_root: str | None = None) -> list[Check]:
     checks += [_plugins(kind) for kind in registry.KINDS]
     checks += [_task(name, root) for name in registry.names("tasks")]
     return checks
+
+
+def together(checks: Sequence[Check]) -> list[Check]:
+    """Put what is missing for the same reason into one check, where the first of it stands."""
+    found: dict[object, Check] = {}
+    for place, check in enumerate(checks):
+        key = place if check.ok else (check.needed, check.found, check.remedy)
+        first = found.get(key)
+        found[key] = check if first is None else replace(first, name=f"{first.name}, {check.name}")
+    return list(found.values())
 
 
 def _hidden() -> list[tuple[str, Path]]:

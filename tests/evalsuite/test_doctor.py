@@ -50,3 +50,13 @@ def test_an_engine_that_is_not_installed_is_absent_with_its_remedy():
     check = doctor._engine("no_such_engine")
     assert (check.ok, check.needed, check.found) == (False, False, "not installed")
     assert "evalsuite[onnx,openvino]" in check.remedy
+
+
+def test_what_is_missing_for_one_reason_is_said_once():
+    lost, other = ("no folder", "give it", False), ("no file", "put it there", False)
+    checks = [
+        doctor.Check("a", True, "found"),
+        *(doctor.Check(name, False, *why) for name, why in zip("bcde", (lost, other, lost, lost), strict=True)),
+        doctor.Check("f", True, "found"),
+    ]
+    assert [each.name for each in doctor.together(checks)] == ["a", "b, d, e", "c", "f"]
