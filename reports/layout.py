@@ -32,6 +32,7 @@ GAP = 0.35
 """Room between two networks, in rows."""
 _PAD = 0.06  # between a label and what it labels, inches
 _LINE = 0.12  # height of a line, inches
+_LABELS = 0.4  # from the left edge of a panel's labels to a legend below it, inches
 _TITLE = 8 / 7  # size of a title's text against the other text
 _BETWEEN_WORDS = re.compile(" (?!%)")
 _HINTED = 1.03  # what hinting adds to a text at most, at the resolution of the PNG files
@@ -235,16 +236,17 @@ def lines(
 
 
 def legend_below(axes: Axes, width: float | None = None, handles: Sequence[Any] | None = None) -> float:
-    """Explain a panel's lines below its label, in as many columns as ``width`` inches have room for.
+    """Explain a panel's lines below its label, in as many columns as there is room for.
 
+    ``width``: inches that the panel and the labels on its left have.
     Returns the inches that this takes beyond the three lines that a panel has room for.
     """
     found = axes.get_legend_handles_labels()[0] if handles is None else handles
-    width = style.current().column if width is None else width
+    room = (style.current().column if width is None else width) - style.scaled(_LABELS)
     for each in found:
-        each.set_label(broken(str(each.get_label()), width - style.scaled(0.36) - 0.2))
+        each.set_label(broken(str(each.get_label()), room - style.scaled(0.36)))
     widths = [text_width([str(each.get_label())]) + style.scaled(0.36) for each in found]
-    columns = next((n for n in range(len(found), 1, -1) if _across(widths, n) <= width - 0.2), 1)
+    columns = next((n for n in range(len(found), 1, -1) if _across(widths, n) <= room), 1)
     figure = axes.get_figure(root=True)
     assert figure is not None
     below = axes.transAxes + ScaledTranslation(-0.1, -style.scaled(0.34), figure.dpi_scale_trans)

@@ -185,10 +185,17 @@ def _cell_width(digits: int) -> float:
 
 
 def _parts(domains: pd.DataFrame, room: float) -> list[dict[str, float]]:
-    """Cut the columns into parts of at most so many, at families where that is possible; their left edges in columns.
+    """Cut the columns into as few parts as may be of at most so many, which hold about as much each.
 
-    A gap stands wherever the family changes.
+    They are cut at families where that is possible. Returns their left edges in columns; a gap stands wherever the
+    family changes.
     """
+    fewest = len(_cut(domains, room))
+    even = (_cut(domains, room * share) for share in np.linspace(1 / fewest, 1, 24))
+    return next(parts for parts in even if len(parts) == fewest)
+
+
+def _cut(domains: pd.DataFrame, room: float) -> list[dict[str, float]]:
     parts: list[list[tuple[str, str]]] = [[]]
     for _, own in domains.groupby((domains["family"] != domains["family"].shift()).cumsum()):
         family = list(zip(own["domain"], own["family"], strict=True))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ROW = 0.16  # inches
 _ACROSS = 3
 _LEAST = 1.2  # inches of a panel, whatever its labels take
-_GAP, _FOOT, _LEGEND = 0.15, 0.38, 0.06  # inches
+_GAP, _FOOT, _LEGEND = 0.2, 0.38, 0.06  # inches
 _PANEL = ["task", "stream_label", "group"]
 _MEAN: dict[str, Any] = {"ls": "", "marker": "o", "ms": 3.2, "color": style.INK}
 _WORST = {
@@ -68,7 +68,12 @@ class MeanAgainstWorst:
         return joined.sort_values("task", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
-        """Cut the data by task, by stream, by group, by network where one printed page is too small."""
+        """Cut the data by task, by stream, by group, by network where one printed page is too small.
+
+        A page of one stream of several says so, in the column ``one_of_streams``, and names it.
+        """
+        streams = data.groupby("task")["stream_label"].transform("nunique")
+        data = data.assign(one_of_streams=streams > 1)
         return pages(data, lambda own: _Plan.of(own).height, ["task"], ["stream_label"], ["group"], ["network"])
 
     def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
@@ -115,7 +120,7 @@ class _Plan:
     @classmethod
     def of(cls, data: pd.DataFrame, ax: Axes | None = None) -> _Plan:
         panels = list(data.groupby(_PANEL, sort=False))
-        streams = data["stream_label"].nunique()
+        named = data["stream_label"].nunique() > 1 or bool(data.get("one_of_streams", pd.Series(dtype=bool)).any())
         several = [column for column in _PANEL[:0:-1] if data[column].nunique() > 1]
         across = even(data[several[0]].nunique() if several else len(panels), _ACROSS)
         together = _PANEL[: _PANEL.index(several[0])] if several else []
@@ -126,7 +131,7 @@ class _Plan:
         across = max(1, min(across, int((width - left) / (style.scaled(_LEAST) + _GAP))))
         inner = (width - left - _GAP * across) / across
         names = [
-            "\n".join([str(task), *([str(stream)] if streams > 1 else []), *_grouped(str(group), data)])
+            "\n".join([str(task), *([str(stream)] if named else []), *_grouped(str(group), data)])
             for (task, stream, group), _ in panels
         ]
         titled = [(title(name, inner), own) for name, (_, own) in zip(names, panels, strict=True)]

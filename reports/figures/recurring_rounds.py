@@ -78,7 +78,7 @@ class RecurringRounds:
             left.set_title(title(f"{task}, {view}" + (f"\n{stream}" if streams else ""), room - beside))
             _draw_errors(left, own[own["shows"] == ERROR])
             _draw_lost(right, own[(own["shows"] == FORGOTTEN) & ~own["reference"]], 0.45 * room)
-            extra.append(legend_below(left, room - beside + 0.2))
+            extra.append(legend_below(left, room - beside + style.scaled(0.4)))
         canvas.grow(max(extra) * -(-len(places) // columns))
         return canvas.whole
 

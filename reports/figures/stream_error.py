@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evalsuite.store import Run
 
 _HEIGHT, _LEGEND = 2.45, 0.3  # inches, of a panel and above all
-_NAMES = 18  # of stretches, side by side
+_NAMES, _NAME = 18, 0.17  # stretches whose names stand side by side, and the room of a slanting one, inches
 _PANEL = ["task", "stream_label"]
 _METHOD = ["network", "adapter_label", "adapter_order", "reference", "oracle"]
 
@@ -72,7 +72,7 @@ class StreamError:
         for axes in places[1:]:
             axes.sharey(places[0])
         for axes, ((task, stream), own) in zip(places, panels, strict=True):
-            _panel(axes, own)
+            _panel(axes, own, int(room / style.scaled(_NAME)))
             network = own.loc[~own["reference"], "network"].iloc[0]
             axes.set_title(title(f"{task}, {network}\n{stream}", room))
         for axes in places[::columns]:
@@ -114,7 +114,7 @@ def _named(panel: pd.DataFrame) -> pd.Series:
     return panel["stretch"].map(names)
 
 
-def _panel(axes: Axes, data: pd.DataFrame) -> None:
+def _panel(axes: Axes, data: pd.DataFrame, names: int) -> None:
     references, adapted = data[data["reference"]], data[~data["reference"]]
     for network, own in references.groupby("network"):
         label = f"{network}, {own['adapter_label'].iloc[0]}"
@@ -130,7 +130,7 @@ def _panel(axes: Axes, data: pd.DataFrame) -> None:
             mark, line["ls"] = {}, style.TOLD
         axes.plot(x, percent["error"], label=own["adapter_label"].iloc[0], **line, **mark)
     ticks = data.drop_duplicates("stretch").sort_values("stretch")
-    ticks = ticks.iloc[:: -(-len(ticks) // _NAMES)]
+    ticks = ticks.iloc[:: -(-len(ticks) // max(1, min(names, _NAMES)))]
     axes.set_xticks(ticks["stretch"], ticks["shown"], rotation=45, ha="right", rotation_mode="anchor")
     axes.grid(axis="y")
 

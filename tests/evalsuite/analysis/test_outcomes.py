@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -147,3 +148,19 @@ def test_a_network_that_puts_out_nan_has_no_calibration_error_and_stops_nothing(
     facts = [each.facts for each in read_outcomes(run).combinations]
     assert [np.isnan(each["ece"]) for each in facts] == [False] * (len(facts) - 1) + [True]
     assert np.isnan([facts[-1][name] for name in ("ece_mass", "nll", "brier")]).all()
+
+
+def test_what_another_process_reads_is_what_this_one_does(run, outcomes):
+    def elsewhere(pieces):
+        return [pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(piece)).do())) for piece in pieces]
+
+    here, there = outcomes, read_outcomes(run, spread=elsewhere)
+    assert [each.labels for each in there.combinations] == [each.labels for each in here.combinations]
+    assert list(there.by_trial) == list(here.by_trial)
+    for one, other in zip(here.combinations, there.combinations, strict=True):
+        assert repr(other.facts) == repr(one.facts)
+        assert other.shows_what(there.combinations[0]) == one.shows_what(here.combinations[0])
+        for seed, outcome in one.outcomes.items():
+            same = other.outcomes[seed]
+            for name in ("wrong", "prediction", "confidence"):
+                np.testing.assert_array_equal(getattr(same, name), getattr(outcome, name))

@@ -74,6 +74,12 @@ def test_streams_have_panels_of_their_own(data: pd.DataFrame) -> None:
     assert sorted(titles) == [
         f"{task}\n{stream}" for task in ("digits/resnet", "digits/vit") for stream in ("reversed", "usual")
     ]
+    with style.applied(style.Appearance(column=3.25, page=3.25, font_size=11)):  # some on a page of their own
+        pages = MeanAgainstWorst().pages(both)
+        figures = [MeanAgainstWorst().draw(page) for page in pages]
+    named = [axes.get_title(loc="left").splitlines()[-1] for figure in figures for axes in figure.axes]
+    assert min(page["stream_label"].nunique() for page in pages) == 1
+    assert named == [stream for page in pages for stream in page["stream_label"].unique()]
 
 
 def test_every_grouping_has_panels_of_its_own(data: pd.DataFrame) -> None:
