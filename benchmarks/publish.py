@@ -144,9 +144,12 @@ def with_results(readme: str, results: Path) -> str:
 def table_of_all(results: Path) -> str:
     """Return a table of unadapted networks: of every published task as many as there is room for, worst class first.
 
-    Of one task the least and the most reliable are there, and others at equal distances between.
+    Of one task the least and the most reliable are there, and others at equal distances between; of too many tasks
+    those whose worst class loses most.
     """
     own = [(file.parent.parent.name, part) for file in sorted(results.glob("*/*/summary.csv")) for part in _tasks(file)]
+    worst = sorted(range(len(own)), key=lambda place: -own[place][1]["worst_drop_class_value"].iloc[0])
+    own = [own[place] for place in sorted(worst[:_MOST])]
     each = max(1, _MOST // max(1, len(own)))
     rows = [(study, row) for study, part in own for row in _spread(part, each)]
     heads = ["Study", "Task", "Network", "Mean drop", "Worst class", "Its drop", "By chance", "p"]

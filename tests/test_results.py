@@ -224,3 +224,15 @@ def test_a_page_made_of_a_run_answers_the_questions_and_stands_in_its_tables(pub
     assert "sampling" in set(pd.read_csv(published.parent / "mine" / "made" / "calibration_effects.csv")["factor"])
     assert (published.parent / "mine" / "made" / "verdict.json").is_file()
     assert publish.table_of_all(published.parent).count("[mine]") == 4  # two networks a task
+
+
+def test_of_many_tasks_the_readme_has_the_worst(published, tmp_path):
+    summary = (published.parent / "mine" / "made" / "summary.csv").read_text(encoding="utf-8")
+    for place in range(6):
+        (tmp_path / f"study{place}" / "made").mkdir(parents=True)
+        (tmp_path / f"study{place}" / "made" / "summary.csv").write_text(summary, encoding="utf-8")
+    first = claims.read_table(tmp_path / "study0" / "made" / "summary.csv").query("calibration_label == 'size 64'")
+    worst = first.groupby("task")["worst_drop_class_value"]
+    shown = [cells["Task"] for cells in rows_of(publish.table_of_all(tmp_path))]
+    assert len(shown) == 8
+    assert shown.count(worst.max().idxmax()) == 6
