@@ -47,6 +47,8 @@ class ContinualOrder:
         (Cui et al. 2019, arXiv 1901.05555) with classes ranked at random.
     constant_speed : batches come as fast as the network predicts them, and an adapter that takes k times as long adapts
         on every k-th (Alfarra et al. 2023, arXiv 2304.04795); its passes are counted for that, not its time.
+    own_images : each domain shows images of its own, the next ones of the test set, not the same as the others: as many
+        passes over more images, whose errors do not depend on one another; no image is met under two domains then.
     bursts, burst_length : runs of images of one class, gathered at random times of each domain (of a mixed stream: each
         round), and their length. *Ours.*
 
@@ -78,6 +80,7 @@ class ContinualOrder:
     bursts: int = 0
     burst_length: int = 16
     constant_speed: bool = later(False)
+    own_images: bool = later(False)
 
     def __post_init__(self) -> None:
         for name in self.corruptions:
@@ -98,6 +101,8 @@ class ContinualOrder:
             raise RequestError(f"slots = {self.slots}: expected at most as many as images of a domain, {self.images}")
         if not 1 <= self.imbalance < math.inf:
             raise RequestError(f"imbalance = {self.imbalance}: expected 1 (as the test set has them) or more")
+        if self.own_images and self.imbalance > 1:
+            raise RequestError(f"own_images with imbalance = {self.imbalance}: expected one of them")
 
     def __str__(self) -> str:
         severity = f"1 to {self.severity} and back" if self.gradual else str(self.severity)
@@ -115,6 +120,7 @@ class ContinualOrder:
             f"batches of {self.batch_size}": self.batch_size != ContinualOrder.batch_size,
             reset: self.reset != "never",
             "constant speed": self.constant_speed,
+            "images of its own for each domain": self.own_images,
         }
         return ", ".join(part for part, said in parts.items() if said)
 
@@ -139,6 +145,11 @@ class ContinualOrder:
             steps += [Domain()] if name == CLEAN else [Domain(name, severity) for severity in severities]
         return steps
 
+    def _first_images(self) -> dict[Domain, int]:
+        """Return the first test image that each domain shows, the same in whatever order the domains come."""
+        domains = dict.fromkeys(self._steps(self.corruptions))
+        return {domain: place * self.images * self.own_images for place, domain in enumerate(domains)}
+
     def plan(self, labels: IntArray, generator: np.random.Generator) -> Stream:
         """Lay out the stream.
 
@@ -147,8 +158,10 @@ class ContinualOrder:
         RequestError
             If the test set has fewer images, a class too few for the long tail, or all too few for a burst.
         """
-        if self.images > len(labels):
-            raise RequestError(f"{self.images} images a domain: the test set has {len(labels)}")
+        first = self._first_images()
+        if max(first.values()) + self.images > len(labels):
+            apart = f" for each of {len(first)}, none shown by two" if self.own_images else ""
+            raise RequestError(f"{self.images} images a domain{apart}: the test set has {len(labels)}")
         # A generator for each option, so that none changes what another draws.
         ordering, ranking, mixing, labelling, bursting = generator.spawn(5)
         shown = np.arange(self.images)
@@ -158,13 +171,15 @@ class ContinualOrder:
         names = self._names()
         if self.order == "random":
             names = tuple(names[k] for k in ordering.permutation(len(names)))
-        steps = [domains.index(step) for step in self._steps(names)]
+        shows = self._steps(names)
+        steps = [domains.index(step) for step in shows]
         together = len(shown) * (len(steps) if self.mixed else 1)
-        image = np.concatenate([shown[generator.permutation(len(shown))] for _ in range(self.rounds) for _ in steps])
+        orders = [first[step] + shown[generator.permutation(len(shown))] for _ in range(self.rounds) for step in shows]
+        image = np.concatenate(orders)
         domain = np.tile(np.repeat(np.array(steps, dtype=np.int16), len(shown)), self.rounds)
         classes = labels[image]
-        for first in range(0, len(image), together):
-            own = slice(first, first + together)
+        for begin in range(0, len(image), together):
+            own = slice(begin, begin + together)
             place = self._arranged(classes[own], mixing, labelling, bursting)
             image[own], domain[own] = image[own][place], domain[own][place]
         starts, resets = self._batches(len(image), together)

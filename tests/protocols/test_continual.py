@@ -1,5 +1,6 @@
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,20 @@ def test_whatever_is_combined_every_image_is_shown_under_every_domain_as_often_a
 
 
 @given(options, st.integers(0, 1000))
+def test_images_of_their_own_are_those_that_the_domains_share_and_the_next(chosen, seed):
+    shared = composed({**chosen, "imbalance": 1.0})
+    own = replace(shared, own_images=True)
+    labels = np.random.default_rng(7).permutation(np.arange(1500) % 4)
+    one, other = (protocol.plan(labels, np.random.default_rng(seed)) for protocol in (own, shared))
+    assert np.array_equal(one.domain, other.domain) or shared.bursts or shared.label_order != "shuffled"
+    shown = {str(domain): set(one.image[one.domain == number]) for number, domain in enumerate(one.domains)}
+    assert sorted(itertools.chain(*shown.values())) == list(range(own.images * len(one.domains)))
+    assert all(len(images) == own.images for images in shown.values())
+    reversed_ = replace(own, order="reversed").plan(labels, np.random.default_rng(seed))
+    assert {str(each): set(reversed_.image[reversed_.domain == k]) for k, each in enumerate(reversed_.domains)} == shown
+
+
+@given(options, st.integers(0, 1000))
 def test_batches_cover_all_positions_once_and_reset_where_asked(chosen, seed):
     protocol = composed(chosen)
     stream = protocol.plan(LABELS, np.random.default_rng(seed))
@@ -131,6 +146,7 @@ def test_every_option_changes_the_stream(seed):
         {"imbalance": 2.0},
         {"bursts": 1},
         {"bursts": 2, "burst_length": 3},
+        {"own_images": True},
     ]
     changes = [{"burst_length": 4} | change for change in changes]
     assert len({planned(seed, **change).digest() for change in changes}) == len(changes)
@@ -276,6 +292,8 @@ def test_label(chosen, label):
 def test_more_images_than_the_test_set_has():
     with pytest.raises(RequestError, match="61 images a domain: the test set has 60"):
         planned(images=61)
+    with pytest.raises(RequestError, match="21 images a domain for each of 3, none shown by two: the test set has 60"):
+        planned(images=21, own_images=True)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +311,7 @@ def test_more_images_than_the_test_set_has():
         {"concentration": 0.0},
         {"concentration": float("inf")},
         {"imbalance": 0.5},
+        {"imbalance": 2.0, "own_images": True},
         {"bursts": -1},
         {"burst_length": 1},
     ],

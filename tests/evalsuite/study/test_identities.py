@@ -30,7 +30,7 @@ PINNED = {
     "continual": (288, "2560e27a189f60b2", "eb21da9a595da220", "992f04b9cafc7801"),
     "quick": (160, "ca8fe34f01fa35ad", "28631f2a9c4f349f", "1b2a686d5ed04faa"),
     "reliability": (19450, "0428cc6c5f607a71", "c9850926ec96dcbb", "7b346165e55fa784"),
-    "reliability_cifar10": (740, "c5f0dbf670834609", "e70816d5b763467c", "43360c6f19bf8941"),
+    "reliability_cifar10": (740, "2846d94fe996810d", "f14938c471dd85f1", "caa583147fcdaa54"),
     "reliability_small": (515, "5b6524cda3966f20", "75cb9dbf1a562105", "ff3052b176941c33"),
     "ttaq": (145, "43898294d561c11e", "77db7163d71024bf", "e5734b8a73c7bf1b"),
     "ttaq_hosts": (390, "4770a6e50db6963f", "2d6f1882f64ab9b7", "f39a9912950da37b"),
