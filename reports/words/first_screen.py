@@ -119,18 +119,29 @@ def _adaptation_in_brief(evidence: Evidence, worst: Any) -> str:
     row, found = best
     if not (found.shown and found.difference < 0):
         return "No adapter is shown to lower its error."
+    others = sum(each.shown and each.difference < 0 for _, each in _tried(evidence, worst)) - 1
     return (
         f"Adaptation helps it: {short(row.adapter_label, _NAME)} lowers its mean error by {points(-found.difference)} "
-        f"({p_value(found.p)}); its worst class with it, {_worst_class(row)}, {lost(row.worst_drop_class_value)}."
+        f"({p_value(found.p)}{f'; so {_do(others)}' if others else ''}); "
+        f"its worst class with it, {_worst_class(row)}, {lost(row.worst_drop_class_value)}."
     )
+
+
+def _do(others: int) -> str:
+    return "does another" if others == 1 else f"do {others} others"
 
 
 def best_adapter(evidence: Evidence, worst: Any) -> tuple[Any, Comparison] | None:
     """Return the adapter with the lowest error on a network and stream, those shown to lower it first."""
-    tried = [each for each in with_adapters(evidence, worst) if each[0].stream_label == worst.stream_label]
     return min(
-        tried, key=lambda each: (not (each[1].shown and each[1].difference < 0), each[1].difference), default=None
+        _tried(evidence, worst),
+        key=lambda each: (not (each[1].shown and each[1].difference < 0), each[1].difference),
+        default=None,
     )
+
+
+def _tried(evidence: Evidence, worst: Any) -> list[tuple[Any, Comparison]]:
+    return [each for each in with_adapters(evidence, worst) if each[0].stream_label == worst.stream_label]
 
 
 def _least_reliable(rows: pd.DataFrame) -> Any:
@@ -230,13 +241,13 @@ def _cost(worst: Any, best: tuple[Any, Comparison] | None, evidence: Evidence) -
         return Tile("Cost of adaptation", "not asked", ("no adapter on this network",), how, "how-cost")
     row, _ = best
     ratio = row.seconds_per_image / worst.seconds_per_image if worst.seconds_per_image else None
-    passes = f"passes a batch: {row.forwards_per_batch:.3g} forward, {row.backwards_per_batch:.3g} backward"
+    passes = f"{row.forwards_per_batch:.3g} forward and {row.backwards_per_batch:.3g} backward passes a batch"
     lines = (
         f"{short(row.adapter_label, _NAME)} on {short(worst.network, _NAME)}",
         passes,
-        f"{count(int(row.adapted_parameters), 'parameter')} change, {_bytes(int(row.state_bytes))} kept",
+        f"{count(int(row.adapted_parameters), 'parameter')} change, {_bytes(int(row.state_bytes))} more memory",
     )
-    value = "unknown" if is_missing(ratio) else f"{_TIMES} {number(ratio)} time"
+    value = "unknown" if is_missing(ratio) else f"{_TIMES} {number(ratio)} the time"
     return Tile("Cost of adaptation", value, lines, how, "how-cost")
 
 
