@@ -93,7 +93,7 @@ def asked_for(plan: Plan, workspace: Workspace, compile: bool) -> Plan:
     """
     if compile and (missing := missing_compiler(workspace.device)):
         raise RequestError(f"--compile needs {missing}, which is not installed: expected one, or --no-compile")
-    earlier = _earlier(workspace.folder) if plan.reused else compile
+    earlier = _earlier(workspace.folder, compile) if plan.reused else compile
     if plan.missing and earlier != compile:
         begun, other = ("--compile", "--no-compile") if earlier else ("--no-compile", "--compile")
         raise RequestError(
@@ -105,10 +105,10 @@ def asked_for(plan: Plan, workspace: Workspace, compile: bool) -> Plan:
     return replace(plan, facts={**plan.facts, COMPILE: True, "notes": [*plan.facts["notes"], NOTE]})
 
 
-def _earlier(folder: Path) -> bool:
-    with suppress(RequestError):  # a damaged file, which is made again
+def _earlier(folder: Path, asked: bool) -> bool:
+    with suppress(OSError, ValueError):  # a damaged file says nothing, and is made again
         return bool(store.read_study(folder).get(COMPILE))
-    return False
+    return asked
 
 
 @dataclass(eq=False)
