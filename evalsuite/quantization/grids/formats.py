@@ -110,13 +110,14 @@ def scales(x: Tensor, scale: Tensor, format: NumberFormat) -> Tensor:
     if not format.block:
         return scale
     n = x.shape[-1]
-    padded = F.pad(x.detach().abs(), (0, -n % format.block))
-    greatest = padded.reshape(*padded.shape[:-1], -1, format.block).amax(dim=-1)
+    block = min(format.block, n)  # one channel of a depthwise convolution is not padded to a whole block
+    padded = F.pad(x.detach().abs(), (0, -n % block))
+    greatest = padded.reshape(*padded.shape[:-1], -1, block).amax(dim=-1)
     if format.block_scale is None:
         own = _shared_exponent(greatest, format)
     else:
         own = cast(greatest / format.element.greatest / scale, format.block_scale) * scale
-    return own.repeat_interleave(format.block, dim=-1)[..., :n]
+    return own.repeat_interleave(block, dim=-1)[..., :n]
 
 
 def _shared_exponent(greatest: Tensor, format: NumberFormat) -> Tensor:

@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from evalsuite import number_formats
 from evalsuite.errors import RequestError
@@ -143,6 +145,26 @@ def test_blocks_are_32_neighbours_of_the_last_axis_and_the_last_one_may_be_short
     assert powers[1].tolist() == [1.0] * 64 + [256.0] * 6
     # 1 is no multiple of 128 / 64 = 2: a tie, to even.
     assert round_to(x, ONE, FORMATS["MXINT8"])[0, [0, 33, 69]].tolist() == [1.0, 0.0, 1.0]
+
+
+class Largest(TorchDispatchMode):
+    """Counts the values of the largest tensor that is made."""
+
+    values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.values = max(self.values, made.numel() if isinstance(made, torch.Tensor) else 0)
+        return made
+
+
+@given(st.integers(1, 31))
+def test_a_row_shorter_than_a_block_is_one_and_is_not_padded(n):
+    x = torch.arange(1.0, n + 1).expand(3, n)
+    with Largest() as largest:
+        found = scales(x, ONE, FORMATS["MXFP8"])
+    assert torch.equal(found, scales(F.pad(x, (0, 32 - n)), ONE, FORMATS["MXFP8"])[:, :n])
+    assert largest.values == x.numel()
 
 
 def test_blocks_of_nvfp4_by_hand():
