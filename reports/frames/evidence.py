@@ -41,6 +41,11 @@ class Comparison:
         return bool(claims.shown(self.p, self.low, self.high))
 
     @property
+    def lowers(self) -> bool:
+        """Whether it may be claimed that the error of ``a`` is the lower one."""
+        return self.shown and self.difference < 0
+
+    @property
     def apart(self) -> bool:
         """Whether the interval over images excludes zero."""
         return bool(claims.excludes_zero(self.low, self.high))

@@ -28,7 +28,7 @@ from reports.words.numbers import (
     p_value,
     points,
 )
-from reports.words.verdict import lost, named_class, with_adapters
+from reports.words.verdict import lost, named_class, tried_on_its_stream
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _ARROW = " \N{RIGHTWARDS ARROW} "
@@ -117,9 +117,9 @@ def _adaptation_in_brief(evidence: Evidence, worst: Any) -> str:
     if best is None:
         return ""
     row, found = best
-    if not (found.shown and found.difference < 0):
+    if not found.lowers:
         return "No adapter is shown to lower its error."
-    others = sum(each.shown and each.difference < 0 for _, each in _tried(evidence, worst)) - 1
+    others = sum(each.lowers for _, each in tried_on_its_stream(evidence, worst)) - 1
     return (
         f"Adaptation helps it: {short(row.adapter_label, _NAME)} lowers its mean error by {points(-found.difference)} "
         f"({p_value(found.p)}{f'; so {_do(others)}' if others else ''}); "
@@ -133,15 +133,8 @@ def _do(others: int) -> str:
 
 def best_adapter(evidence: Evidence, worst: Any) -> tuple[Any, Comparison] | None:
     """Return the adapter with the lowest error on a network and stream, those shown to lower it first."""
-    return min(
-        _tried(evidence, worst),
-        key=lambda each: (not (each[1].shown and each[1].difference < 0), each[1].difference),
-        default=None,
-    )
-
-
-def _tried(evidence: Evidence, worst: Any) -> list[tuple[Any, Comparison]]:
-    return [each for each in with_adapters(evidence, worst) if each[0].stream_label == worst.stream_label]
+    tried = tried_on_its_stream(evidence, worst)
+    return min(tried, key=lambda each: (not each[1].lowers, each[1].difference), default=None)
 
 
 def _least_reliable(rows: pd.DataFrame) -> Any:
@@ -205,7 +198,7 @@ def _errors(evidence: Evidence, worst: Any, best: tuple[Any, Comparison] | None)
         f"Share of test images that are predicted wrongly; intervals of {CONFIDENCE_PERCENT} % are bootstrap over test "
         "images, tests of differences are signed-rank tests over domains. Unit: test image; domain."
     )
-    better = best is not None and best[1].shown and best[1].difference < 0
+    better = best is not None and best[1].lowers
     return Tile("Its mean error", value, (_ARROW.join(named), *lines), how, "how-error", "better" if better else "")
 
 

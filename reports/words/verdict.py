@@ -134,10 +134,10 @@ def _lead(evidence: Evidence, ranked: pd.DataFrame) -> str:
             return f"This run has too few permutations to tell unequal harm of the classes from chance. {largest}"
         return f"There is no evidence that any quantized network harms one class more than another. {largest}"
     text = f"By its worst class, the least reliable network is {where}: {loses}; on average it {lost(worst.drop)}."
-    tried = [(row, found) for row, found in with_adapters(evidence, worst) if row.stream_label == worst.stream_label]
+    tried = tried_on_its_stream(evidence, worst)
     if not tried:
         return text
-    helped = [(row, found) for row, found in tried if found.shown and found.difference < 0]
+    helped = [(row, found) for row, found in tried if found.lowers]
     if not helped:
         return f"{text} No adapter is shown to lower its error."
     return f"{text} Adaptation helps: {_helpers(sorted(helped, key=lambda each: each[1].difference))}."
@@ -240,7 +240,7 @@ def _of_adapters(evidence: Evidence, worst: Any) -> Iterator[str]:
     best, found = min(
         (each for each in adapted if each[0].stream_label == streams[0]), key=lambda each: each[1].difference
     )
-    if found.shown and found.difference < 0 and not is_missing(best.worst_drop_class_value):
+    if found.lowers and not is_missing(best.worst_drop_class_value):
         yield (
             f"With {best.adapter_label}, the largest drop of a class of {worst.network} is "
             f"{points(best.worst_drop_class_value)} ({named_class(best.worst_drop_class)}) instead of "
@@ -250,7 +250,7 @@ def _of_adapters(evidence: Evidence, worst: Any) -> Iterator[str]:
 
 def _briefly(others: Sequence[tuple[Any, Comparison]]) -> Iterator[str]:
     for verb, chosen in (
-        ("lower", [each for each in others if each[1].shown and each[1].difference < 0]),
+        ("lower", [each for each in others if each[1].lowers]),
         ("raise", [each for each in others if each[1].shown and each[1].difference > 0]),
     ):
         if chosen:
@@ -270,6 +270,11 @@ def with_adapters(evidence: Evidence, worst: Any) -> list[tuple[Any, Comparison]
     own = methods[(methods["task"] == worst.task) & (methods["network"] == worst.network) & ~methods["unadapted"]]
     found = [(row, evidence.against_unadapted(row, worst.adapter_label)) for row in each_row(own)]
     return [(row, each) for row, each in found if each is not None and not is_missing(each.difference)]
+
+
+def tried_on_its_stream(evidence: Evidence, worst: Any) -> list[tuple[Any, Comparison]]:
+    """Return what :func:`with_adapters` does, of the network's own stream."""
+    return [each for each in with_adapters(evidence, worst) if each[0].stream_label == worst.stream_label]
 
 
 def named_class(name: Any) -> str:
