@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import QuantizationWarning, ReasonCode, Refused, RequestError
 from evalsuite.models.attention import MatMul
+from evalsuite.networks import released
 from evalsuite.quantization.graph.attention import open_attention
 from evalsuite.quantization.graph.hooks import replace_modules
 from evalsuite.quantization.graph.norms import fold_norms
 from evalsuite.quantization.graph.plain_layers import make_plain
 from evalsuite.quantization.graph.products import PRODUCTS
 from evalsuite.quantization.graph.trace import Trace, trace
+from evalsuite.quantization.graph.transposed import turn_transposed
 from evalsuite.quantization.grids.layers import QuantMatMul, quantized_layer
 from evalsuite.structure import Structure, describe
 from evalsuite.weight_layers import KINDS, WEIGHT_LAYERS
@@ -91,8 +93,8 @@ def _position(name: str, structure: Structure) -> Literal["first", "inner", "las
 
 def prepare(model: nn.Module, example: Tensor, *, fold_norm: bool) -> nn.Module:
     """Return a copy in eval mode of plain layers, with attention opened up and, if asked for, norms folded."""
-    layers = describe(model, example).layers
-    twin = make_plain(copy.deepcopy(model).eval(), layers, example)
+    twin = turn_transposed(copy.deepcopy(model, released(model)).eval(), example)
+    twin = make_plain(twin, describe(twin, example).layers, example)
     open_attention(twin, example)
     return fold_norms(twin, example) if fold_norm else twin
 

@@ -1,13 +1,14 @@
 """Opening up any module: products that its forward computes itself are routed through modules, in order of call.
 
 Relative position biases, shifted windows, norms on queries and keys, rotary positions, masks: what an attention
-does between its products stays its own code, and only the products change hands.
+does between its products stays its own code, and only the products change hands. A product of tokens by a matrix of
+parameters is what a linear layer computes, and becomes one; so does a convolution by a module's own kernel.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -26,10 +27,35 @@ from evalsuite.weight_layers import WEIGHT_LAYERS
 
 _TOLERANCE = 1e-4  # of the largest output: far above rounding, far below a missing bias or mask
 _NAME = "products"
+_CONVOLUTIONS = (torch.conv1d, torch.conv2d)
+_Options = dict[str, Any]
+_OPENED = ROUTABLE | {"convolution"}
 
 
 class _CannotRouteError(RuntimeError):
     """A product that no module can stand for."""
+
+
+class _ByWeight(nn.Module):
+    """A product by a matrix of parameters, (..., n, m) and (m, p) or (n, m) and (..., m, p), computed by ``layer``.
+
+    Parameters
+    ----------
+    weight : the matrix; its values are the layer's own from here on.
+    first : whether it is the first of the two.
+    """
+
+    def __init__(self, weight: Tensor, first: bool) -> None:
+        super().__init__()
+        rows = weight if first else weight.mT
+        self.layer = nn.Linear(rows.shape[1], rows.shape[0], bias=False, device="meta")
+        self.layer.weight = nn.Parameter(rows.detach().clone())
+        self.first = first
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Multiply; the argument that is the matrix is not read."""
+        out: Tensor = self.layer(b.mT).mT if self.first else self.layer(a)
+        return out
 
 
 class Routed:
@@ -67,18 +93,37 @@ class Routed:
 
     def product(self, index: int, a: Tensor, b: Tensor) -> Tensor:
         """Run product ``index`` of a call."""
+        out: Tensor = self._at(index, lambda: self._module_for(a, b))(a, b)
+        return out
+
+    def convolution(self, index: int, x: Tensor, kernel: Tensor, bias: Tensor | None, options: _Options) -> Tensor:
+        """Run product ``index`` of a call, a convolution by a kernel of the module's own."""
+        out: Tensor = self._at(index, lambda: _convolution(kernel, bias, options))(x)
+        return out
+
+    def owns(self, tensor: Tensor | None) -> bool:
+        """Whether a tensor is none, or the module's own: not that of a layer in it."""
+        held = (*self.module._parameters.values(), *self.module._buffers.values())
+        return tensor is None or tensor.untyped_storage().data_ptr() in _storages(held)
+
+    def _at(self, index: int, make: Callable[[], nn.Module]) -> nn.Module:
         if self.growing and index == len(self.products):
-            owned = {parameter.untyped_storage().data_ptr() for parameter in self.module.parameters()}
-            if a.untyped_storage().data_ptr() in owned or b.untyped_storage().data_ptr() in owned:
-                raise _CannotRouteError
-            self.products.append(MatMul().eval())
+            self.products.append(make().eval())
             self.useful = True
         products = self.products if self.growing else self.module.get_submodule(_NAME)
         assert isinstance(products, nn.ModuleList)
         if index >= len(products):
             raise Refused(f"{type(self.module).__name__} was opened up with {len(products)} products; expected no more")
-        out: Tensor = products[index](a, b)
-        return out
+        return products[index]
+
+    def _module_for(self, a: Tensor, b: Tensor) -> nn.Module:
+        owned = _storages(self.module.parameters())
+        first, second = (each.untyped_storage().data_ptr() in owned for each in (a, b))
+        if not first and not second:
+            return MatMul()
+        if (first and second) or (a if first else b).ndim != 2:
+            raise _CannotRouteError
+        return _ByWeight(a if first else b, first)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """Run the unused linear layer that has this weight; None if there is none."""
@@ -110,6 +155,11 @@ class _Router(TorchFunctionMode):
             return self._product(*args)
         if func is torch.einsum and len(args) == 3 and not kwargs and is_product(*args):
             return by_product(self._product, *args)
+        if func in _CONVOLUTIONS:
+            x, weight, bias, options = _convolution_arguments(*args, **kwargs)
+            if self.routed.owns(weight) and self.routed.owns(bias):
+                self.done += 1
+                return self.routed.convolution(self.done - 1, x, weight, bias, options)
         if func is F.scaled_dot_product_attention:
             return _attend(self._product, *args, **kwargs)
         if func is F.linear:
@@ -120,6 +170,29 @@ class _Router(TorchFunctionMode):
     def _product(self, a: Tensor, b: Tensor) -> Tensor:
         self.done += 1
         return self.routed.product(self.done - 1, a, b)
+
+
+def _storages(tensors: Iterable[Tensor | None]) -> set[int]:
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor is not None}
+
+
+def _convolution_arguments(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *options: Any, **named: Any
+) -> tuple[Tensor, Tensor, Tensor | None, _Options]:
+    names = ("stride", "padding", "dilation", "groups")
+    return input, weight, bias, dict(zip(names, options, strict=False)) | named
+
+
+def _convolution(weight: Tensor, bias: Tensor | None, options: _Options) -> nn.Module:
+    """Return the layer that convolves by these tensors, its own from here on."""
+    inputs = weight.shape[1] * options.get("groups", 1)
+    kernel: Any = tuple(weight.shape[2:])
+    kind = nn.Conv1d if len(kernel) == 1 else nn.Conv2d
+    layer = kind(inputs, weight.shape[0], kernel, bias=bias is not None, device="meta", **options)
+    layer.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone())
+    return layer
 
 
 def _linear_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Any, Any, Any]:
@@ -155,7 +228,8 @@ def route_products(model: nn.Module, example: Tensor) -> None:
 
     Each candidate is compared with its routed self on what it gets when the model sees ``example`` (N, C, H, W), and
     again on the negative of it; where the outputs differ it is left alone. So is a module that multiplies by
-    a parameter, or that holds a module with products of its own.
+    several matrices of parameters at once, or that holds a product that is a module already. Of a module in another
+    that both compute products the outer one gets them all.
     """
     candidates = _candidates(model, trace(model, example))
     same: dict[nn.Module, bool] = {}
@@ -177,13 +251,14 @@ def route_products(model: nn.Module, example: Tensor) -> None:
 def _candidates(model: nn.Module, found: Trace) -> dict[nn.Module, Routed]:
     modules = dict(model.named_modules())
     exempt = (*WEIGHT_LAYERS, MatMul)
-    direct = {operation.module for operation in found.operations if operation.name in ROUTABLE}
+    direct = {operation.module for operation in found.operations if operation.name in _OPENED}
     direct = {name for name in direct if not isinstance(modules[name], exempt) and not hasattr(modules[name], _NAME)}
-    opened = {name for name, module in modules.items() if isinstance(module, MatMul)} | direct
+    opened = {name for name, module in modules.items() if isinstance(module, MatMul)}
     candidates = {}
     for name in direct:
         prefix = f"{name}." if name else ""
-        if any(other != name and other.startswith(prefix) for other in opened):
+        within = any(_inside(name, other) for other in direct)  # the products of both are then the outer one's
+        if within or any(other.startswith(prefix) for other in opened):
             continue
         unused = tuple(
             inner.removeprefix(prefix)
@@ -192,6 +267,10 @@ def _candidates(model: nn.Module, found: Trace) -> dict[nn.Module, Routed]:
         )
         candidates[modules[name]] = Routed(modules[name], unused)
     return candidates
+
+
+def _inside(name: str, other: str) -> bool:
+    return name != other and (not other or name.startswith(f"{other}."))
 
 
 def same_result(replacement: Callable[..., Any], args: Any, kwargs: Any, expected: Any) -> bool:

@@ -210,6 +210,10 @@ class Own(nn.Conv2d):
         return super().forward(x) * 2
 
 
+class OwnTransposed(nn.ConvTranspose2d):
+    pass
+
+
 class Functional(nn.Module):
     def __init__(self, compute) -> None:
         super().__init__()
@@ -227,7 +231,7 @@ class First(nn.Module):
 @pytest.mark.parametrize(
     ("module", "what"),
     [
-        (nn.ConvTranspose2d(4, 4, 1), "ConvTranspose2d"),
+        (OwnTransposed(4, 4, 1), "OwnTransposed"),
         (nn.Sequential(nn.Unflatten(1, (4, 1)), nn.Conv3d(4, 1, 1)), r"odd\.1 \(Conv3d"),
         (nn.Sequential(nn.Flatten(2), nn.LSTM(36, 36), First()), "LSTM"),
         (nn.Sequential(nn.Flatten(2), nn.GRU(36, 36), First()), "GRU"),

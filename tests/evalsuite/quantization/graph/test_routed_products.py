@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from evalsuite import quantize
 from evalsuite.bits import BitPolicy
 from evalsuite.errors import Refused
 from evalsuite.models.attention import Attention, MatMul
 from evalsuite.quantization.graph.routed_products import Routed, route_products
-from evalsuite.quantization.grids.layers import QuantLinear, QuantMatMul
+from evalsuite.quantization.grids.layers import QuantConv2d, QuantLinear, QuantMatMul
 from evalsuite.quantization.insert import insert_quantizers
 
 
@@ -128,6 +129,57 @@ def test_a_bias_made_of_parameters_becomes_the_layers_own():
     assert model.mixer.qkv.bias is None
 
 
+BY_WEIGHT = {
+    "of tokens": (lambda self, x: (self.qkv(x)[..., :8] @ self.table[:8] @ self.table[:, 8:]).relu(), 2),
+    "over tokens": (lambda self, x: self.table @ self.qkv(x)[..., :8], 1),
+    "turned": (lambda self, x: torch.einsum("ntd,ed->nte", self.qkv(x)[..., :16], self.table)[..., :8], 1),
+}
+
+
+@pytest.mark.parametrize(("compute", "products"), BY_WEIGHT.values(), ids=BY_WEIGHT)
+def test_a_product_by_a_parameter_is_a_linear_layer(compute, products):
+    model = net(compute)
+    twin = insert_quantizers(model, BitPolicy(2, 8), images(1))
+    torch.testing.assert_close(twin(images()), model(images()), rtol=1e-4, atol=1e-6)
+    layers = [one.layer for one in twin.mixer.products]
+    assert [type(layer) for layer in layers] == [QuantLinear] * products
+    assert all(torch.isin(layer.weight, model.mixer.table).all() for layer in layers)
+    quantized = quantize(model, images(), method="rtn", weight_bits=2, activation_bits=8)
+    for layer in (one.layer for one in quantized.mixer.products):
+        assert all(len(row.unique()) <= 4 for row in layer.weight)  # each row has a scale of its own
+
+
+class Blur(nn.Module):
+    """Convolves by a kernel that it keeps as a buffer, in the way that it is told."""
+
+    def __init__(self, convolve) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(3, 4, 3)
+        self.register_buffer("kernel", torch.tensor([1.0, 2.0, 1.0]).expand(4, 1, 3, 3) / 12)
+        self.convolve = convolve
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.convolve(self, self.inner(x)).mean((2, 3)))
+
+
+BLURS = {
+    "options in order": lambda self, x: F.conv2d(x, self.kernel, None, 2, 1, 1, 4),
+    "options by name": lambda self, x: F.conv2d(F.pad(x, [1] * 4, "reflect"), self.kernel, stride=2, groups=4),
+    "a part": lambda self, x: F.conv2d(x, self.kernel[:1].expand(4, 1, 3, 3), groups=4),
+}
+
+
+@pytest.mark.parametrize("convolve", BLURS.values(), ids=BLURS)
+def test_a_convolution_by_a_kernel_of_its_own_is_a_layer(convolve):
+    torch.manual_seed(0)
+    model = Blur(convolve).eval()
+    twin = insert_quantizers(model, BitPolicy(), images(1))
+    assert [type(one) for one in twin.products] == [QuantConv2d]
+    torch.testing.assert_close(twin(images()), model(images()), rtol=1e-4, atol=1e-6)
+    assert "forward" not in vars(model)
+
+
 def data_dependent(self, x):
     q, k, v = F.linear(x, self.qkv.weight, x.mean() * self.bias).chunk(3, dim=-1)
     return (q @ k.transpose(1, 2)).softmax(-1) @ v
@@ -136,7 +188,7 @@ def data_dependent(self, x):
 @pytest.mark.parametrize(
     ("compute", "what"),
     [
-        (lambda self, x: self.table @ x, "bmm|mm"),
+        (lambda self, x: self.qkv(x)[..., :8] @ self.table.view(4, 8, 8)[: len(x)], "bmm"),
         (lambda self, x: torch.einsum("ntd,nsd,nse->nte", x, x, x), "bmm"),
         (data_dependent, "linear|addmm|mm"),
         (lambda self, x: F.linear(x, self.qkv.weight[:8]), "linear|mm"),
@@ -166,6 +218,23 @@ def test_products_around_a_module_with_products_of_its_own_are_refused():
     with pytest.raises(Refused, match=r"^mixer \(Around\)"):
         insert_quantizers(model, BitPolicy(), images(1))
     assert isinstance(model.mixer.inner.scores, MatMul)
+
+
+def test_products_of_a_module_in_another_are_all_the_outer_one_s():
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Mixer(lambda self, x: self.qkv(x)[..., :16] @ self.table)
+
+        def forward(self, x):
+            return self.inner(x) @ x
+
+    torch.manual_seed(0)
+    model = Net(Around()).eval()
+    twin = insert_quantizers(model, BitPolicy(), images(1))
+    assert [type(one) for one in twin.mixer.products[1:]] == [QuantMatMul]
+    assert isinstance(twin.mixer.products[0].layer, QuantLinear)
+    torch.testing.assert_close(twin(images()), model(images()), rtol=1e-4, atol=1e-6)
 
 
 def test_more_products_than_were_seen_are_refused():
