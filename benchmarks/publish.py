@@ -2,11 +2,12 @@
 
 python -m benchmarks.publish [NAME RUN...] [--figures NAME,...]
 
-Writes docs/results/NAME.md, and beside it a folder a run with its tables, the figures and, of an audit, verdict.json;
-commands are shown without the folders of this machine. NAME is that of the study, by which benchmarks/claims.toml finds
-it. The runs' reports must be there (evalsuite report). Then, and alone where nothing is named, docs/results/claims.md
-and the table in README.md are made anew from all tables that are published. tests/test_results.py holds every number to
-the tables.
+Writes docs/results/NAME.md, and beside it a folder a run with its section of the page, its tables, the figures and, of
+an audit, verdict.json; sections of runs that are not given again stay as they are, so that networks can be added one by
+one. Commands are shown without the folders of this machine. NAME is that of the study, by which benchmarks/claims.toml
+finds it. The runs' reports must be there (evalsuite report). Then, and alone where nothing is named,
+docs/results/claims.md and the table in README.md are made anew from all tables that are published.
+tests/test_results.py holds every number to the tables.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ FIGURES = (
     *("rank_stability", "stream_error", "recurring_rounds", "cost_against_error"),
 )
 MARKS = ("<!-- results: made by benchmarks/publish.py -->", "<!-- end of results -->")
+SECTION = "section.txt"  # no page of its own
 _MOST = 8  # rows of the table in README.md
 _MOST_ROWS = 60  # of a card here
 
@@ -63,12 +65,14 @@ def main() -> None:
 
 
 def publish(name: str, folders: Sequence[Path], figures: Sequence[str], results: Path = RESULTS) -> None:
-    """Write the page ``name`` of finished runs, and what stands behind it."""
+    """Write the page ``name`` of finished runs and of those published before, and what stands behind it."""
     runs = [(folder, store.load(folder)) for folder in folders]
-    parts = [f"# {escaped(runs[0][1].study['title'] or name)}"]
     for folder, run in runs:
-        parts += _section(f"{name}/{folder.name}", folder, run, figures, results)
-    write_text(results / f"{name}.md", "\n\n".join(parts) + "\n")
+        text = "\n\n".join(_section(f"{name}/{folder.name}", folder, run, figures, results))
+        write_text(results / name / folder.name / SECTION, f"{text}\n")
+    sections = [file.read_text(encoding="utf-8") for file in sorted((results / name).glob(f"*/{SECTION}"))]
+    title = f"# {escaped(runs[0][1].study['title'] or name)}\n"
+    write_text(results / f"{name}.md", "\n".join([title, *sections]))
 
 
 def _section(where: str, folder: Path, run: Run, figures: Sequence[str], results: Path) -> Iterator[str]:

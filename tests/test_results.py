@@ -1,6 +1,7 @@
 """Published results: what a page says stands in the tables beside it, and claims are answered from these alone."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -224,6 +225,17 @@ def test_a_page_made_of_a_run_answers_the_questions_and_stands_in_its_tables(pub
     assert "sampling" in set(pd.read_csv(published.parent / "mine" / "made" / "calibration_effects.csv")["factor"])
     assert (published.parent / "mine" / "made" / "verdict.json").is_file()
     assert publish.table_of_all(published.parent).count("[mine]") == 4  # two networks a task
+
+
+def test_a_network_that_is_added_leaves_the_sections_of_others_as_they_are(published, tmp_path):
+    run, results = published.parents[1] / "made", tmp_path / "results"
+    for name in ("b", "a", "b"):
+        shutil.copytree(run, tmp_path / name, dirs_exist_ok=True)
+        publish.publish("mine", [tmp_path / name], ["none_such"], results)
+    text, alone = ((folder / "mine.md").read_text(encoding="utf-8") for folder in (results, published.parent))
+    title, section = alone.split("\n", 1)
+    sections = [f"\n\n{section.strip()}".replace("mine/made/", f"mine/{name}/") for name in "ab"]
+    assert text == title + "".join(sections) + "\n"
 
 
 def test_of_many_tasks_the_readme_has_the_worst(published, tmp_path):

@@ -29,7 +29,8 @@ GROUPS = ALWAYS
 _MOST_COLUMNS = 256
 _MOST_ELEMENTS = 2**26
 _TOGETHER = 16
-"""Combinations that are read as one piece of work: some seconds are many, and files are small."""
+"""Combinations whose records are read as one piece of work: enough that a second process has something to do for
+longer than handing the piece over takes, few enough that both end at about the same time."""
 
 Spread = Callable[[Sequence[Reading]], Iterable[Sequence[Seeds]]]
 """Does pieces of work, some of them elsewhere, and returns what they return, in their order."""

@@ -43,7 +43,11 @@ def validate(
     trust: TrustCode = False,
     as_json: AsJson = False,
 ) -> int:
-    """Check a study, print its trials and estimate cost, hours, disk and memory; runs nothing of it."""
+    """Check a study, print its trials and estimate cost, hours, disk and memory; runs nothing of it.
+
+    Images and labels are not read: whether a stream or a calibration set asks for more than there are is checked by
+    ``evalsuite run`` before it writes anything.
+    """
     with _no_garbage_collection():
         from evalsuite.running.forecast import forecast
         from evalsuite.study.cost import cost_of
@@ -60,7 +64,7 @@ def validate(
         print(json.dumps(cost | asdict(expected)))
         return DONE
     print(
-        f"{study} is sound: {cost['trials']} trials, {cost['quantizations']} quantizations, "
+        f"{study} is sound, its images not looked at: {cost['trials']} trials, {cost['quantizations']} quantizations, "
         f"{cost['corrupted_domains']} corrupted domains, about {cost['image_passes']:,} image passes "
         f"({cost['forwards_unshared']:,} if trials shared nothing)"
     )

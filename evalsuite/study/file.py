@@ -54,7 +54,7 @@ def find(name: str | Path) -> Path:
     path = Path(name)
     if path.suffix == ".toml":
         if not path.is_file():
-            raise RequestError(f"no study file {path}")
+            raise RequestError(f"no study file {path}: expected a TOML file, or a name (evalsuite list studies)")
         return path
     return Path(registry.load("studies", str(name)))
 
