@@ -33,6 +33,7 @@ class AdaptedModel:
     model : the network as deployed, quantized or not; it is copied and stays untouched.
     source : (N, C, H, W) unlabelled clean images, normalised.
     generator : source of the adapter's random draws.
+    resets : whether :meth:`reset` is needed, for which a copy of network and state is kept.
 
     Raises
     ------
@@ -42,7 +43,9 @@ class AdaptedModel:
         If ``source`` is no batch of finite images.
     """
 
-    def __init__(self, adapter: Adapter, model: nn.Module, source: Tensor, generator: torch.Generator) -> None:
+    def __init__(
+        self, adapter: Adapter, model: nn.Module, source: Tensor, generator: torch.Generator, *, resets: bool = True
+    ) -> None:
         private = plain_copy(model).eval()
         self._type = floating_type(private)
         self._adapter = adapter
@@ -52,7 +55,11 @@ class AdaptedModel:
             self._meter = Meter()
             self._meter.attach(private)
             state = adapter.prepare(private, source, generator)
-            self._fresh = copy.deepcopy((private, state), released(private))
+            self._fresh = copy.deepcopy((private, state), released(private)) if resets else None
+        begun = private if self._fresh is None else self._fresh[0]
+        self._before = {name: value.detach() for name, value in begun.named_parameters()}
+        if self._fresh is None:
+            self._before = {name: value.clone() for name, value in self._before.items()}
         self._model, self._state = private, state
         self._at_reset = Spent()
         self._changed: dict[str, int] = {}
@@ -63,10 +70,16 @@ class AdaptedModel:
 
     @classmethod
     def from_setting(
-        cls, setting: registry.Setting, model: nn.Module, source: Tensor, generator: torch.Generator
+        cls,
+        setting: registry.Setting,
+        model: nn.Module,
+        source: Tensor,
+        generator: torch.Generator,
+        *,
+        resets: bool = True,
     ) -> AdaptedModel:
         """Build the adapter that a checked setting describes and prepare it; parameters and errors as above."""
-        return cls(setting.build(), model, source, generator)
+        return cls(setting.build(), model, source, generator, resets=resets)
 
     @property
     def state(self) -> Any:
@@ -128,7 +141,12 @@ class AdaptedModel:
         return logits.to(given) if given in HALF else logits
 
     def reset(self) -> None:
-        """Forget everything learnt since ``prepare``, random draws included, and begin ``costs`` anew."""
+        """Forget everything learnt since ``prepare``, random draws included, and begin ``costs`` anew.
+
+        Raises RequestError if it was made without ``resets``.
+        """
+        if self._fresh is None:
+            raise RequestError("an adapted model without a copy of its beginning: expected resets=True")
         self._changed, self._kept = self._most()
         self._facts = self.facts
         with outside_inference():
@@ -193,7 +211,7 @@ class AdaptedModel:
         return joined
 
     def _now(self) -> tuple[dict[str, int], int]:
-        return changed_parameters(self._model, self._fresh[0]), self._kept_now()
+        return changed_parameters(self._model, self._before), self._kept_now()
 
     def _kept_now(self) -> int:
         owned = [tensor for name, tensor in _tensors(self._model).items() if name in self._own_names]
@@ -203,7 +221,7 @@ class AdaptedModel:
         return self._most_changed(), max(self._kept_now(), self._kept)
 
     def _most_changed(self) -> dict[str, int]:
-        changed = changed_parameters(self._model, self._fresh[0])
+        changed = changed_parameters(self._model, self._before)
         return self._changed | {name: max(count, self._changed.get(name, 0)) for name, count in changed.items()}
 
 

@@ -110,12 +110,11 @@ def _clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def changed_parameters(model: nn.Module, before: nn.Module) -> dict[str, int]:
-    """Count the scalars that differ from an earlier copy of a network, by parameter; unchanged ones are left out."""
-    earlier = dict(before.named_parameters())
+def changed_parameters(model: nn.Module, before: Mapping[str, Tensor]) -> dict[str, int]:
+    """Count the scalars that differ from what its parameters were, by parameter; unchanged ones are left out."""
     counts = {}
     for name, parameter in model.named_parameters():
-        old = earlier.get(name)
+        old = before.get(name)
         if old is None or old.shape != parameter.shape:
             counts[name] = parameter.numel()
         else:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 _OLD = 0.8
@@ -52,6 +51,8 @@ class WhitenedDistance:
         mean = means.mean(dim=0)
         squares = variances + (means - mean).square()  # of each image around the mean of all
         variance = squares.mean(dim=0).clamp(min=_LEAST_VARIANCE)
+        from sklearn.covariance import ledoit_wolf  # a second to import, for those who ask for this distance
+
         # Log variances are linear in these near the source; so a batch adds up its images.
         added = torch.cat([means - mean, squares / variance - 1], dim=1).double()
         scale = added.std(dim=0).clamp(min=1e-6)  # shrinking wants directions of one unit

@@ -108,7 +108,8 @@ def run_adapting(
     """
     source = source_images(data, trial.source_images, trial.seed).to(workspace.device)
     generator = torch_generator(trial.seed, "adapt", trial.identity)
-    adapted = AdaptedModel.from_setting(trial.adapter, model, source, generator)
+    may_reset = stream.reset_on_collapse or bool(stream.resets[1:].any())
+    adapted = AdaptedModel.from_setting(trial.adapter, model, source, generator, resets=may_reset)
     predicted = _unfilled(len(stream))
     watch, fallen, resets = CollapseWatch(), False, []
     pace, oracle = Pace() if stream.constant_speed else None, is_oracle(trial.adapter)
@@ -162,7 +163,8 @@ class FixedModel:
         self.workspace, self.data, self.choice = workspace, data, choice
         model = model if choice is None else Evaluated(model, choice)
         source = source_images(data, 1, trial.seed).to(workspace.device)
-        self.adapted = AdaptedModel.from_setting(trial.adapter, model, source, torch_generator(trial.seed))
+        generator = torch_generator(trial.seed)
+        self.adapted = AdaptedModel.from_setting(trial.adapter, model, source, generator, resets=False)
         self.known: dict[tuple[str, int], _Known] = {}
         self.at_once: int | None = None
 

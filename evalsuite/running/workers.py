@@ -258,6 +258,7 @@ class _Worker:
         )
         other.close()
         self.group: deque[Any] = deque()
+        self._used: float | None = None  # processor time when it was last looked at; most items end before that
         self._ready = self._busy = False
 
     def go_on(self, work: Work[Any], workspace: Workspace, watch: Watch) -> None:
@@ -268,7 +269,7 @@ class _Worker:
                 self._busy = True
                 watch.started(self.group[0], self._process.pid, born(self._process.pid))
                 self._since = self._moved = self._looked = time.monotonic()
-                self._used, self._starved = processor_seconds(self._process.pid), out_of_memory_kills()
+                self._used, self._starved = None, out_of_memory_kills()
 
     def look(self, limits: Limits, workspace: Workspace) -> _Ending | None:
         """Return what has ended, if anything has; a process that is over its limits is ended."""

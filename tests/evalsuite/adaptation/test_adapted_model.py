@@ -80,6 +80,23 @@ def test_a_reset_model_answers_as_a_fresh_one_bit_for_bit(method, build):
 
 
 @pytest.mark.parametrize(("method", "build"), COMBINATIONS)
+def test_without_resets_all_is_the_same_but_that_it_cannot_begin_anew(method, build):
+    setting, source = registry.configure("adapters", method, OPTIONS[method]), random_images(16, 9)
+    runs = [
+        AdaptedModel.from_setting(setting, build(), source, torch_generator(3), resets=how) for how in (True, False)
+    ]
+    for seed in range(3):
+        kept, not_kept = (run(random_images(8, seed) * (1 + seed)) for run in runs)
+        assert torch.equal(kept, not_kept)
+    kept, not_kept = runs
+    timeless = [{name: run.totals[name] for name in run.totals if "seconds" not in name} for run in runs]
+    assert timeless[0] == timeless[1]
+    assert (kept.facts, kept.adapted_modules) == (not_kept.facts, not_kept.adapted_modules)
+    with pytest.raises(RequestError, match="expected resets=True"):
+        not_kept.reset()
+
+
+@pytest.mark.parametrize(("method", "build"), COMBINATIONS)
 def test_the_source_model_is_untouched(method, build):
     model = build()
     before = copy.deepcopy(model)

@@ -71,7 +71,7 @@ def test_sums_and_differences_of_what_was_spent():
 
 def test_changed_parameters_counts_scalars_by_parameter():
     model = tiny_resnet()
-    before = copy.deepcopy(model)
+    before = dict(copy.deepcopy(model).named_parameters())
     assert changed_parameters(model, before) == {}
     with torch.no_grad():
         model.bn1.weight[:3] += 1
