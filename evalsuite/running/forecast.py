@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evalsuite.errors import RequestError
 from evalsuite.isolation import reason_of
@@ -23,6 +24,9 @@ from evalsuite.running.estimates import Estimates, Measured, passes_of
 from evalsuite.study.cost import ADAPTING_PASSES, domains_of, length_in_images
 from evalsuite.study.settings import Study
 from evalsuite.study.trials import Trial, adapts
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MOMENT = 0.05
 """Seconds for which a network is timed; ours."""
@@ -90,36 +94,35 @@ def forecast(study: Study, trials: Sequence[Trial], root: str | None, run: Path)
         return passes_of(trial) * simulated * networks[trial.task].pass_seconds
 
     hours = _seconds(trials, image_seconds, lambda trial: None) / 3600
-    peak = max(_peak_bytes(network) for network in networks.values())
+    peak = max(_peak_bytes(network.parameters) for network in networks.values())
     return Forecast(hours, False, disk, peak, "from timing each network for a moment, quantizing left out")
 
 
 def peaks(tasks: Sequence[Setting], root: str | None) -> list[tuple[str, int]]:
     """Return what a process holds at least for each task's networks, in bytes; left out are those that fail here."""
+    from evalsuite.running.process_state import restored
+
     found = []
     for task in tasks:
         with suppress(Exception):  # the run will name it
-            found.append((task.name, _peak_bytes(timed(task, root))))
+            with restored(0):
+                model, _ = _built(task, root)
+            found.append((task.name, _peak_bytes(_parameters(model))))
     return found
 
 
-def _peak_bytes(network: Network) -> int:
-    return PROCESS_BYTES + 4 * 4 * network.parameters  # as deployed, as adapted, as it was before, and gradients
+def _peak_bytes(parameters: int) -> int:
+    return PROCESS_BYTES + 4 * 4 * parameters  # as deployed, as adapted, as it was before, and gradients
 
 
 def timed(task: Setting, root: str | None) -> Network:
     """Build a task's network and show it random images for a moment; nothing is downloaded for it."""
     import torch
 
-    from evalsuite.networks import plain
     from evalsuite.running.process_state import restored
 
     with restored(0), torch.no_grad():
-        plugin = task.build()
-        found = availability_of(plugin)
-        if found is not None:
-            found(root)
-        model, size = plain(plugin.model(root)).eval(), int(plugin.image_size)
+        model, size = _built(task, root)
         images = torch.zeros(1, 3, size, size).uniform_(-1, 1)
         model(images)  # the first call is slower
         start = time.perf_counter()
@@ -130,7 +133,22 @@ def timed(task: Setting, root: str | None) -> Network:
             start = time.perf_counter()
             model(images)
             best = min(best, time.perf_counter() - start)  # what else the machine does now will not last
-    return Network(best / count, sum(p.numel() for p in model.parameters()), 3 * size * size)
+    return Network(best / count, _parameters(model), 3 * size * size)
+
+
+def _built(task: Setting, root: str | None) -> tuple[nn.Module, int]:
+    """Return a task's network and the side of its images; nothing is downloaded for it."""
+    from evalsuite.networks import plain
+
+    plugin = task.build()
+    found = availability_of(plugin)
+    if found is not None:
+        found(root)
+    return plain(plugin.model(root)).eval(), int(plugin.image_size)
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def rows_of(run: Path) -> list[Measured]:
