@@ -52,13 +52,13 @@ class Matrix:
 def matrices(evidence: Evidence) -> list[Matrix]:
     """Return a matrix for every task and stream, in the study's order, the first calibration set where there are many.
 
-    The unadapted full-precision network, from which drops are counted, stays as a row.
+    The unadapted full-precision network, from which drops are counted, stays as a row. All have the same adapters: one
+    that a task's networks refuse shows that by its column.
     """
-    found = []
-    for (task, stream), own in with_room(evidence).methods.groupby(["task", "stream_label"], sort=False):
-        adapters = own.sort_values("adapter_order")["adapter_label"].unique()
-        found.append(Matrix(str(task), str(stream), tuple(map(str, adapters)), own))
-    return found
+    methods = with_room(evidence).methods
+    adapters = tuple(map(str, methods.sort_values("adapter_order")["adapter_label"].unique()))
+    grouped = methods.groupby(["task", "stream_label"], sort=False)
+    return [Matrix(str(task), str(stream), adapters, own) for (task, stream), own in grouped]
 
 
 def by_reliability(run: Run, evidence: Evidence, task: str) -> pd.DataFrame:

@@ -30,7 +30,7 @@ function makeFilters() {
   });
   const reset = element("button", { type: "button", id: "reset" }, "Show all");
   reset.addEventListener("click", () => { choose({}); });
-  const link = element("button", { type: "button", id: "link" }, "Copy link to this view");
+  const link = element("button", { type: "button", id: "link" }, "Copy link");
   const said = element("output", { id: "filter-said" });
   link.addEventListener("click", async () => { said.textContent = (await copy(location.href)) ? "Link copied." : "Copying failed."; });
   bar.append(reset, link, said);

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -5,8 +6,12 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.figure import Figure
 
+from evalsuite.store import Run
 from reports import style
-from reports.page.overview import LEGEND, level
+from reports.frames.evidence import evidence
+from reports.frames.first_screen import matrices
+from reports.page.filters import Filters
+from reports.page.overview import LEGEND, grids, level
 from reports.page.pictures import embedded
 
 
@@ -39,3 +44,16 @@ def test_an_embedded_drawing_is_whole_needs_no_escaping_and_is_smaller_than_the_
     count = sum(1 for each in ElementTree.fromstring(svg).iter() if "metadata" not in each.tag)
     assert 0.8 * count <= sum(1 for _ in own.iter()) <= count
     assert len(source) < len(svg)
+
+
+def test_an_adapter_that_a_task_refuses_keeps_its_column(run: Run) -> None:
+    found = evidence(run)
+    (first, second), stream = found.methods["task"].unique(), found.methods["stream_label"].iloc[0]
+    left = found.methods[(found.methods["task"] != second) | (found.methods["adapter_label"] != "tent")]
+    drawn = matrices(dataclasses.replace(found, methods=left.reset_index(drop=True)))
+    assert [(each.task, each.stream, each.adapters) for each in drawn] == [
+        (task, stream, ("none", "tent")) for task in (first, second)
+    ]
+    shown = grids(drawn, Filters.of(left))
+    assert [each.gaps for each in shown] == [False, True]
+    assert all(boxes[1] is None for _, boxes in shown[1].rows)
