@@ -106,6 +106,25 @@ def test_a_graph_of_floats_computes_what_is_simulated(network, policy):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("policy", FLOATS)
+def test_every_grid_of_floats_gives_of_its_input_what_the_simulation_gives(network, policy):
+    """Bit for bit: what differs at later grids of a network is how its sums are rounded."""
+    model, made = simulated(network, policy), graph(network, policy)
+    read = onnx.load_from_string(made.content)
+    given = {node.output[0]: node.input[0] for node in read.graph.node if node.op_type == "QuantizeLinear"}
+    pairs = {node.output[0]: given[node.input[0]] for node in read.graph.node if node.input[0] in given}
+    asked = sorted({*pairs, *pairs.values()} - {"images"})
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in asked]
+    read.graph.output.extend(values)
+    _, *found = ReferenceEvaluator(read).run(None, {"images": X.numpy()})
+    seen = {name: torch.from_numpy(each) for name, each in zip(asked, found, strict=True)} | {"images": X}
+    assert len(pairs) == sum(grid.codes is None for grid in made.grids.values())
+    for out, entered in pairs.items():
+        with torch.no_grad():
+            assert torch.equal(seen[out], model.get_submodule(made.grids[out].name)(seen[entered]))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("policy", [*FLOATS, "W4A4 symmetric"])
 def test_onnxruntime_computes_what_is_simulated(network, policy):
     pytest.importorskip("onnxruntime")
