@@ -32,6 +32,7 @@ from evalsuite.engines import engine_named
 from evalsuite.execution import hooked
 from evalsuite.exporting.graph import Exported, exported
 from evalsuite.quantization.grids.layers import QuantLayer, QuantMatMul
+from evalsuite.quantizers._onnx_engine import Graph, session_options
 from evalsuite.running.task_data import normalise, task_data, task_model
 
 CASES = (
@@ -146,7 +147,7 @@ def first_difference(network: nn.Module, graph: Exported, engine: str, images: T
     import onnx
 
     simulated: dict[str, Tensor] = {}
-    names = [name for name, grid in graph.grids.items() if grid.integers is None]
+    names = [name for name, grid in graph.grids.items() if grid.codes is None]
 
     def keep(name: str) -> Callable[..., None]:
         return lambda module, args, out: simulated.update({name: out.clone()})
@@ -172,9 +173,7 @@ def first_difference(network: nn.Module, graph: Exported, engine: str, images: T
 
 
 def _onnxruntime_outputs(content: bytes, images: Any) -> list[Any]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = Graph(content).session
     outputs: list[Any] = session.run(None, {session.get_inputs()[0].name: images})
     return outputs
 
@@ -193,8 +192,7 @@ def _onnxruntime_kernels(content: bytes) -> int:
     import onnx
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options(content, torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
         onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

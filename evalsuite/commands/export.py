@@ -28,7 +28,7 @@ def export(
     trust: TrustCode = False,
     as_json: AsJson = False,
 ) -> int:
-    """Write learnt integers, scales and zero points as an ONNX graph (QDQ), and as JSON in AIMET's schema."""
+    """Write learnt integers or 8-bit floats with their scales as an ONNX graph (QDQ), and as JSON in AIMET's schema."""
     from evalsuite.errors import Refused, RequestError
     from evalsuite.exporting.write import encodings_file, onnx_file
     from evalsuite.exporting.write import export as write

@@ -6,10 +6,13 @@ from evalsuite.quantizers._onnx_engine import Graph
 
 
 class ONNXRuntimeEngine:
-    """ONNX Runtime's CPU kernels, all of its graph optimisations on: those of integers where it fuses what it is given.
+    """ONNX Runtime's CPU kernels, its graph optimisations on: those of integers where it fuses what it is given.
 
     It computes a convolution or product in integers where QuantizeLinear follows it, or nothing but an activation
-    function between them; all others in floating point, on the values that the integers stand for.
+    function between them; all others in floating point, on the values that the integers stand for. Graphs with 8-bit
+    floats, or activations of 4 bits, get the basic optimisations only, without those of QuantizeLinear, for these
+    misread such types: it rounds them with its own kernels, which agree with the simulation bit for bit, and computes
+    in floating point.
     """
 
     def start(self, content: bytes) -> Graph:

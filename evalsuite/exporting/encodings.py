@@ -17,7 +17,8 @@ VERSION = "2.0.0"
 def encodings(grids: Mapping[str, Grid]) -> dict[str, Any]:
     """Return grids, by the name of the tensor in the graph, as the content of an encodings file.
 
-    ``output_dtype`` is the type of the graph's integers, which a grid of 3 or of 5 to 7 bits does not use up.
+    ``output_dtype`` is the type of the graph's integers, which a grid of 3 or of 5 to 7 bits does not use up, or of its
+    8-bit floats (``float8e4m3fn``, ``float8e5m2``: AIMET's own names), whose zero point is 0.
     """
     return {"version": VERSION, "encodings": [_encoding(name, grid) for name, grid in grids.items()]}
 

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 import evalsuite
 from evalsuite.errors import ReasonCode, Refused
 from evalsuite.exporting.floating import onnx_of
-from evalsuite.exporting.grids import Grid, grids_of
+from evalsuite.exporting.grids import FloatGrid, Grid, IntegerGrid, grids_of
 from evalsuite.extras import import_extra
 from evalsuite.quantization.graph.hooks import replace_modules
 from evalsuite.quantization.grids.layers import QuantLayer, activation_quantizers, quantized_layers
 from evalsuite.weight_layers import CONVOLUTIONS
 
 OPSET = 21
-"""The first whose QuantizeLinear and DequantizeLinear have integers of 4 and 16 bits."""
+"""The first whose QuantizeLinear and DequantizeLinear have integers of 4 and 16 bits; floats of 8 since 19."""
 PRODUCER = "evalsuite"
 _IR = 10  # the version of the file format that came with it
 _DOMAIN, _MARK, _NAME = "evalsuite", "Grid", "name"
@@ -46,9 +46,10 @@ def exported(model: nn.Module, image: Tensor) -> Exported:
 
     It takes any number of images; one at a time of a network that counts them in Python, ``len(images)``.
 
-    Each quantized weight is a DequantizeLinear of its integers, each quantized activation a QuantizeLinear and a
-    DequantizeLinear. A grid with fewer integers than ONNX's type (3 bits in ``uint4``) has a Clip before it that ends
-    where the grid ends. Biases and what is not quantized stay in floating point.
+    Each quantized weight is a DequantizeLinear of its integers or 8-bit floats, each quantized activation a
+    QuantizeLinear and a DequantizeLinear. A grid with fewer integers than ONNX's type (3 bits in ``uint4``) has a Clip
+    before it that ends where the grid ends; to floats is rounded with saturation, as in simulation. Biases and what is
+    not quantized stay in floating point.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ class _Writer:
 
     Attributes
     ----------
-    tensors : integers, scales and zero points, by name.
+    tensors : integers, floats of 8 bits, scales and zero points, by name.
     said : the grids, by the name of the tensor that DequantizeLinear gives.
     renamed : what the marks gave, under its new name.
     """
@@ -189,18 +190,20 @@ class _Writer:
         grid, (given,), (old,) = self.grids[name], mark.input, mark.output
         out = next(each for each in self._names(name) if each not in self.said)
         self.said[out], self.renamed[old] = grid, out
-        steps = [self._floats(f"{name}.scale", grid.scale), self._integers(f"{name}.zero_point", grid.zero_point, grid)]
-        if grid.integers is not None:
-            packed = self._integers(f"{name}.integers", grid.integers, grid)
+        steps = [self._floats(f"{name}.scale", grid.scale), self._codes(f"{name}.zero_point", grid.zero_point, grid)]
+        if grid.codes is not None:
+            part = "integers" if isinstance(grid, IntegerGrid) else "floats"
+            packed = self._codes(f"{name}.{part}", grid.codes, grid)
             return [self._node("DequantizeLinear", [packed, *steps], out, grid)]
         found = []
-        if not grid.fills:
+        if isinstance(grid, IntegerGrid) and not grid.fills:
             ends = [self._floats(f"{name}.{side}", grid.real(end)) for side, end in grid.reach._asdict().items()]
             clipped = f"{out}.clipped"
             found.append(self.onnx.helper.make_node("Clip", [given, *ends], [clipped], name=clipped))
             given = clipped
         rounded = f"{out}.rounded"
-        found.append(self._node("QuantizeLinear", [given, *steps], rounded, grid))
+        saturating = {"saturate": 1} if isinstance(grid, FloatGrid) else {}  # ONNX's default, but for all to read
+        found.append(self._node("QuantizeLinear", [given, *steps], rounded, grid, **saturating))
         return [*found, self._node("DequantizeLinear", [rounded, *steps], out, grid)]
 
     @staticmethod
@@ -209,14 +212,14 @@ class _Writer:
         yield name
         yield from (f"{name}.{number}" for number in itertools.count(2))
 
-    def _node(self, kind: str, inputs: list[str], out: str, grid: Grid) -> Any:
+    def _node(self, kind: str, inputs: list[str], out: str, grid: Grid, **attributes: int) -> Any:
         axis = {} if grid.axis is None else {"axis": grid.axis}
-        return self.onnx.helper.make_node(kind, inputs, [out], name=f"{out}.{kind}", **axis)
+        return self.onnx.helper.make_node(kind, inputs, [out], name=f"{out}.{kind}", **axis, **attributes)
 
     def _floats(self, name: str, values: NDArray[np.float32]) -> str:
         return self._tensor(name, self.onnx.TensorProto.FLOAT, np.shape(values), np.asarray(values, "<f4").tobytes())
 
-    def _integers(self, name: str, values: NDArray[np.int32], grid: Grid) -> str:
+    def _codes(self, name: str, values: NDArray[np.int32], grid: Grid) -> str:
         kind = getattr(self.onnx.TensorProto, grid.type.upper())
         return self._tensor(name, kind, np.shape(values), packed(values, grid.width))
 

@@ -18,11 +18,11 @@ from evalsuite.networks import floating_type, outside_inference
 def export(module: nn.Module, path: str | Path, example: Tensor | Any) -> Path:
     """Write a quantized network as an ONNX graph that holds exactly the learnt integers, scales and zero points.
 
-    Weights are DequantizeLinear of packed integers (per channel where the policy says so; INT4 of 4 bits or fewer),
-    activations QuantizeLinear and DequantizeLinear; opset 21; it takes any number of images at a time, one of a
-    network that counts them by ``len``. Beside it lies
-    ``path`` with the ending ``.encodings``: the same grids as JSON in AIMET's schema 2.0.0, by the name of the tensor
-    that DequantizeLinear gives.
+    Weights are DequantizeLinear of packed integers (per channel where the policy says so; INT4 of 4 bits or fewer) or
+    of 8-bit floats (FP8, FP8-E5M2), activations QuantizeLinear and DequantizeLinear; opset 21; it takes any number of
+    images at a time, one of a network that counts them by ``len``. Beside it lies ``path`` with the ending
+    ``.encodings``: the same grids as JSON in AIMET's schema 2.0.0, by the name of the tensor that DequantizeLinear
+    gives.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def export(module: nn.Module, path: str | Path, example: Tensor | Any) -> Path:
     ------
     RequestError
         If the packages of ``evalsuite[onnx]`` are not installed, the path ends otherwise or cannot be written, the
-        network holds what ONNX cannot say (a grid that is not uniform, a number format, a grid of each token's own),
+        network holds what ONNX cannot say (a grid that is not uniform, a format of blocks, a grid of each token's own),
         which is named, or torch cannot export it.
     """
     if not isinstance(module, nn.Module):

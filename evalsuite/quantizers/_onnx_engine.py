@@ -204,15 +204,46 @@ def first_line(error: Exception) -> str:
 def _session(graph: bytes, threads: int) -> Any:
     """Start the engine. Raises RequestError if the graph is damaged."""
     onnxruntime, _ = packages()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores to others
-    options.log_severity_level = 3
+    options = session_options(graph, threads)
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base of their own
         raise RequestError(
             f"ONNX Runtime cannot read this network's graph, {len(graph)} bytes: {first_line(error)}"
         ) from error
+
+
+def session_options(graph: bytes, threads: int) -> Any:
+    """Return with which options ONNX Runtime runs a graph; the caller's own."""
+    onnxruntime, _ = packages()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores to others
+    options.log_severity_level = 3
+    if _misread(graph):
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
+
+
+def _misread(graph: bytes) -> bool:
+    """Whether a graph has what optimisations take for integers of 8 bits and is none: floats, or activations of 4 bits.
+
+    Of ONNX Runtime 1.31: 8-bit floats are put into integer kernels, which then refuse them; a bias becomes an int32 at
+    the product of both scales, which it exceeds where the greatest value is 57344; and a Relu before a QuantizeLinear
+    is dropped, as if that had no values below zero.
+    """
+    onnx = import_extra("onnx", "onnx", "running ONNX graphs")
+    try:
+        read = onnx.load_from_string(graph).graph
+    except Exception:  # of protobuf's; the engine says what is wrong with a damaged graph
+        return False
+    kinds = {tensor.name: tensor.data_type for tensor in read.initializer}
+    constants = (node for node in read.node if node.op_type == "Constant")
+    kinds |= {node.output[0]: each.t.data_type for node in constants for each in node.attribute}
+    types = onnx.TensorProto
+    floats = {types.FLOAT8E4M3FN, types.FLOAT8E4M3FNUZ, types.FLOAT8E5M2, types.FLOAT8E5M2FNUZ}
+    rounded = {kinds.get(name) for node in read.node if node.op_type == "QuantizeLinear" for name in node.input[2:]}
+    return not floats.isdisjoint(kinds.values()) or not rounded.isdisjoint({types.INT4, types.UINT4})

@@ -42,7 +42,7 @@ class ActivationQuantizer(nn.Module):
         how many steps the grid reaches below and above zero.
     observer : where one is set, it is shown each input, which then passes unchanged.
     format : the number format that is rounded to; None: integers.
-    beyond_onnx : what the grid is, where ONNX's QuantizeLinear to integers cannot say it; else empty.
+    beyond_onnx : what the grid is, where ONNX's QuantizeLinear cannot say it; else empty. ``format`` speaks for itself.
     """
 
     format: NumberFormat | None = None
@@ -136,7 +136,6 @@ class FormatQuantizer(ActivationQuantizer):
     def __init__(self, format: NumberFormat, axis: int = -1, groups: int = 1) -> None:
         super().__init__(format.bits, symmetric=True)
         self.format: NumberFormat = format
-        self.beyond_onnx = f"{format.name}, a number format"
         self.axis = axis
         self.groups = groups
 

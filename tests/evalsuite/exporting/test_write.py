@@ -10,6 +10,8 @@ from torch import nn
 
 import evalsuite
 from evalsuite.errors import RequestError
+from evalsuite.exporting.encodings import encodings
+from evalsuite.exporting.grids import grids_of
 from evalsuite.quantization.grids.layers import activation_quantizers, quantized_layers
 
 pytest.importorskip("onnxscript")
@@ -73,3 +75,14 @@ def test_other_requests_are_refused_in_a_line_and_leave_nothing(network, tmp_pat
     with pytest.raises(RequestError, match=r"expected what evalsuite\.quantize returned"):
         evalsuite.export("net", tmp_path / "float.onnx", X[:1])
     assert not list(tmp_path.iterdir())
+
+
+def test_encodings_name_eight_bit_floats():
+    network = evalsuite.quantize(Counting(), X, method="rtn", bits="WFP8AFP8-E5M2")
+    grids = {each["name"]: each for each in encodings(grids_of(network))["encodings"]}
+    for name, layer in quantized_layers(network).items():
+        own, rounded = grids[f"{name}.weight"], grids[f"{name}.input_quantizer"]
+        assert (own["output_dtype"], rounded["output_dtype"]) == ("float8e4m3fn", "float8e5m2")
+        assert own["y_scale"] == layer.weight_scale.tolist()
+        assert (own["y_zero_point"], rounded["y_zero_point"]) == ([0] * len(layer.weight), 0)
+        assert rounded["y_scale"] == pytest.approx(float(layer.input_quantizer.scale))
