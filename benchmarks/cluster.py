@@ -1,6 +1,6 @@
 """A cluster of two nodes on this machine, one of which is killed halfway: records equal a local run's, bit for bit.
 
-python benchmarks/cluster.py [--backends dask,ray] [--study quick] [--only-killed] [--data-root DIR]
+python benchmarks/cluster.py [--backends dask,ray] [--study quick] [--only-killed] [--local RUN] [--data-root DIR]
 """
 
 from __future__ import annotations
@@ -30,18 +30,23 @@ DASK, RAY = "127.0.0.1:18786", "127.0.0.1:6399"
 
 
 def measure(
-    data_root: str | None, backends: str = "dask,ray", study: str = "quick", only_killed: bool = False
+    data_root: str | None,
+    backends: str = "dask,ray",
+    study: str = "quick",
+    only_killed: bool = False,
+    local: Path | None = None,
 ) -> list[Figure]:
     figures = []
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="cl") as name:  # Ray's sockets bear no long paths
         place = Path(name)
-        begun = time.monotonic()
-        _run(study, place / "local", "local", "", data_root, place).wait()
-        local = store.load(place / "local")
-        figures.append(Figure(f"{study}, one process", time.monotonic() - begun, "s"))
+        if local is None:
+            local, begun = place / "local", time.monotonic()
+            _run(study, local, "local", "", data_root, place).wait()
+            figures.append(Figure(f"{study}, one process", time.monotonic() - begun, "s"))
+        expected = store.load(local)
         for backend in backends.split(","):
             for killed in (True,) if only_killed else (False, True):
-                figures += _compared(local, study, backend, killed, place, data_root)
+                figures += _compared(expected, study, backend, killed, place, data_root)
     return figures
 
 
@@ -146,6 +151,7 @@ CLUSTERS = {"dask": _dask, "ray": _ray}
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backends", default="dask,ray", help="of dask and ray, comma between")
     parser.add_argument("--study", default="quick", help="a registered study or a TOML file")
+    parser.add_argument("--local", type=Path, metavar="RUN", help="a finished run to compare with, not made again")
     parser.add_argument("--only-killed", action="store_true", help="leave out the runs in which both nodes live")
 
 
