@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -25,13 +26,19 @@ OWN_PACKAGES = ("protocols", "reports")
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, evalsuite and what it depends on, extras that are installed among them."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    """Read them once in a process, in which what is imported stays as it is."""
     installed = {"python": platform.python_version(), "evalsuite": importlib.metadata.version("evalsuite")}
     for requirement in importlib.metadata.requires("evalsuite") or []:
         name = re.split(r"[^A-Za-z0-9_.-]", requirement, maxsplit=1)[0]
         if not _DEVELOPMENT.search(requirement):
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # an extra that is not installed
                 installed[name] = importlib.metadata.version(name)
-    return installed
+    return tuple(installed.items())
 
 
 def hardware(device: str, threads: int) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -48,7 +50,16 @@ def tensors_in(values: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
-class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A mode from which torch's compiler is not kept by loading it; to be entered within :func:`uncompiled`."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say no: to keep its compiler out of a class, torch loads it, which takes each process a second or two."""
+        return False
+
+
+class Execution(Watching):  # type: ignore[no-untyped-call]
     """One run of a network, watched: a subclass keeps what it wants of the modules' calls and the operations.
 
     Parameters
@@ -66,8 +77,8 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch while the context lasts."""
-        with hooked(self._handles()), self:
+        """Watch while the context lasts; what torch.compile made runs uncompiled, so that its operations are seen."""
+        with hooked(self._handles()), uncompiled(), self:
             yield
 
     def _handles(self) -> Iterator[RemovableHandle]:
@@ -89,6 +100,11 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def computed(self, operation: Any, args: Any, kwargs: Any, result: Any) -> None:
         """See what an ATen operation (an ``OpOverload``) computed; a subclass says what for."""
+
+
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Keep torch's compiler still while a context lasts; where nothing has loaded it there is nothing compiled."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
 
 
 def _named(record: Any, name: str) -> Any:

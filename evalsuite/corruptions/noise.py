@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from evalsuite.corruptions.constants import SETS
 from evalsuite.corruptions.draws import Draws
@@ -85,7 +85,7 @@ def _normal(deviations: NDArray[np.float64]) -> Probabilities:
     """Return the matrix of normal noise; ``deviations`` (256,) in grey levels."""
     edges = np.append(_GREYS[:-1] + 1 - _GREYS[:, None], np.full((256, 1), np.inf), axis=1)
     with np.errstate(divide="ignore"):
-        below = stats.norm.cdf(edges / deviations[:, None])
+        below = special.ndtr(edges / deviations[:, None])
     below[deviations == 0] = edges[deviations == 0] > 0
     return np.diff(below, axis=1, prepend=0)
 
@@ -101,8 +101,10 @@ def _speckle(deviation: float) -> Probabilities:
 def _shot(photons: float) -> Probabilities:
     """Return the matrix of Poisson counts of mean ``photons`` x tone; counts above ``photons`` are white."""
     counts = np.arange(int(photons) + 1)
-    mass = np.asarray(stats.poisson.pmf(counts, photons * _GREYS[:, None] / 255))
-    mass[:, -1] = stats.poisson.sf(photons - 1, photons * _GREYS / 255)
+    means = photons * _GREYS[:, None] / 255
+    # As scipy.stats has it, which takes as long to load as all else that a corruption needs.
+    mass = np.exp(special.xlogy(counts, means) - special.gammaln(counts + 1) - means)
+    mass[:, -1] = special.pdtrc(photons - 1, means[:, 0])
     levels = (counts / photons * 255).astype(np.uint8)
     out = np.zeros((256, 256))
     for level, column in zip(levels, mass.T, strict=True):

@@ -8,7 +8,9 @@ state of libraries.
 
 from __future__ import annotations
 
+import functools
 import gc
+import itertools
 import operator
 import os
 import random
@@ -17,7 +19,7 @@ import sys
 import threading
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -188,9 +190,9 @@ def _patches() -> Restore:
 
     def restore() -> None:
         for owner, before in saved:
-            now = vars(owner).copy()
-            if now.keys() == before.keys() and all(map(operator.is_, now.values(), before.values())):
+            if _unchanged(vars(owner), before):
                 continue  # as nearly always, which is told without a look at what the names stand for
+            now = vars(owner).copy()
             for name, value in before.items():
                 if now.get(name) is not value and (callable(value) or isinstance(value, _DESCRIPTORS)):
                     with suppress(AttributeError, TypeError):
@@ -199,19 +201,26 @@ def _patches() -> Restore:
     return restore
 
 
+def _unchanged(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether the same names stand, in the same order, for the same objects; no object is asked."""
+    try:
+        return list(now) == list(before) and all(map(operator.is_, now.values(), before.values()))
+    except RuntimeError:  # a thread that was left running changes it meanwhile
+        return False
+
+
 def _owners() -> list[Any]:
-    modules = [
-        module
-        for name, module in list(sys.modules.items())
-        if isinstance(module, types.ModuleType) and (name in _PATCHED or name.startswith(_PACKAGES))
-    ]
-    classes = {
-        value: None
-        for module in modules
-        for value in list(vars(module).values())
-        if isinstance(value, type) and value.__flags__ & _HEAP
-    }
-    return [*modules, *classes]
+    found = map(sys.modules.get, _patched(tuple(sys.modules)))
+    modules = [module for module in found if isinstance(module, types.ModuleType)]
+    values = list(itertools.chain.from_iterable(list(vars(module).values()) for module in modules))
+    classes = dict.fromkeys(itertools.compress(values, map(isinstance, values, itertools.repeat(type))))
+    return [*modules, *(each for each in classes if each.__flags__ & _HEAP)]
+
+
+@functools.lru_cache(maxsize=1)
+def _patched(imported: tuple[str, ...]) -> list[str]:
+    """Return those of the imported modules that a plugin may change; asked before and after every trial."""
+    return [name for name in imported if name in _PATCHED or name.startswith(_PACKAGES)]
 
 
 _HEAP = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by Python code, whose methods can be replaced

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,8 +68,14 @@ def friedman_nemenyi(values: ArrayLike, *, alpha: float = LEVEL, unit: str = "do
     test = stats.friedmanchisquare(*np.round(table, 12).T)
     pairwise = posthoc_nemenyi_friedman(np.round(table, 12)).to_numpy(np.float64)
     step = np.sqrt(k * (k + 1) / (6 * n))
-    critical = float(stats.studentized_range.ppf(1 - alpha, k, np.inf) / np.sqrt(2) * step)
+    critical = float(_studentized_quantile(alpha, k) / np.sqrt(2) * step)
     return Ranking(mean_rank, float(test.statistic), float(test.pvalue), pairwise, critical, alpha, unit, n)
+
+
+@functools.lru_cache(maxsize=64)
+def _studentized_quantile(alpha: float, k: int) -> float:
+    """Return the quantile 1 - alpha of k means' studentized range; a root of integrals, so that a table keeps it."""
+    return float(stats.studentized_range.ppf(1 - alpha, k, np.inf))
 
 
 @dataclass(frozen=True)

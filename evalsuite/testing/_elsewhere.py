@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from evalsuite.errors import Refused
+from evalsuite.execution import Watching, uncompiled
 from evalsuite.isolation import reason_of
 from evalsuite.testing._check import Failed, NotApplicable
 
@@ -88,7 +88,7 @@ class _Made(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class _Computing(TorchDispatchMode):
+class _Computing(Watching):
     def __init__(self, products_here: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._products_here = products_here
@@ -114,7 +114,7 @@ def elsewhere(products_here: bool = False) -> Iterator[str]:
         indices on the CPU, are taken), where it draws on the device from a generator of the CPU, where a tensor on the
         device is to be an array, or where a product or a convolution is computed on the CPU.
     """
-    with _Made(), _Computing(products_here):
+    with uncompiled(), _Made(), _Computing(products_here):
         yield DEVICE
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from evalsuite.execution import Watching, uncompiled
 
 _PRODUCTS = {
     torch.ops.aten.convolution.default: (0, 1, False),
@@ -16,7 +17,7 @@ _PRODUCTS = {
 }  # position of input and weight, and whether the weight comes transposed
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Recorder(Watching):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.levels: list[tuple[int, int]] = []
@@ -34,7 +35,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @torch.no_grad()
 def levels(network: nn.Module, images: Tensor) -> list[tuple[int, int]]:
     """Return, for each product in order, the most distinct values of a weight's row and those of its input."""
-    with _Recorder() as recorder:
+    with uncompiled(), _Recorder() as recorder:
         network(images)
     seen: list[tuple[int, int]] = recorder.levels
     return seen

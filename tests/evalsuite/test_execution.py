@@ -81,6 +81,30 @@ def test_a_run_that_fails_leaves_no_hook():
     assert counts(model) == [0, 0, 0]
 
 
+def test_of_what_is_compiled_the_operations_are_seen_and_nothing_is_compiled_meanwhile():
+    plain = network()
+    compiled = nn.Sequential(torch.compile(plain[0], backend=lambda graph, inputs: pytest.fail("compiled")), plain[1])
+    x, seen = torch.ones(1, 3), []
+    for model in (plain, compiled):
+        order = Order(model)
+        with torch.no_grad(), order.watching():
+            model(x)
+        seen.append([event for event in order.events if event.isalpha()])
+    assert seen[0] == seen[1] == ["t", "addmm", "relu"]
+
+
+def test_neither_watching_nor_noise_loads_what_takes_a_process_seconds():
+    code = (
+        "import sys, numpy, torch\n"
+        "from evalsuite.structure import describe; from evalsuite.corruptions import corrupt\n"
+        "describe(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2)), torch.ones(1, 3, 1, 1))\n"
+        "corrupt(numpy.zeros((1, 32, 32, 3), numpy.uint8), 'shot_noise', 1)\n"
+        "print([name for name in ('torch._dynamo', 'sympy', 'scipy.stats') if name in sys.modules])"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout == "[]\n"
+
+
 class Pair(NamedTuple):
     first: object
     second: object

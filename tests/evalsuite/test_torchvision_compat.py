@@ -30,18 +30,16 @@ def fake(folder: Path, **sources: str) -> Path:
 
 
 def test_works_where_torchvision_alone_fails() -> None:
-    alone = python("import torchvision")
-    if alone.returncode == 0:
-        pytest.skip("torchvision imports by itself here")
-    assert "does not exist" in alone.stderr
     done = python(
         """
         import sys
         from concurrent.futures import ThreadPoolExecutor
         try:
-            import torchvision  # leaves some of its modules behind
-        except RuntimeError:
-            pass
+            import torchvision
+        except RuntimeError as error:  # which leaves some of its modules behind
+            print(error)
+        else:
+            sys.exit()
         from evalsuite.torchvision_compat import import_torchvision
         with ThreadPoolExecutor(4) as pool:
             modules = set(pool.map(lambda _: import_torchvision(), range(8)))
@@ -61,6 +59,9 @@ def test_works_where_torchvision_alone_fails() -> None:
         """
     )
     assert done.returncode == 0, done.stderr
+    if not done.stdout:
+        pytest.skip("torchvision imports by itself here")
+    assert "does not exist" in done.stdout
 
 
 def test_does_nothing_but_import_where_the_operators_load(tmp_path: Path) -> None:
@@ -81,42 +82,45 @@ def test_does_nothing_but_import_where_the_operators_load(tmp_path: Path) -> Non
     assert done.stdout.split() == [str(tmp_path / "torchvision" / "__init__.py"), "[]"]
 
 
-def test_declares_whatever_is_asked_for(tmp_path: Path) -> None:
-    shapes = """
-        import torch
-        @torch.library.register_fake("torchvision::one")
-        def one(x): return x
-        @torch.library.register_fake(
-            'torchvision::two'
-        )
-        def two(x): return x
-    """
-    package = fake(tmp_path, __init__="from torchvision import shapes", shapes=shapes)
-    done = python("from evalsuite.torchvision_compat import import_torchvision as i; print(i().shapes.two(3))", package)
-    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+SHAPES = """
+    import torch
+    @torch.library.register_fake("torchvision::one")
+    def one(x): return x
+    @torch.library.register_fake(
+        'torchvision::two'
+    )
+    def two(x): return x
+"""
 
 
-@pytest.mark.parametrize(
-    "last",
-    ["raise RuntimeError('out of luck')", "import torch; torch.ops.torchvision.nms"],
-    ids=["other error", "operator used"],
-)
-def test_a_failure_leaves_nothing_behind(tmp_path: Path, last: str) -> None:
-    package = fake(tmp_path, __init__=f"from torchvision import part\n{last}", part="")
-    code = """
+def test_a_failure_leaves_nothing_behind_and_whatever_is_asked_for_is_declared(tmp_path: Path) -> None:
+    """One after the other in the same process, so that whatever was left behind would show."""
+    failing = {"error": "raise RuntimeError('out of luck')", "used": "import torch; torch.ops.torchvision.nms"}
+    for name in (*failing, "sound"):
+        (tmp_path / name).mkdir()
+    for name, last in failing.items():
+        fake(tmp_path / name, __init__=f"from torchvision import part\n{last}", part="")
+    fake(tmp_path / "sound", __init__="from torchvision import shapes", shapes=SHAPES)
+    code = f"""
         import sys
         from evalsuite.torchvision_compat import import_torchvision
-        try:
-            import_torchvision()
-        except (RuntimeError, AttributeError) as error:
-            print(error)
-        print([name for name in sys.modules if name.startswith("torchvision")])
+        for place in {[str(tmp_path / name) for name in failing]}:
+            sys.path.insert(0, place)
+            try:
+                import_torchvision()
+            except (RuntimeError, AttributeError) as error:
+                print(type(error).__name__, error)
+            print([name for name in sys.modules if name.startswith("torchvision")])
+        sys.path.insert(0, {str(tmp_path / "sound")!r})
+        print(import_torchvision().shapes.two(3))
     """
-    done = python(code, package)
+    done = python(code)
     assert done.returncode == 0, done.stderr
-    message, left = done.stdout.splitlines()
-    assert message
-    assert left == "[]"
+    first, left, second, left_again, declared = done.stdout.splitlines()
+    assert first == "RuntimeError out of luck"
+    assert second.startswith("AttributeError ")
+    assert left == left_again == "[]"
+    assert declared == "3"
 
 
 def test_here() -> None:

@@ -71,14 +71,14 @@ SOFT = [
 HARD = ["hard_exit", "fork", "folder", "labels", "speechless"]
 
 
-@pytest.mark.parametrize(("modes", "workers"), [(SOFT, 1), (HARD, 2)])
-def test_hostile_plugins_cost_their_own_trials_and_no_other(finished, tmp_path, monkeypatch, modes, workers):
+@pytest.mark.parametrize(("modes", "in_process"), [(SOFT, True), (HARD, False)])
+def test_hostile_plugins_cost_their_own_trials_and_no_other(finished, tmp_path, monkeypatch, modes, in_process):
     monkeypatch.chdir(tmp_path)
     stream = {"protocol": "continual", "images": 24, "batch_size": 7, "severity": 1}
     stream["corruptions"] = ["gaussian_noise", "contrast", "brightness"]
     adapters = [{"method": HOSTILE, "mode": modes}, {"method": ["none", plugins.DRIFTING]}]
     study = tiny(adapter=adapters, quantizer=FULL_PRECISION, stream=[stream])
-    outcome = execute(study, "run", workers)
+    outcome = execute(study, "run", in_process=in_process)
     run = store.load(tmp_path / "run")
     assert len(run.trials) == len(modes) + 2
     honest = run.trials[run.trials["adapter"] != HOSTILE]

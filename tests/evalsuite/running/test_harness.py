@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from evalsuite import store
 from evalsuite.adaptation.collapse import CollapseWatch, first_collapse
 from evalsuite.errors import RequestError
 from evalsuite.running import harness, notes
+from evalsuite.running.run_log import LOG
 
 MEASURED = ["adapt_seconds", "forward_seconds", "quantize_seconds", "peak_bytes"]
 
@@ -113,11 +115,40 @@ def test_same_study_same_records(finished, tmp_path):
     pd.testing.assert_frame_equal(again.records, finished.records, check_exact=True)
 
 
-def test_several_processes_give_the_same(finished, tmp_path):
-    execute(tiny(), tmp_path, workers=2)
-    again = store.load(tmp_path)
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory):
+    """The folder of the tiny study run by two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    assert execute(tiny(), folder, workers=2).done == 12
+    return folder
+
+
+def test_several_processes_give_the_same(finished, by_two):
+    """Two get parts of units, longest first, and write what one writes that does whole units."""
+    again = store.load(by_two)
     pd.testing.assert_frame_equal(unmeasured(again.trials), unmeasured(finished.trials))
     pd.testing.assert_frame_equal(again.records, finished.records, check_exact=True)
+    for trial in finished.trials["trial"]:
+        assert again.records_of(trial).equals(finished.records_of(trial))
+
+
+def test_log_tells_each_item_once_and_goes_on_in_the_next_call(by_two):
+    def lines():
+        return [json.loads(line) for line in (by_two / LOG).read_text(encoding="ascii").splitlines()]
+
+    first = lines()
+    assert (first[0]["event"], first[-1]["event"], first[-1]["status"]) == ("run started", "run ended", "done")
+    started = [line["trial"] for line in first if line["event"] == "item started" and line["stage"] == "evaluating"]
+    ended = [line for line in first if line["event"] == "item ended" and line["stage"] == "evaluating"]
+    trials = set(store.load(by_two).trials["trial"])
+    assert len(started) == len(ended) == 12
+    assert {line["trial"] for line in ended} == set(started) == trials
+    assert all(line["status"] == "done" and line["seconds"] >= 0 for line in ended)
+    assert os.getpid() not in {line["process"] for line in ended}
+    assert {line["process"] for line in first if line["event"] == "stage started"} == {os.getpid()}
+    execute(tiny(), by_two)
+    assert lines()[: len(first)] == first
+    assert [line["event"] for line in lines()[len(first) :]] == ["run started", "run ended"]
 
 
 def test_interrupted_run_goes_on_where_it_stopped(finished, tmp_path, monkeypatch):

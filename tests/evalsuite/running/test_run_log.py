@@ -24,23 +24,6 @@ def lines(folder):
     return [json.loads(line) for line in (folder / LOG).read_text(encoding="ascii").splitlines()]
 
 
-def test_log_tells_each_item_once_and_goes_on_in_the_next_call(tmp_path):
-    execute(tiny(), tmp_path, workers=2)
-    first = lines(tmp_path)
-    assert (first[0]["event"], first[-1]["event"], first[-1]["status"]) == ("run started", "run ended", "done")
-    started = [line["trial"] for line in first if line["event"] == "item started" and line["stage"] == "evaluating"]
-    ended = [line for line in first if line["event"] == "item ended" and line["stage"] == "evaluating"]
-    trials = set(store.load(tmp_path).trials["trial"])
-    assert len(started) == len(ended) == 12
-    assert {line["trial"] for line in ended} == set(started) == trials
-    assert all(line["status"] == "done" and line["seconds"] >= 0 for line in ended)
-    assert os.getpid() not in {line["process"] for line in ended}
-    assert {line["process"] for line in first if line["event"] == "stage started"} == {os.getpid()}
-    execute(tiny(), tmp_path)
-    assert lines(tmp_path)[: len(first)] == first
-    assert [line["event"] for line in lines(tmp_path)[len(first) :]] == ["run started", "run ended"]
-
-
 def test_torn_line_of_a_killed_run_spoils_no_other(tmp_path):
     (tmp_path / LOG).write_text('{"time": "2026', encoding="ascii")
     with RunLog(tmp_path) as log:
@@ -63,7 +46,7 @@ def test_log_that_is_no_file_is_left_alone(tmp_path, kind):
 
 def test_traceback_of_a_failed_trial_is_kept_until_it_succeeds(tmp_path, monkeypatch):
     study = tiny(quantizer=[{"method": plugins.SCALED}, {"method": plugins.FAILING}], adapter=[{"method": "none"}])
-    execute(study, tmp_path, workers=2)
+    execute(study, tmp_path, in_process=False)
     trials = store.load(tmp_path).trials
     failed = set(trials.loc[trials["status"] == "failed", "trial"])
     assert {file.stem for file in (tmp_path / "failures").iterdir()} == failed

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 from _dummies import plugins
-from _dummies.studies import execute, tiny
+from _dummies.studies import tiny
 
 from evalsuite import store
 from evalsuite.running.estimates import Estimates, Measured, kind_of, learnt, passes_of
@@ -110,16 +110,6 @@ def test_networks_of_which_nothing_is_known_are_made_first_then_the_slow():
     ordered = Schedule(2, Estimates(known), {}).quantizing_order(trials)
     assert [kind_of(t)[2] for t in ordered] == ["W8A8", "W2A2", "W4A4"]
     assert Schedule(2, Estimates(), {}).quantizing_order(trials) == trials
-
-
-def test_records_are_the_same_however_trials_are_cut(finished, tmp_path):
-    """Two processes get parts of units, longest first, and write what one process writes that does whole units."""
-    assert execute(tiny(), tmp_path / "two", workers=2).done == 12
-    other = store.load(tmp_path / "two")
-    for trial in finished.trials["trial"]:
-        assert other.records_of(trial).equals(finished.records_of(trial))
-    costs = ["forwards", "backwards", "error", "images", "stream_digest"]
-    assert other.trials[costs].equals(finished.trials[costs])
 
 
 def test_estimates_come_from_the_rows_of_the_run(finished):

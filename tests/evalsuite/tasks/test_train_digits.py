@@ -20,7 +20,7 @@ def parts() -> dict[str, tuple[Tensor, Tensor]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("build", "epochs", "rate"), [(digits.resnet, 8, 3e-3), (digits.vit, 15, 1e-3)])
+@pytest.mark.parametrize(("build", "epochs", "rate"), [(digits.resnet, 5, 3e-3), (digits.vit, 15, 1e-3)])
 def test_a_little_training_is_better_than_chance(build, epochs: int, rate: float, parts: dict) -> None:
     images, labels = (part[:320] for part in parts["train"])
     network = train(build, images, labels, Recipe(epochs, learning_rate=rate, weight_decay=0.01))
