@@ -67,10 +67,6 @@ class Execution(Watching):  # type: ignore[no-untyped-call]
     model : its modules are known by their qualified names, the model itself by the empty one.
     """
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled while one watches; to skip it, torch would import all of its compiler first
-
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.modules = dict(model.named_modules())

@@ -129,14 +129,3 @@ def test_tensors_are_found_as_a_tree_holds_them(values):
     found = tensors_in(values)
     assert len(found) == len(expected)
     assert all(one is other for one, other in zip(found, expected, strict=True))
-
-
-def test_watching_does_not_import_torch_s_compiler():
-    code = """
-import sys, torch
-from evalsuite.structure import describe
-layers = torch.nn.Conv2d(3, 4, 1), torch.nn.Flatten(), torch.nn.Linear(16, 2)
-describe(torch.nn.Sequential(*layers), torch.ones(1, 3, 2, 2))
-sys.exit("torch._dynamo" in sys.modules)
-"""
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
