@@ -109,6 +109,26 @@ class Flat(nn.Module):
         return self.head(x.view(len(x), -1))
 
 
+@pytest.mark.parametrize(
+    ("channels", "options", "last"),
+    [
+        (6, {"kernel_size": 1, "stride": 2}, False),
+        (12, {"kernel_size": 1, "stride": 2, "groups": 3}, False),
+        (8, {"kernel_size": 1, "stride": 2}, True),
+        (6, {"kernel_size": 1, "stride": 1}, True),
+        (6, {"kernel_size": 3, "stride": 2}, True),
+    ],
+)
+def test_a_layer_whose_gradient_would_overrun_keeps_its_network_from_channels_last(channels, options, last):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, channels, 3), nn.ReLU(), nn.Conv2d(channels, 12, **options), nn.AdaptiveAvgPool2d(1)
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(12, 2)).eval()
+    reconstruction = Reconstruction(grids(model), X, OPTIONS)
+    layout = torch.channels_last if last else torch.contiguous_format
+    assert reconstruction.images.is_contiguous(memory_format=layout)
+    reconstruction.learn(Pass(2), torch_generator(0))
+
+
 def test_a_network_that_needs_its_layout_keeps_it():
     torch.manual_seed(0)
     twin = grids(Flat().eval())
