@@ -107,7 +107,7 @@ def make_plain(model: nn.Module, names: Iterable[str], example: Tensor) -> nn.Mo
 
 def _not_plain(model: nn.Module, layers: Iterable[nn.Module], example: Tensor) -> dict[nn.Module, torch.Size | None]:
     """Return the layers whose weight is no parameter or whose output is another, with the shape of their input."""
-    suspects = {layer: _computes_weight(layer) for layer in layers}
+    suspects = {layer: computes_weight(layer) for layer in layers}
     suspects = {layer: computes for layer, computes in suspects.items() if computes or type(layer) not in WEIGHT_LAYERS}
     found: dict[nn.Module, torch.Size | None] = {}
 
@@ -122,7 +122,8 @@ def _not_plain(model: nn.Module, layers: Iterable[nn.Module], example: Tensor) -
     return found
 
 
-def _computes_weight(layer: nn.Module) -> bool:
+def computes_weight(layer: nn.Module) -> bool:
+    """Whether a layer's weight is no parameter of its own, but made of others when it is asked for."""
     return parametrize.is_parametrized(layer) or "weight" not in layer._parameters
 
 
@@ -160,13 +161,14 @@ class _Products(TorchFunctionMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if func in (torch.conv1d, torch.conv2d, F.linear):
-            self.found.append(_Product(*_arguments(*args, **kwargs), result))
+            self.found.append(_Product(*product_arguments(*args, **kwargs), result))
         return result
 
 
-def _arguments(
+def product_arguments(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, *positional: Any, **options: Any
 ) -> tuple[Tensor, Tensor, Tensor | None, dict[str, Any]]:
+    """Return input, weight, bias and options by name of a call of a convolution or linear map."""
     names = ("stride", "padding", "dilation", "groups")
     return input, weight, bias, dict(zip(names, positional, strict=False)) | options
 
@@ -210,22 +212,29 @@ def _equal(a: Tensor | None, b: Tensor | None) -> bool:
 
 def _of(product: _Product, layer: nn.Module) -> nn.Module | None:
     """Return the plain layer, of the kind that a layer is, that computes a product; None if it is of another."""
-    weight, bias = product.weight, product.bias
-    with torch.device("meta"):
-        if isinstance(layer, nn.Linear) and weight.ndim == 2:
-            plain: nn.Module = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
-        elif isinstance(layer, CONVOLUTIONS) and weight.ndim == layer.weight.ndim:
-            kind = next(kind for kind in CONVOLUTIONS if isinstance(layer, kind))
-            inputs = weight.shape[1] * product.options.get("groups", 1)
-            kernel: Any = tuple(weight.shape[2:])
-            plain = kind(inputs, weight.shape[0], kernel, bias=bias is not None, **product.options)
-        else:
-            return None
+    linear = isinstance(layer, nn.Linear) and product.weight.ndim == 2
+    if not linear and not (isinstance(layer, CONVOLUTIONS) and product.weight.ndim == layer.weight.ndim):
+        return None
     trainable = any(parameter.requires_grad for parameter in layer.parameters())
+    return layer_of(product.weight, product.bias, product.options, trainable=trainable)
+
+
+def layer_of(weight: Tensor, bias: Tensor | None, options: dict[str, Any], *, trainable: bool = True) -> nn.Module:
+    """Return the linear layer or convolution of these tensors, copied, and of a convolution's options.
+
+    ``weight``: (outputs, inputs), or (outputs, inputs of a group, places...) of one or two dimensions.
+    """
+    inputs, kernel = weight.shape[1] * options.get("groups", 1), tuple(weight.shape[2:])
+    if kernel:
+        kind: Any = {1: nn.Conv1d, 2: nn.Conv2d}[len(kernel)]
+        plain = kind(inputs, weight.shape[0], kernel, bias=bias is not None, device="meta", **options)
+    else:
+        plain = nn.Linear(inputs, weight.shape[0], bias is not None, device="meta")
     plain.weight = nn.Parameter(weight.detach().clone(), requires_grad=trainable)
     if bias is not None:
         plain.bias = nn.Parameter(bias.detach().clone(), requires_grad=trainable)
-    return plain
+    made: nn.Module = plain
+    return made
 
 
 def _zeros_around(given: Tensor, taken: Tensor) -> tuple[int, ...] | None:

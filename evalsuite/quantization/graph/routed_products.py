@@ -21,6 +21,7 @@ from evalsuite.errors import Refused
 from evalsuite.execution import hooked
 from evalsuite.models.attention import MatMul
 from evalsuite.quantization.graph.einsum import by_product, is_product
+from evalsuite.quantization.graph.plain_layers import layer_of, product_arguments
 from evalsuite.quantization.graph.products import MATMULS, ROUTABLE
 from evalsuite.quantization.graph.trace import Trace, trace
 from evalsuite.weight_layers import WEIGHT_LAYERS
@@ -48,8 +49,7 @@ class _ByWeight(nn.Module):
     def __init__(self, weight: Tensor, first: bool) -> None:
         super().__init__()
         rows = weight if first else weight.mT
-        self.layer = nn.Linear(rows.shape[1], rows.shape[0], bias=False, device="meta")
-        self.layer.weight = nn.Parameter(rows.detach().clone())
+        self.layer = layer_of(rows, None, {})
         self.first = first
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class Routed:
 
     def convolution(self, index: int, x: Tensor, kernel: Tensor, bias: Tensor | None, options: _Options) -> Tensor:
         """Run product ``index`` of a call, a convolution by a kernel of the module's own."""
-        out: Tensor = self._at(index, lambda: _convolution(kernel, bias, options))(x)
+        out: Tensor = self._at(index, lambda: layer_of(kernel, bias, options))(x)
         return out
 
     def owns(self, tensor: Tensor | None) -> bool:
@@ -156,7 +156,7 @@ class _Router(TorchFunctionMode):
         if func is torch.einsum and len(args) == 3 and not kwargs and is_product(*args):
             return by_product(self._product, *args)
         if func in _CONVOLUTIONS:
-            x, weight, bias, options = _convolution_arguments(*args, **kwargs)
+            x, weight, bias, options = product_arguments(*args, **kwargs)
             if self.routed.owns(weight) and self.routed.owns(bias):
                 self.done += 1
                 return self.routed.convolution(self.done - 1, x, weight, bias, options)
@@ -174,25 +174,6 @@ class _Router(TorchFunctionMode):
 
 def _storages(tensors: Iterable[Tensor | None]) -> set[int]:
     return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor is not None}
-
-
-def _convolution_arguments(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, *options: Any, **named: Any
-) -> tuple[Tensor, Tensor, Tensor | None, _Options]:
-    names = ("stride", "padding", "dilation", "groups")
-    return input, weight, bias, dict(zip(names, options, strict=False)) | named
-
-
-def _convolution(weight: Tensor, bias: Tensor | None, options: _Options) -> nn.Module:
-    """Return the layer that convolves by these tensors, its own from here on."""
-    inputs = weight.shape[1] * options.get("groups", 1)
-    kernel: Any = tuple(weight.shape[2:])
-    kind = nn.Conv1d if len(kernel) == 1 else nn.Conv2d
-    layer = kind(inputs, weight.shape[0], kernel, bias=bias is not None, device="meta", **options)
-    layer.weight = nn.Parameter(weight.detach().clone())
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone())
-    return layer
 
 
 def _linear_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Any, Any, Any]:

@@ -8,15 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 
 from evalsuite.execution import hooked
 from evalsuite.quantization.graph.hooks import replace_modules
+from evalsuite.quantization.graph.plain_layers import computes_weight, layer_of
 
-_PLAIN: dict[type[nn.Module], type[nn.Conv1d | nn.Conv2d]] = {
-    nn.ConvTranspose1d: nn.Conv1d,
-    nn.ConvTranspose2d: nn.Conv2d,
-}
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 
 class ZerosBetween(nn.Module):
@@ -56,7 +53,7 @@ def turn_transposed(model: nn.Module, example: Tensor) -> nn.Module:
     model : in eval mode; it is returned.
     example : (N, C, H, W).
     """
-    candidates = [module for module in model.modules() if type(module) in _PLAIN and not _computes_weight(module)]
+    candidates = [module for module in model.modules() if type(module) in _TRANSPOSED and not computes_weight(module)]
     called: set[nn.Module] = set()
     otherwise: set[nn.Module] = set()
 
@@ -70,10 +67,6 @@ def turn_transposed(model: nn.Module, example: Tensor) -> nn.Module:
     return replace_modules(model, {module: _plain(module) for module in called - otherwise})
 
 
-def _computes_weight(module: nn.Module) -> bool:
-    return parametrize.is_parametrized(module) or "weight" not in module._parameters
-
-
 def _plain(layer: Any) -> nn.Sequential:
     """Return the zeros and the convolution that compute what a transposed convolution does."""
     reach = [d * (size - 1) for d, size in zip(layer.dilation, layer.kernel_size, strict=True)]
@@ -82,16 +75,8 @@ def _plain(layer: Any) -> nn.Sequential:
     weight = layer.weight.detach()
     grouped = weight.view(layer.groups, weight.shape[0] // layer.groups, *weight.shape[1:])
     turned = grouped.transpose(1, 2).flatten(0, 1).flip(tuple(range(2, weight.ndim)))
-    with torch.device("meta"):
-        plain = _PLAIN[type(layer)](
-            *(layer.in_channels, layer.out_channels, layer.kernel_size),
-            dilation=layer.dilation,
-            groups=layer.groups,
-            bias=layer.bias is not None,
-        )
-    plain.weight = nn.Parameter(turned.clone(), requires_grad=layer.weight.requires_grad)
-    if layer.bias is not None:
-        plain.bias = nn.Parameter(layer.bias.detach().clone(), requires_grad=layer.bias.requires_grad)
+    trainable = layer.weight.requires_grad
+    plain = layer_of(turned, layer.bias, {"dilation": layer.dilation, "groups": layer.groups}, trainable=trainable)
     both = nn.Sequential()
     both.add_module("spread", ZerosBetween(layer.stride, around))
     both.add_module("layer", plain)
