@@ -7,7 +7,8 @@ accuracies, the engine's time over the simulation's (medians over batches that b
 the network's convolutions and products the engine computes in integers. Where they agree less often, the first grid at
 which their integers differ, the one with most, and how many of them; and how often the simulation agrees with itself in
 float64: what sums rounded otherwise do to this network, no engine can be blamed for. Weights are symmetric and norms
-folded, as integer kernels want them.
+folded, as integer kernels want them. ``--engines onnxruntime onnxruntime_defaults openvino openvino_defaults`` shows
+what the processor at hand loses by itself.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def compare(
         if why:
             itself = 100 * float((ours == in_double(network, images)).float().mean())
             why += f"; the simulation in float64 agrees with itself in {itself:.4g} %"
-        integers = KERNELS[engine](graph.content)
+        integers = integer_kernels(run)
         figures += [
             Figure(f"{title}: agree", agree, "%", at_least=AGREE, note=why),
             Figure(f"{title}: simulated accuracy", 100 * float((ours == labels).float().mean()), "%"),
@@ -158,7 +159,7 @@ def first_difference(network: nn.Module, graph: Exported, engine: str, images: T
     ordered = [out for node in model.graph.node for out in node.output if out in names]
     for name in ordered:
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    found = OUTPUTS[engine](model.SerializeToString(), images.numpy())
+    found = outputs_of(engine_named(engine).start(model.SerializeToString()), images.numpy())
     shares = []
     for name, values in zip(ordered, found[1:], strict=True):
         steps = np.abs(values - simulated[name].numpy().reshape(values.shape)) / graph.grids[name].scale
@@ -172,27 +173,27 @@ def first_difference(network: nn.Module, graph: Exported, engine: str, images: T
     return "; ".join(said)
 
 
-def _onnxruntime_outputs(content: bytes, images: Any) -> list[Any]:
-    session = Graph(content).session
-    outputs: list[Any] = session.run(None, {session.get_inputs()[0].name: images})
-    return outputs
+def outputs_of(running: Any, images: Any) -> list[Any]:
+    """Return all that a graph on an engine gives for (N, C, H, W) normalised images."""
+    if isinstance(running, Graph):
+        session = running.session
+        return list(session.run(None, {session.get_inputs()[0].name: images}))
+    found = running.compiled([images])
+    return [found[number] for number in range(len(running.compiled.outputs))]
 
 
-def _openvino_outputs(content: bytes, images: Any) -> list[Any]:
-    import openvino
-
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(model=content), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = compiled([images])
-    return [found[number] for number in range(len(compiled.outputs))]
+def integer_kernels(running: Any) -> int:
+    """Count the convolutions and products that an engine computes in integers."""
+    return _onnxruntime_kernels(running) if isinstance(running, Graph) else _openvino_kernels(running)
 
 
-def _onnxruntime_kernels(content: bytes) -> int:
+def _onnxruntime_kernels(running: Graph) -> int:
     """Count the integer kernels of the graph that ONNX Runtime makes of another."""
     import onnx
     import onnxruntime
 
-    options = session_options(content, torch.get_num_threads())
+    content = running.content
+    options = session_options(content, torch.get_num_threads(), running.saturate)
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
         onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -201,19 +202,10 @@ def _onnxruntime_kernels(content: bytes) -> int:
     return sum(kinds[kind] for kind in whole)
 
 
-def _openvino_kernels(content: bytes) -> int:
-    """Count the convolutions and products that OpenVINO runs in 8 bits."""
-    import openvino
-
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(model=content), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    nodes = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ordered_ops()]
+def _openvino_kernels(running: Any) -> int:
+    nodes = [operation.get_rt_info() for operation in running.compiled.get_runtime_model().get_ordered_ops()]
     facts = [(each["layerType"].value, each["primitiveType"].value) for each in nodes]
     return sum(kind in ("Convolution", "FullyConnected", "MatMul") and what.endswith("I8") for kind, what in facts)
-
-
-OUTPUTS = {"onnxruntime": _onnxruntime_outputs, "openvino": _openvino_outputs}
-KERNELS = {"onnxruntime": _onnxruntime_kernels, "openvino": _openvino_kernels}
 
 
 def options(parser: argparse.ArgumentParser) -> None:

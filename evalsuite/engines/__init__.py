@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "onnxruntime": "evalsuite.engines.onnxruntime:ONNXRuntimeEngine",
+    "onnxruntime_defaults": "evalsuite.engines.onnxruntime:ONNXRuntimeDefaults",
     "openvino": "evalsuite.engines.openvino:OpenVINOEngine",
+    "openvino_defaults": "evalsuite.engines.openvino:OpenVINODefaults",
 }
 ENGINES = (SIMULATED, *_WHERE)
 """What a study may ask for, the simulation first."""

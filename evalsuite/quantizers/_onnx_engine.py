@@ -39,10 +39,11 @@ class Graph:
     Parameters
     ----------
     content : the ONNX file, without anything beside it.
+    saturate : leave it to the processor whether sums of products are cut, as ONNX Runtime does unless told otherwise.
     """
 
-    def __init__(self, content: bytes) -> None:
-        self.content = content
+    def __init__(self, content: bytes, saturate: bool = False) -> None:
+        self.content, self.saturate = content, saturate
         self._session: tuple[int, Any] | None = None
 
     @property
@@ -50,7 +51,7 @@ class Graph:
         """The running engine. Raises RequestError if the graph is damaged."""
         threads = torch.get_num_threads()
         if self._session is None or self._session[0] != threads:
-            self._session = threads, _session(self.content, threads)
+            self._session = threads, _session(self.content, threads, self.saturate)
         return self._session[1]
 
     @property
@@ -201,10 +202,10 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _session(graph: bytes, threads: int) -> Any:
+def _session(graph: bytes, threads: int, saturate: bool) -> Any:
     """Start the engine. Raises RequestError if the graph is damaged."""
     onnxruntime, _ = packages()
-    options = session_options(graph, threads)
+    options = session_options(graph, threads, saturate)
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base of their own
@@ -213,7 +214,7 @@ def _session(graph: bytes, threads: int) -> Any:
         ) from error
 
 
-def session_options(graph: bytes, threads: int) -> Any:
+def session_options(graph: bytes, threads: int, saturate: bool = False) -> Any:
     """Return with which options ONNX Runtime runs a graph; the caller's own."""
     onnxruntime, _ = packages()
     options = onnxruntime.SessionOptions()
@@ -221,6 +222,8 @@ def session_options(graph: bytes, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores to others
+    if not saturate:  # x86 without VNNI: its kernels of int8 weights cut sums of two products at 16 bits
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3
     if _misread(graph):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -30,8 +30,8 @@ class ONNXRuntime:
 
     Parameters
     ----------
-    reduce_range : whether weights take 7 bits, for processors whose 8-bit products saturate (x86 without VNNI); not,
-        as ONNX Runtime's default.
+    reduce_range : whether weights take 7 bits, for deployment where sums of 8-bit products saturate (x86 without VNNI
+        by ONNX Runtime's defaults; here they do not); not, as ONNX Runtime's default.
     """
 
     reduce_range: bool = False
