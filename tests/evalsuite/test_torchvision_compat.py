@@ -17,7 +17,7 @@ def python(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own, with folders put before the installed packages."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*paths, ROOT]))}
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
 
 
 def fake(folder: Path, **sources: str) -> Path:

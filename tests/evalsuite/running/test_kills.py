@@ -38,7 +38,7 @@ def test_killed_at_any_moment_a_run_ends_with_the_records_of_a_quiet_one(tmp_pat
             os.kill(workers_of(driver.pid)[0], signal.SIGKILL)
         if victims != "worker":
             driver.kill()
-        driver.wait()
+        driver.wait(timeout=300)
     assert execute(tiny(seeds=[0, 1]), out).failed == 0
     run = load(out)
     assert [*run.trials["trial"]] == [*quiet.trials["trial"]]

@@ -72,7 +72,7 @@ def test_bytes_errors_and_warnings_are_those_of_one_process(plugin: str, tmp_pat
             drawing.sheets()
         for what in ("dies", "after"):
             drawing.add(leaf(what, "both"))
-        assert process.wait() == 9  # before this process can begin with what ends the other
+        assert process.wait(timeout=300) == 9  # before this process can begin with what ends the other
         assert drawing.sheets() == expected
         drawing.add(leaf("fails", "both"))
         with pytest.raises(ValueError, match="no such panel"):
