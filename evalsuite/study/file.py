@@ -22,7 +22,7 @@ from evalsuite.registry import Setting, configure
 from evalsuite.study.report import Report
 from evalsuite.study.settings import Calibration, Quantized, Study
 from evalsuite.study.tables import Analysis, Corruption, Diagnosis, Gate
-from evalsuite.study.trials import CALIBRATION_ORDER
+from evalsuite.study.trials import CALIBRATION_ORDER, narrowed
 from evalsuite.study.trust import Trust
 from evalsuite.study.values import MOST_TRIALS, check_count, check_name, check_values, read_toml
 
@@ -66,7 +66,8 @@ def read(name: str | Path, overrides: Iterable[str] = (), trust: Trust | None = 
     ----------
     name : a registered study or the path of a TOML file.
     overrides : ``KEY=VALUE`` strings; KEY is a key of the study or ``table.option``, VALUE is TOML (a bare
-        word is a string). ``table.option`` applies to every entry of the table that has the option.
+        word is a string). ``table.option`` applies to every entry of the table that has the option. What
+        ``[[exclude]]`` says of values that they take away is left out.
     trust : what Python files the study may name; by default those beside it.
 
     Raises
@@ -76,7 +77,11 @@ def read(name: str | Path, overrides: Iterable[str] = (), trust: Trust | None = 
         impossible value.
     """
     path = find(name)
-    return parse(read_raw(path, overrides, trust), str(path))
+    given = list(overrides)
+    study = parse(read_raw(path, given, trust), str(path))
+    if not given or not study.exclude:
+        return study
+    return narrowed(study, parse(read_raw(path, [], trust), str(path)))
 
 
 def read_raw(path: Path, overrides: Iterable[str] = (), trust: Trust | None = None) -> dict[str, Any]:

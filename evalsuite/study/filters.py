@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evalsuite.errors import RequestError
+from evalsuite.hashing import canonical_json
 
 Columns = Mapping[str, Any]
 """What a value of an axis puts into the columns of its trials."""
@@ -56,6 +57,31 @@ class Filters:
         if self._unused:
             text = min(self._texts[number] for number in self._unused)
             raise RequestError(f"[[exclude]] {text} matches no trial of the study: expected one that does")
+
+
+def still_meant(texts: Sequence[str], before: Sequence[Columns], after: Sequence[Columns]) -> tuple[str, ...]:
+    """Return the filters of a study with overridden values, without what they say of values that are gone.
+
+    Parameters
+    ----------
+    texts : canonical JSON of each filter.
+    before, after : columns of all values of all axes, as the study's file has them and as they are now.
+    """
+    gone: dict[str, list[Any]] = {}
+    for columns in before:
+        for key, value in columns.items():
+            if value not in [now.get(key) for now in after]:
+                gone.setdefault(key, []).append(value)
+    kept = []
+    for text in texts:
+        wanted = json.loads(text)
+        for key in wanted.keys() & gone.keys():
+            values = wanted[key] if isinstance(wanted[key], list) else [wanted[key]]
+            left = [value for value in values if value not in gone[key]]
+            wanted[key] = left if isinstance(wanted[key], list) or not left else left[0]
+        if all(value != [] for value in wanted.values()):
+            kept.append(canonical_json(wanted))
+    return tuple(kept)
 
 
 def _matches(columns: Columns, wanted: Columns) -> bool:

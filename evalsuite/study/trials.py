@@ -20,7 +20,7 @@ from evalsuite.plugins import IntArray
 from evalsuite.randomness import numpy_generator
 from evalsuite.registry import Setting, configure
 from evalsuite.streams import CLEAN, Stream
-from evalsuite.study.filters import Filters
+from evalsuite.study.filters import Filters, still_meant
 from evalsuite.study.settings import Calibration, Quantized, Study
 from evalsuite.study.tables import Corruption
 
@@ -228,6 +228,15 @@ def _axes(study: Study, calibrations: Sequence[tuple[int, Calibration]]) -> list
         [{"stream": stream.name, **_option_columns("stream", stream)} for stream in study.streams],
         [{"seed": seed} for seed in study.seeds],
     ]
+
+
+def narrowed(study: Study, before: Study) -> Study:
+    """Return a study whose filters say nothing of values that ``before``, its file without overrides, alone has."""
+    values = [
+        [columns for axis in _axes(each, [*enumerate(each.calibrations)]) for columns in axis]
+        for each in (before, study)
+    ]
+    return replace(study, exclude=still_meant(study.exclude, *values))
 
 
 def simulated(trial: Trial) -> Trial:

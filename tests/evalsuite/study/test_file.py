@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from _dummies import plugins
 from _dummies.studies import raw, tiny
@@ -234,3 +236,37 @@ def test_overrides_of_single_layers_are_a_grid_of_tables(tmp_path):
     assert {quantizer.bits.overrides for quantizer in single if quantizer.bits} == {(("d", "W3A3"),)}
     with pytest.raises(RequestError, match="expected the form W4A8"):
         read(file, ['quantizer.overrides={"d" = "eight"}'])
+
+
+def test_filters_say_nothing_of_what_an_override_takes_away_and_keep_the_rest(tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text(
+        """
+name = "filtered"
+tasks = ["digits/resnet", "digits/vit"]
+[[calibration]]
+protocol = "calibration"
+[[quantizer]]
+method = "rtn"
+bits = ["W8A8", "W4A4"]
+[[adapter]]
+method = ["none", "tent"]
+[[stream]]
+protocol = "continual"
+[[exclude]]
+task = "digits/vit"
+adapter = "tent"
+[[exclude]]
+task = ["digits/resnet", "digits/vit"]
+bits = "W8A8"
+[[exclude]]
+task = "digits/restnet"
+adapter = "none"
+"""
+    )
+    kept = [json.loads(text) for text in read(file, ['tasks=["digits/resnet"]']).exclude]
+    assert kept == [{"bits": "W8A8", "task": ["digits/resnet"]}, {"adapter": "none", "task": "digits/restnet"}]
+    assert [json.loads(text) for text in read(file, ["source_images=8"]).exclude] == [
+        *({"adapter": "tent", "task": "digits/vit"}, {"bits": "W8A8", "task": ["digits/resnet", "digits/vit"]}),
+        {"adapter": "none", "task": "digits/restnet"},  # misspelt, so that it is still said to match nothing
+    ]
