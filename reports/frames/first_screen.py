@@ -64,8 +64,8 @@ def matrices(evidence: Evidence) -> list[Matrix]:
 def by_reliability(run: Run, evidence: Evidence, task: str) -> pd.DataFrame:
     """Return a task's quantized networks, unadapted if there are such, the least reliable in its worst class first.
 
-    Those beyond chance come before the others, then the largest drop decides. All are of one stream: that of
-    the first.
+    Those beyond chance come before the others, then the largest drop decides, then the mean drop. All are of one
+    stream: that of the first.
     """
     methods = evidence.methods[evidence.methods["task"] == task]
     methods = methods.assign(least_p=[least_p(run, int(tests)) for tests in family_sizes(methods)])
@@ -77,5 +77,8 @@ def by_reliability(run: Run, evidence: Evidence, task: str) -> pd.DataFrame:
 
 
 def worst_first(methods: pd.DataFrame) -> pd.DataFrame:
-    """Sort networks: those beyond chance first, then by the largest drop of a class."""
-    return methods.sort_values(["beyond", "worst_drop_class_value"], ascending=False, kind="stable")
+    """Sort networks: those beyond chance first, then by the largest drop of a class, then by the mean drop.
+
+    Where classes have an image or two, many networks lose all of one.
+    """
+    return methods.sort_values(["beyond", "worst_drop_class_value", "drop"], ascending=False, kind="stable")

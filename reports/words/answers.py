@@ -216,7 +216,7 @@ def _least_reliable(rows: pd.DataFrame) -> Iterator[str]:
     known = rows[rows["worst_drop_class_p"].notna()]
     if known.empty:
         return
-    row = next(each_row(known.loc[[known["worst_drop_class_value"].idxmax()]]))
+    row = next(each_row(known.sort_values(["worst_drop_class_value", "drop"], ascending=False, kind="stable")))
     yield _against_chance(row, f"For {row.quantizer_label} with {row.level}")
     if out_of_reach(known["least_p"]).all():
         return

@@ -123,7 +123,7 @@ def _beyond(found: Collection) -> Iterator[Tile]:
     shown = tested[tested["worst_drop_class_shown"].astype(bool)]
     lines: tuple[str, ...] = ("no class loses more than chance explains",)
     if len(shown):
-        worst = next(each_row(shown.sort_values("worst_drop_class_value", ascending=False).head(1)))
+        worst = next(each_row(shown.sort_values(["worst_drop_class_value", "drop"], ascending=False, kind="stable")))
         name = short(named_class(worst.worst_drop_class), _NAME)
         lines = (
             f"largest: {name}, {points(worst.worst_drop_class_value)}",
