@@ -46,7 +46,7 @@ class Forecast:
 
     Attributes
     ----------
-    hours : of one process, without what an earlier call has done; None: unknown, and ``basis`` says why.
+    hours : of one process with one thread, without what an earlier call did; None: unknown, and ``basis`` says why.
     quantizing : whether they include quantizing.
     disk_bytes : of the run's folder, at most.
     peak_bytes : memory of one process.
@@ -116,24 +116,29 @@ def _peak_bytes(parameters: int) -> int:
 
 
 def timed(task: Setting, root: str | None) -> Network:
-    """Build a task's network and show it random images for a moment; nothing is downloaded for it."""
+    """Build a task's network and show it random images for a moment, by one thread; nothing is downloaded for it.
+
+    Threads that wait for one whose core another process holds would take a hundred times as long.
+    """
     import torch
 
     from evalsuite.running.process_state import restored
 
     with restored(0), torch.no_grad():
+        torch.set_num_threads(1)
         model, size = _built(task, root)
         images = torch.zeros(1, 3, size, size).uniform_(-1, 1)
         model(images)  # the first call is slower
         start = time.perf_counter()
         model(images)
         count = max(1, min(BATCH, int(MOMENT / max(time.perf_counter() - start, 1e-6))))
-        images, best, begun = images.expand(count, -1, -1, -1).contiguous(), float("inf"), time.perf_counter()
-        while best == float("inf") or time.perf_counter() - begun < MOMENT:
+        images, taken, begun = images.expand(count, -1, -1, -1).contiguous(), list[float](), time.perf_counter()
+        while len(taken) < 2 or time.perf_counter() - begun < MOMENT:
             start = time.perf_counter()
             model(images)
-            best = min(best, time.perf_counter() - start)  # what else the machine does now will not last
-    return Network(best / count, _parameters(model), 3 * size * size)
+            taken.append(time.perf_counter() - start)
+    # The least: what else the machine does now will not last.
+    return Network(min(taken) / count, _parameters(model), 3 * size * size)
 
 
 def _built(task: Setting, root: str | None) -> tuple[nn.Module, int]:

@@ -1,7 +1,9 @@
 import dataclasses
 
 import pytest
+import torch
 from _dummies.studies import tiny
+from torch import nn
 
 from evalsuite import store
 from evalsuite.running.estimates import kind_of, learnt
@@ -26,6 +28,20 @@ def test_without_rows_networks_are_timed_and_quantizing_is_left_out(tmp_path):
     assert network.pass_seconds > 0
     images = 3 * 24 * network.image_bytes
     assert found.disk_bytes == 12 * (FILE_BYTES + 72 * RECORD_BYTES) + 2 * 4 * network.parameters + images
+
+
+def test_networks_are_timed_by_one_thread_whatever_the_process_has():
+    """Two that wait for each other where a core is busy took a hundred times as long."""
+    seen = []
+    count = nn.modules.module.register_module_forward_pre_hook(lambda *call: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        timed(tiny().tasks[0], None)
+        assert torch.get_num_threads() == 2
+    finally:
+        count.remove()
+        torch.set_num_threads(1)
+    assert set(seen) == {1}
 
 
 def test_hours_are_what_the_rows_of_a_run_say(finished):
