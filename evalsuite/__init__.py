@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evalsuite.running.harness import run as run
     from evalsuite.store import load as load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _WHERE = {
     "adapt": "evalsuite.adaptation.adapted_model:adapt",
