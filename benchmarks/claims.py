@@ -90,12 +90,12 @@ def _claim(own: Mapping[str, Any]) -> Claim:
 
 
 def answer(claim: Claim, results: Path) -> Answer:
-    """Answer a claim from the tables of published studies, folders of ``results``."""
-    published = (one for one in claim.asked if any(results.glob(f"{one.study}/*/summary.csv")))
-    asked = next(published, None)
-    if asked is None:
+    """Answer a claim from the tables of published studies, folders of ``results``: the first that have rows for it."""
+    published = ((one, _rows(one, results)) for one in claim.asked if any(results.glob(f"{one.study}/*/summary.csv")))
+    asked, rows = next(((one, rows) for one, rows in published if len(rows)), (None, None))
+    if asked is None or rows is None:
         return Answer(_nothing(claim), BEYOND if claim.beyond else NOT_MEASURED)
-    said, seen = MEASURES[asked.measure](_rows(asked, results), asked)
+    said, seen = MEASURES[asked.measure](rows, asked)
     figure = f"{escaped(asked.about)}: {said} ([{asked.study}]({asked.study}.md))"
     if claim.beyond:
         return Answer(f"{escaped(claim.beyond)}; {figure}", BEYOND)

@@ -176,7 +176,7 @@ def _tasks(file: Path) -> Iterator[pd.DataFrame]:
         own = own[
             (own[["calibration_label", "stream_label"]] == first[["calibration_label", "stream_label"]]).all(axis=1)
         ]
-        yield own.sort_values("worst_drop_class_value", ascending=False, kind="stable")
+        yield own.sort_values(["worst_drop_class_value", "drop"], ascending=False, kind="stable")
 
 
 def _spread(frame: pd.DataFrame, most: int) -> list[pd.Series]:
