@@ -39,10 +39,11 @@ from reports.words.verdict import named_class
 ROOT = Path(__file__).parents[1]
 RESULTS, README = ROOT / "docs" / "results", ROOT / "README.md"
 TABLES = ("summary.csv", "comparisons.csv", "rankings.csv")
+IF_THERE = (VERDICT, "engine_gaps.csv", "rounds.csv")
 EFFECTS = "calibration_effects.csv"
 FIGURES = (
     *("mean_against_worst", "error_heatmap", "calibration_effects", "paradigm_comparison", "class_drops"),
-    *("rank_stability", "stream_error", "recurring_rounds", "cost_against_error"),
+    *("rank_stability", "stream_error", "recurring_rounds", "cost_against_error", "simulation_gap"),
 )
 MARKS = ("<!-- results: made by benchmarks/publish.py -->", "<!-- end of results -->")
 SECTION = "section.txt"  # no page of its own
@@ -78,7 +79,7 @@ def publish(name: str, folders: Sequence[Path], figures: Sequence[str], results:
 def _section(where: str, folder: Path, run: Run, figures: Sequence[str], results: Path) -> Iterator[str]:
     place = results / where
     place.mkdir(parents=True, exist_ok=True)
-    kept = [*TABLES, *filter(None, [VERDICT if (folder / VERDICT).is_file() else ""])]
+    kept = [*TABLES, *(name for name in IF_THERE if (folder / name).is_file())]
     for name in kept:
         shutil.copyfile(folder / name, place / name)
     changed = effects(run)
