@@ -31,8 +31,8 @@ class ONNXModel:
 
     A graph with integer operations, in QDQ or operator format, is run as it is: bit widths and calibration images play
     no role. One in floating point is quantized by ONNX Runtime's static quantization, as quantizer ``onnxruntime``
-    does it: W8A8, min-max ranges, weights symmetric, per output channel if the policy says so. Sums of 8-bit products are
-    exact on every processor, which ONNX Runtime's own defaults are not on x86 without VNNI.
+    does it: W8A8, min-max ranges, weights symmetric, per output channel if the policy says so. Sums of 8-bit products
+    are exact on every processor, which ONNX Runtime's own defaults are not on x86 without VNNI.
 
     Parameters
     ----------
