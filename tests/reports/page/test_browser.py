@@ -86,7 +86,7 @@ def test_a_cell_of_the_matrix_filters_the_whole_page_and_its_address_brings_it_b
     assert lot.locator("summary").text_content().startswith(chosen)
     page.locator("#filter-said a").focus()
     page.keyboard.press("Enter")
-    assert lot.locator(".confused").is_visible()
+    lot.locator(".confused").wait_for()
     assert 0 <= lot.bounding_box()["y"] < 400
     assert page.evaluate(ROWS) == shown
     page.locator("#reset").focus()
@@ -100,7 +100,7 @@ def test_a_network_of_the_picture_leads_to_the_images_it_loses(page: Any) -> Non
     assert not lot.locator(".shots").first.is_visible()
     link.focus()
     page.keyboard.press("Enter")
-    assert lot.locator(".shots").first.is_visible()
+    lot.locator(".shots").first.wait_for()
     shot = lot.locator("svg.shot").first
     assert shot.get_attribute("aria-label")
     assert shot.evaluate("each => each.querySelector('use').getBBox().width") > 0
@@ -119,7 +119,7 @@ def test_every_column_says_how_it_is_made(page: Any) -> None:
     how = page.locator("#mean-block .columns-how")
     how.locator("summary").focus()
     page.keyboard.press("Enter")
-    assert how.locator("dd").first.is_visible()
+    how.locator("dd").first.wait_for()
 
 
 def test_a_table_sorts_by_keyboard_in_both_directions(page: Any, index: Path) -> None:
@@ -176,11 +176,11 @@ def test_with_scripts_off_all_pictures_tables_and_strips_are_there(browser: Any,
     assert page.locator(".hero tr[data-m] svg circle").count() == page.locator(".hero tr[data-m]").count() > 5
     assert page.locator(".matrix td[data-m]").count() > 5
     page.locator("#tables summary").first.click()
-    assert page.locator("#mean").is_visible()
+    page.locator("#mean").wait_for()
     cell = page.locator(".matrix td a").last
     lot = page.locator(cell.get_attribute("href"))
     cell.click()
-    assert lot.locator(".confused").is_visible()  # a browser opens what a link leads into
+    lot.locator(".confused").wait_for()  # a browser opens what a link leads into
     context.close()
 
 
