@@ -31,6 +31,7 @@ from evalsuite.store import Run
 from reports.card import of_run
 from reports.frames.calibration_sets import effects
 from reports.frames.evidence import evidence
+from reports.frames.first_screen import largest_drop_first
 from reports.markdown import escaped, listed, table
 from reports.words.answers import answer
 from reports.words.numbers import number
@@ -177,7 +178,7 @@ def _tasks(file: Path) -> Iterator[pd.DataFrame]:
         own = own[
             (own[["calibration_label", "stream_label"]] == first[["calibration_label", "stream_label"]]).all(axis=1)
         ]
-        yield own.sort_values(["worst_drop_class_value", "drop"], ascending=False, kind="stable")
+        yield largest_drop_first(own)
 
 
 def _spread(frame: pd.DataFrame, most: int) -> list[pd.Series]:

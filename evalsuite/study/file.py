@@ -81,7 +81,11 @@ def read(name: str | Path, overrides: Iterable[str] = (), trust: Trust | None = 
     study = parse(read_raw(path, given, trust), str(path))
     if not given or not study.exclude:
         return study
-    return narrowed(study, parse(read_raw(path, [], trust), str(path)))
+    try:
+        before = parse(read_raw(path, [], trust), str(path))
+    except RequestError:  # a file that the overrides make a study has nothing that they take away
+        return study
+    return narrowed(study, before)
 
 
 def read_raw(path: Path, overrides: Iterable[str] = (), trust: Trust | None = None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from reports.frames.calibration_sets import calibration_sets, effects
 from reports.frames.diagnosis import diagnosis
 from reports.frames.engines import engine_gaps
 from reports.frames.evidence import Evidence, family_sizes, least_p
+from reports.frames.first_screen import largest_drop_first
 from reports.frames.methods import KEYS, each_row, readable
 from reports.frames.paradigms import paradigms
 from reports.words.adapters import QUESTION, of_adapters
@@ -216,7 +217,7 @@ def _least_reliable(rows: pd.DataFrame) -> Iterator[str]:
     known = rows[rows["worst_drop_class_p"].notna()]
     if known.empty:
         return
-    row = next(each_row(known.sort_values(["worst_drop_class_value", "drop"], ascending=False, kind="stable")))
+    row = next(each_row(largest_drop_first(known)))
     yield _against_chance(row, f"For {row.quantizer_label} with {row.level}")
     if out_of_reach(known["least_p"]).all():
         return

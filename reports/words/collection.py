@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from evalsuite.collection import Board, Collection
+from reports.frames.first_screen import largest_drop_first
 from reports.frames.methods import each_row
 from reports.words.audit_tiles import short
 from reports.words.first_screen import Tile
@@ -123,7 +124,7 @@ def _beyond(found: Collection) -> Iterator[Tile]:
     shown = tested[tested["worst_drop_class_shown"].astype(bool)]
     lines: tuple[str, ...] = ("no class loses more than chance explains",)
     if len(shown):
-        worst = next(each_row(shown.sort_values(["worst_drop_class_value", "drop"], ascending=False, kind="stable")))
+        worst = next(each_row(largest_drop_first(shown)))
         name = short(named_class(worst.worst_drop_class), _NAME)
         lines = (
             f"largest: {name}, {points(worst.worst_drop_class_value)}",

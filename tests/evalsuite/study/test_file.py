@@ -270,3 +270,6 @@ adapter = "none"
         *({"adapter": "tent", "task": "digits/vit"}, {"bits": "W8A8", "task": ["digits/resnet", "digits/vit"]}),
         {"adapter": "none", "task": "digits/restnet"},  # misspelt, so that it is still said to match nothing
     ]
+    whole = file.read_text()
+    file.write_text(whole.replace('tasks = ["digits/resnet", "digits/vit"]', "tasks = []"))
+    assert len(read(file, ['tasks=["digits/resnet"]']).exclude) == 3, "no study without the override"
