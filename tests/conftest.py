@@ -1,7 +1,10 @@
 """Shared fixtures; every test process uses one torch thread, so that two of them fit two cores."""
 
+import faulthandler
 import gc
 import os
+import signal
+from ast import literal_eval
 from pathlib import Path
 
 import pytest
@@ -34,8 +37,45 @@ LONGEST = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class Passed:
+    """Keeps the names of tests as they pass, for who may have to end a run of them and go on with the others.
+
+    A process that is sent SIGUSR1 writes there where it stands.
+    """
+
+    def __init__(self, folder: Path, writes: bool) -> None:
+        self._names, self._failed, self._writes = folder / "passed", set[str](), writes
+        self._stack = (folder / f"stack-{os.getpid()}").open("w")
+        faulthandler.register(signal.SIGUSR1, self._stack, all_threads=True)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember what failed, in whichever of its parts."""
+        if report.failed:
+            self._failed.add(report.nodeid)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Write down what did not."""
+        if self._writes and nodeid not in self._failed:
+            with self._names.open("a", encoding="utf-8") as file:
+                file.write(f"{nodeid!r}\n")
+
+    def names(self) -> set[str]:
+        """Return what has passed."""
+        return set(map(literal_eval, self._names.read_text(encoding="utf-8").splitlines()))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what passed in the folder $EVALSUITE_TESTS, if there is one."""
+    if folder := os.environ.get("EVALSUITE_TESTS"):
+        writes = not hasattr(config, "workerinput")  # what several processes pass, the one that started them is told
+        config.pluginmanager.register(Passed(Path(folder), writes), "passed")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the longest files first, which is the order in which processes are given them; the rest stays as it is."""
+    if os.environ.get("EVALSUITE_TESTS_REST"):
+        passed = config.pluginmanager.get_plugin("passed").names()
+        items[:] = [item for item in items if item.nodeid not in passed]
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
     assert all(file.is_file() for file in places), "LONGEST names a file that is gone"
     items.sort(key=lambda item: places.get(item.path, len(places)))
