@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 def test_every_test_passes_as_written(folder):
     path = str(Path(evalsuite.__file__).parents[1])
     # Without the working folder in Python's path, as the command pytest runs.
-    environment = os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     made = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     for kind in scaffold.KINDS:
