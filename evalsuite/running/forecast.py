@@ -28,6 +28,8 @@ from evalsuite.study.trials import Trial, adapts
 if TYPE_CHECKING:
     from torch import nn
 
+    from evalsuite.streams import Domain
+
 MOMENT = 0.05
 """Seconds for which a network is timed; ours."""
 BATCH = 16
@@ -35,6 +37,8 @@ SIMULATED_PASSES = 2.0
 """What a pass of a network costs whose quantization is simulated, in passes of the network itself; ours."""
 PROCESS_BYTES = 650_000_000
 """What a process holds that evaluates, beside networks and their activations; ours, of ``quick``'s."""
+DIAGNOSIS_PASSES = 3.0
+"""What looking into a network costs an image, in passes of the network: two, and counting; ours, of ResNet-20's."""
 RECORD_BYTES, FILE_BYTES = 22, 9_000
 """Of a row of records and of a file of them, as zstd leaves them; ours."""
 _COLUMNS = ("task", "quantizer", "bits", "adapter", "status", "images", "adapt_seconds", "quantize_seconds")
@@ -84,7 +88,8 @@ def forecast(study: Study, trials: Sequence[Trial], root: str | None, run: Path)
     known = rows_of(run)
     if known:
         estimates = Estimates(known)
-        hours = _seconds(trials, estimates.image_seconds, estimates.quantize_seconds) / 3600
+        seconds = _seconds(trials, estimates.image_seconds, estimates.quantize_seconds)
+        hours = (seconds + _diagnosing(study, trials, estimates.image_seconds)) / 3600
         quantizing = all(estimates.quantize_seconds(trial) is not None for trial in _models(trials))
         basis = f"from {len(known):,} trials of {run}"
         return Forecast(hours, quantizing, disk, max(each.peak_bytes for each in known), basis)
@@ -93,7 +98,7 @@ def forecast(study: Study, trials: Sequence[Trial], root: str | None, run: Path)
         simulated = 1.0 if trial.quantizer.bits is None else SIMULATED_PASSES
         return passes_of(trial) * simulated * networks[trial.task].pass_seconds
 
-    hours = _seconds(trials, image_seconds, lambda trial: None) / 3600
+    hours = (_seconds(trials, image_seconds, lambda trial: None) + _diagnosing(study, trials, image_seconds)) / 3600
     peak = max(_peak_bytes(network.parameters) for network in networks.values())
     return Forecast(hours, False, disk, peak, "from timing each network for a moment, quantizing left out")
 
@@ -211,6 +216,19 @@ def _seconds(
     once = Counter((rate, frozenset(streams)) for rate, streams in fixed.values())
     images = {streams: sum(n for _, n in {p for s in streams for p in parts[s]}) for _, streams in once}
     return total + sum(count * rate * images[streams] for (rate, streams), count in once.items())
+
+
+def _diagnosing(study: Study, trials: Sequence[Trial], image_seconds: Callable[[Trial], float]) -> float:
+    """Return seconds of looking into each quantized network once, on its calibration set and every domain it meets."""
+    if not study.diagnosis.images:
+        return 0.0
+    parts = {stream: {domain for domain, _ in domains_of(stream)} for stream in {trial.stream for trial in trials}}
+    models: dict[str, tuple[Trial, set[Domain]]] = {}
+    for trial in sorted(trials, key=lambda trial: adapts(trial.adapter)):  # who only evaluates knows best what it takes
+        if trial.quantizer.bits is not None:
+            models.setdefault(trial.quantization, (trial, set()))[1].update(parts[trial.stream])
+    one_pass = ((image_seconds(trial) / passes_of(trial), domains) for trial, domains in models.values())
+    return DIAGNOSIS_PASSES * study.diagnosis.images * sum(rate * (len(domains) + 1) for rate, domains in one_pass)
 
 
 def _disk(study: Study, trials: Sequence[Trial], networks: Mapping[Setting, Network]) -> int:

@@ -8,7 +8,8 @@ from torch import nn
 from evalsuite import store
 from evalsuite.running.estimates import kind_of, learnt
 from evalsuite.running.forecast import FILE_BYTES, RECORD_BYTES, forecast, rows_of, timed
-from evalsuite.study.cost import cost_of
+from evalsuite.study.cost import cost_of, domains_of
+from evalsuite.study.tables import Diagnosis
 from evalsuite.study.trials import adapts, expand
 
 
@@ -93,3 +94,20 @@ def test_what_is_shared_by_streams_is_counted_once():
     assert cost["forwards_unshared"] == 2 * fixed + adapting
     longer = dataclasses.replace(study, analysis=dataclasses.replace(study.analysis, jitter=2))
     assert cost_of(longer, trials)["forwards_unshared"] == 3 * cost["forwards_unshared"]
+
+
+def test_looking_into_networks_counts_each_once_and_by_images(finished):
+    """By hand: each quantized network, its calibration set and the streams' domains, three passes an image."""
+    study, trials = expanded()
+    found = {}
+    for images in (0, 2, 4):
+        asked = dataclasses.replace(study, diagnosis=Diagnosis(images))
+        found[images] = forecast(asked, trials, None, finished.folder).hours * 3600
+    rows = finished.trials
+    fixed = rows[(rows["adapter"] == "none") & (rows["bits"].astype(str) != "FP32")]
+    assert len(set(zip(fixed["quantizer"], fixed["bits"].astype(str), strict=True))) == 1, "one kind has one rate"
+    rate = fixed["adapt_seconds"].sum() / fixed["images"].sum()
+    models = {trial.quantization for trial in trials if trial.quantizer.bits is not None}
+    domains = {domain for stream in {t.stream for t in trials} for domain, _ in domains_of(stream)}
+    assert found[2] - found[0] == pytest.approx(3 * 2 * (len(domains) + 1) * len(models) * rate)
+    assert found[4] - found[0] == pytest.approx(2 * (found[2] - found[0]))
