@@ -3,8 +3,8 @@
 A claim is *seen* where the tables show it, *not seen* where they do not, *not yet measured* where its study is not
 published, and cannot be tested here where what it is about is not at hand. The rules are ours:
 
-- ``harmed`` and ``lower`` are seen where more than half of the networks or pairs show it, each by the rule of
-  claims (:mod:`evalsuite.analysis.claims`);
+- ``harmed``, ``lower`` and ``fragile`` are seen where more than half of the networks or pairs show it, each by the rule
+  of claims (:mod:`evalsuite.analysis.claims`);
 - ``changes`` is seen where some pair would still be shown if its p counted once for every family of pairs.
 """
 
@@ -47,12 +47,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper says, what answers it, and why nothing does."""
+    """What a paper says, what answers it, and why nothing can."""
 
     says: str
     asked: tuple[Asked, ...] = ()
     beyond: str = ""
-    unasked: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def _claim(own: Mapping[str, Any]) -> Claim:
         Asked(**{**one, "pairs": tuple((a, b) for a, b in one.get("pairs", ()))})  # values of TOML
         for one in own.get("asked", ())
     ]
-    return Claim(own["says"], tuple(asked), own.get("beyond", ""), own.get("unasked", ""))
+    return Claim(own["says"], tuple(asked), own.get("beyond", ""))
 
 
 def answer(claim: Claim, results: Path) -> Answer:
@@ -106,7 +105,7 @@ def _nothing(claim: Claim) -> str:
     would = [f"`evalsuite run {claim.asked[0].study} --data-root DIR`"] if claim.asked else []
     why = [escaped(claim.beyond)] if claim.beyond else []
     near = [f"nearest, not yet measured: {each}" if claim.beyond else f"asked by {each}" for each in would]
-    return "; ".join([*why, *near]) or claim.unasked
+    return "; ".join([*why, *near])
 
 
 def _rows(asked: Asked, results: Path) -> pd.DataFrame:
@@ -181,11 +180,19 @@ def _changes(frame: pd.DataFrame, asked: Asked) -> tuple[str, bool]:
     return text + _sizes(frame), seen
 
 
+def _fragile(frame: pd.DataFrame, asked: Asked) -> tuple[str, bool]:
+    excess = frame.assign(difference=frame["excess"], level=frame["calibration_label"])
+    more, less = _directions(excess)
+    text = f"the loss under shift is shown to exceed that on clean images in {more} and to be less in {less} of "
+    return text + count(len(frame), "network") + _sizes(excess), 2 * more > len(frame)
+
+
 MEASURES: dict[str, Callable[[pd.DataFrame, Asked], tuple[str, bool]]] = {
     "harmed": _harmed,
     "passes": _passes,
     "lower": _lower,
     "changes": _changes,
+    "fragile": _fragile,
 }
 
 

@@ -40,11 +40,12 @@ from reports.words.verdict import named_class
 ROOT = Path(__file__).parents[1]
 RESULTS, README = ROOT / "docs" / "results", ROOT / "README.md"
 TABLES = ("summary.csv", "comparisons.csv", "rankings.csv")
-IF_THERE = (VERDICT, "engine_gaps.csv", "rounds.csv")
+IF_THERE = (VERDICT, "engine_gaps.csv", "rounds.csv", "shift_excess.csv")
 EFFECTS = "calibration_effects.csv"
 FIGURES = (
     *("mean_against_worst", "error_heatmap", "calibration_effects", "paradigm_comparison", "class_drops"),
     *("rank_stability", "stream_error", "recurring_rounds", "cost_against_error", "simulation_gap"),
+    "shift_excess",
 )
 MARKS = ("<!-- results: made by benchmarks/publish.py -->", "<!-- end of results -->")
 SECTION = "section.txt"  # no page of its own

@@ -190,6 +190,22 @@ def test_pairs_are_counted_in_the_direction_that_is_claimed(tmp_path, measure, p
     assert claims.answer(claims.Claim("elsewhere", (asked,), beyond="no images"), tmp_path).standing == claims.BEYOND
 
 
+def test_networks_that_lose_more_under_shift_are_counted(tmp_path):
+    table = TABLE.assign(
+        quantizer_label="rtn W4A4", adapter_label="none", calibration_label="128 images", excess=TABLE["difference"]
+    ).drop(columns=["a", "b", "difference"])
+    for shown, standing in (([0, 1, 2], claims.NOT_SEEN), ([0, 1], claims.NOT_SEEN), ([0, 1, 3], claims.SEEN)):
+        folder = tmp_path / str(shown) / "mine" / "run"
+        folder.mkdir(parents=True)
+        table.iloc[shown].to_csv(folder / "shift_excess.csv", index=False)
+        (folder / "summary.csv").touch()
+        asked = claims.Asked("mine", "drop", "fragile", {"adapter_label": "none"}, table="shift_excess.csv")
+        found = claims.answer(claims.Claim("fragile", (asked,)), tmp_path / str(shown))
+        more = sum(each in (1, 3) for each in shown)
+        assert f"exceed that on clean images in {more} and to be less in 1 of {len(shown)}" in found.figure
+        assert found.standing == standing
+
+
 def test_a_change_that_holds_in_one_of_many_families_alone_is_not_seen(tmp_path):
     folder = tmp_path / "mine" / "run"
     folder.mkdir(parents=True)

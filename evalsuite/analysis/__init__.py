@@ -29,6 +29,7 @@ from evalsuite.analysis.group_drops import group_drops_of
 from evalsuite.analysis.outcomes import COMBINATION, GROUPS, Outcomes, read_outcomes
 from evalsuite.analysis.rankings import RANKING_COLUMNS, rankings_of
 from evalsuite.analysis.rounds import forgetting_of, rounds_of
+from evalsuite.analysis.shift_excess import shift_excess_of
 from evalsuite.analysis.stream_errors import stream_errors_of
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, oracles_of, summary_of
 from evalsuite.analysis.views import views_of
@@ -70,6 +71,7 @@ ESTIMATES: dict[str, Estimate] = {
     "profiles": profiles_of,
     "rounds": rounds_of,
     "severities": severities_of,
+    "shift_excess": shift_excess_of,
     "stream_errors": stream_errors_of,
     "views": views_of,
 }

@@ -72,12 +72,27 @@ class Settings:
         image, replicate = rows.image, rows.replicate
         if inside is not None:
             values, image, replicate = values[inside], image[inside], replicate[inside]
-        if rows.crossed and len(np.unique(image)) > 1:
-            found = two_way_bootstrap(values, image, replicate, generator, draws=self.bootstrap, level=level)
-        else:
-            found = paired_bootstrap(values, image, generator, draws=self.bootstrap, level=level)
+        found = self.resampled(values, image, replicate, generator, crossed=rows.crossed, level=level)
         least = mean_bounds(values, image, replicate, level=level, signed=signed)
         return replace(found, low=np.minimum(found.low, least.low), high=np.maximum(found.high, least.high))
+
+    def resampled(
+        self,
+        values: NDArray[Any],
+        image: NDArray[Any],
+        replicate: NDArray[Any],
+        generator: np.random.Generator,
+        *,
+        crossed: bool,
+        level: float = CONFIDENCE,
+    ) -> Interval:
+        """Return the means of (N, M) values with bootstrap intervals: over images, ``crossed`` with the draws or not.
+
+        ``image``, ``replicate``: (N,) of each row. The values may be of any size.
+        """
+        if crossed and len(np.unique(image)) > 1:
+            return two_way_bootstrap(values, image, replicate, generator, draws=self.bootstrap, level=level)
+        return paired_bootstrap(values, image, generator, draws=self.bootstrap, level=level)
 
 
 def baselines(run: Run) -> dict[str, tuple[str, str]]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
-from matplotlib.lines import Line2D
 
 from reports import style
 from reports.frames.engines import engine_gaps, over_all_images
 from reports.frames.methods import as_rows
-from reports.layout import Canvas, broken, column, legend_height, line_height, pages, text_width
+from reports.row_panels import RowPanels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,9 +19,18 @@ if TYPE_CHECKING:
 
     from evalsuite.store import Run
 
-_ROW = 0.2  # inches
-_HEAD, _FOOT, _ABOVE = 0.11, 0.53, 0.05  # inches
-_MOST = 0.34  # of the width, for labels
+_PANELS = RowPanels(
+    3,
+    {
+        "all images": {"marker": "o", "ms": 3.6, "color": style.INK},
+        "one domain": {"marker": "o", "ms": 1.6, "color": style.MUTED, "mew": 0},
+        "class with most": {"marker": "D", "ms": 3.2, "color": style.MUTED, "mew": 0},
+        "a class changed beyond chance": {"marker": "o", "ms": 3.6, "color": style.ALERT},
+        "full precision on the engine": {"marker": "s", "ms": 3.2, "color": style.MUTED, "mfc": "none", "mew": 0.8},
+    },
+    gap=0.12,
+    most=0.34,
+)
 _COLUMNS = [
     *("task", "network", "quantizer_label", "calibration_label", "adapter_label", "stream_label", "engine"),
     *("domain", "severity", "images", "flips", "flips_low", "flips_high"),
@@ -51,32 +60,15 @@ class SimulationGap:
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task, by network where one printed page is too small."""
-        return pages(data, lambda own: _height(own, column()), ["task"], ["network"])
+        return _PANELS.pages(data)
 
     def draw(self, data: pd.DataFrame, ax: Axes | None = None) -> Figure:
         """Draw three panels per task, a row per network and engine."""
-        width = column(ax)
-        labels = _labels(data, width)
-        left = text_width(list(labels.values())) + 0.1
-        gap, edge = style.scaled(0.12), style.scaled(0.1)
-        inner = (width - left - 2 * gap - edge) / 3
-        canvas = Canvas.of(width, _height(data, width), ax)
-        top = legend_height(_handles(), width, 2) + style.scaled(_ABOVE)
-        for task, own in data.groupby("task", sort=False):
-            heading = broken(str(task), width * 7 / 8, bold=True)
-            top += line_height(heading) + style.scaled(_HEAD)
-            height = own["network"].nunique() * _row(labels)
-            panels = [canvas.panel(left + k * (inner + gap), top, inner, height) for k in range(3)]
-            _block(panels, own, labels)
-            canvas.heading(0, top - 0.05, heading)
-            top += height + style.scaled(_FOOT)
-        canvas.legend(_handles(), 2)
-        return canvas.whole
+        return _PANELS.draw(data, ax, _block)
 
 
-def _block(panels: list[Axes], data: pd.DataFrame, labels: dict[str, str]) -> None:
+def _block(panels: Sequence[Axes], data: pd.DataFrame, names: list[str]) -> None:
     flips, change, time = panels
-    names = list(data["network"].unique())
     whole = over_all_images(data)
     domains = data[~data.index.isin(whole.index)]
     for row in as_rows(domains):
@@ -93,42 +85,10 @@ def _block(panels: list[Axes], data: pd.DataFrame, labels: dict[str, str]) -> No
         time.plot(own, y, "s", ms=3.2, color=style.INK, mew=0)
         time.plot(row["float_latency_ms"], y, "s", ms=3.2, color=style.MUTED, mfc="none", mew=0.8)
     for axes in panels:
-        axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-        axes.set_yticks([])
         axes.margins(x=0.12)
     change.axvline(0, color=style.MUTED, lw=0.6, zorder=0)
     for axes in (flips, time):
         axes.set_xlim(left=-0.04 * axes.get_xlim()[1])  # room for half a mark at 0
-    flips.set_yticks(range(len(names)), [labels[name] for name in names])
     flips.set_xlabel("flips\n(%)")
     change.set_xlabel("error\n(points)")
     time.set_xlabel("time\n(ms)")
-
-
-def _labels(data: pd.DataFrame, width: float) -> dict[str, str]:
-    return {str(name): broken(str(name), _MOST * width) for name in data["network"].unique()}
-
-
-def _row(labels: dict[str, str]) -> float:
-    return max([style.scaled(_ROW), *(line_height(label) + 0.04 for label in labels.values())])
-
-
-def _height(data: pd.DataFrame, width: float) -> float:
-    row, whole = _row(_labels(data, width)), legend_height(_handles(), width, 2) + style.scaled(_ABOVE)
-    for task, own in data.groupby("task", sort=False):
-        heading = broken(str(task), width * 7 / 8, bold=True)
-        whole += line_height(heading) + own["network"].nunique() * row + style.scaled(_HEAD + _FOOT)
-    return whole
-
-
-def _handles() -> list[Line2D]:
-    marks: dict[str, dict[str, Any]] = {
-        "all images": {"marker": "o", "ms": 3.6, "color": style.INK},
-        "one domain": {"marker": "o", "ms": 1.6, "color": style.MUTED, "mew": 0},
-        "class with most": {"marker": "D", "ms": 3.2, "color": style.MUTED, "mew": 0},
-        "a class changed beyond chance": {"marker": "o", "ms": 3.6, "color": style.ALERT},
-        "full precision on the engine": {"marker": "s", "ms": 3.2, "color": style.MUTED, "mfc": "none", "mew": 0.8},
-    }
-    return [Line2D([], [], ls="", label=name, **mark) for name, mark in marks.items()]

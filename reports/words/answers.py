@@ -22,6 +22,7 @@ from reports.frames.evidence import Evidence, family_sizes, least_p
 from reports.frames.first_screen import largest_drop_first
 from reports.frames.methods import KEYS, each_row, readable
 from reports.frames.paradigms import paradigms
+from reports.frames.shift import shift_excess
 from reports.words.adapters import QUESTION, of_adapters
 from reports.words.diagnosis import QUESTION as BROKEN
 from reports.words.diagnosis import of_diagnoses
@@ -38,6 +39,8 @@ from reports.words.numbers import (
     percent,
     points,
 )
+from reports.words.shift import QUESTION as SHIFTED
+from reports.words.shift import of_shift
 
 CHOSEN = ("augmentation", "sampling")
 """The factors of the third question; all others belong to the first."""
@@ -50,6 +53,7 @@ _FIGURES = {
     _PARADIGM: ("paradigm_comparison", "critical_difference", "performance_profile", "rank_stability"),
     _AUGMENTATION: (),
     QUESTION: ("stream_error", "ablation_bars", "cost_against_error", "recurring_rounds"),
+    SHIFTED: ("shift_excess",),
     DEPLOYED: ("simulation_gap",),
     BROKEN: ("layer_diagnosis",),
 }
@@ -93,9 +97,10 @@ def answer(run: Run, evidence: Evidence) -> Answers:
         _answer(_AUGMENTATION, _of_sets, changed[chosen], rows, evidence),
     ]
     tasks = [(str(task), tuple(of_adapters(own))) for task, own in adapted.groupby("task", sort=False)]
+    shifted = [(str(task), tuple(of_shift(own))) for task, own in shift_excess(run).groupby("task", sort=False)]
     deployed = [(str(task), tuple(of_engines(own))) for task, own in engine_gaps(run).groupby("task", sort=False)]
     broken = [(str(task), tuple(of_diagnoses(own))) for task, own in diagnosis(run).groupby("task", sort=False)]
-    by_question = {QUESTION: tasks, DEPLOYED: deployed, BROKEN: broken}
+    by_question = {QUESTION: tasks, SHIFTED: shifted, DEPLOYED: deployed, BROKEN: broken}
     found += [Answer(name, tuple(own), _FIGURES[name]) for name, own in by_question.items()]
     answers = tuple(each for each in found if each.tasks)
     return Answers(answers, _note(evidence, len(changed) > 0, len(compared) > 0, len(adapted) > 0) if answers else "")

@@ -1,0 +1,41 @@
+"""Whether quantization costs more under shift than on clean images, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from reports.frames.methods import each_row
+from reports.words.numbers import count, interval, is_missing, p_value, points
+
+QUESTION = "Does quantization cost more under shift than on clean images?"
+
+
+def of_shift(excess: pd.DataFrame) -> Iterator[str]:
+    """Say of how many networks of one task it is shown that they lose more, or less, under shift, and of which most."""
+    more = excess[excess["shown"] & (excess["excess"] > 0)]
+    less = excess[excess["shown"] & (excess["excess"] < 0)]
+    unclear = len(excess) - len(more) - len(less)
+    if len(excess) > 1:
+        yield (
+            f"Against full precision, {len(more) or 'none'} of {count(len(excess), 'quantized network')} "
+            f"{'loses' if len(more) == 1 else 'lose'} more under shift than on clean images, {len(less) or 'none'} "
+            f"less; for {unclear or 'none'} there is no evidence of a difference."
+        )
+    if len(more):
+        yield _largest(more, "Most more")
+    if len(less):
+        yield _largest(less.assign(excess=-less["excess"], low=-less["high"], high=-less["low"]), "Most less", "less")
+    if unclear == len(excess):
+        yield _largest(excess, "The largest difference, which is not shown")
+
+
+def _largest(excess: pd.DataFrame, what: str, direction: str = "more") -> str:
+    row: Any = next(each_row(excess.loc[[excess["excess"].idxmax()]]))
+    p = "not tested" if is_missing(row.p_holm) else p_value(row.p_holm)
+    return (
+        f"{what}: {row.network}, which loses {points(row.clean_drop)} on clean images and {points(row.shifted_drop)} "
+        f"under shift, {points(row.excess)} {direction} ({interval(row.low, row.high)}; {p})."
+    )
