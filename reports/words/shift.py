@@ -25,17 +25,19 @@ def of_shift(excess: pd.DataFrame) -> Iterator[str]:
             f"less; for {unclear or 'none'} there is no evidence of a difference."
         )
     if len(more):
-        yield _largest(more, "Most more")
+        yield _most(more, "Most more")
     if len(less):
-        yield _largest(less.assign(excess=-less["excess"], low=-less["high"], high=-less["low"]), "Most less", "less")
+        yield _most(less, "Most less")
     if unclear == len(excess):
-        yield _largest(excess, "The largest difference, which is not shown")
+        yield _most(excess, "The largest difference, which is not shown")
 
 
-def _largest(excess: pd.DataFrame, what: str, direction: str = "more") -> str:
-    row: Any = next(each_row(excess.loc[[excess["excess"].idxmax()]]))
+def _most(excess: pd.DataFrame, what: str) -> str:
+    """Name the network whose two drops are farthest apart, in whichever direction."""
+    row: Any = next(each_row(excess.loc[[excess["excess"].abs().idxmax()]]))
+    size, low, high = (row.excess, row.low, row.high) if row.excess >= 0 else (-row.excess, -row.high, -row.low)
     p = "not tested" if is_missing(row.p_holm) else p_value(row.p_holm)
     return (
         f"{what}: {row.network}, which loses {points(row.clean_drop)} on clean images and {points(row.shifted_drop)} "
-        f"under shift, {points(row.excess)} {direction} ({interval(row.low, row.high)}; {p})."
+        f"under shift, {points(size)} {'more' if row.excess >= 0 else 'less'} ({interval(low, high)}; {p})."
     )
