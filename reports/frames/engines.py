@@ -6,7 +6,7 @@ import pandas as pd
 
 from evalsuite.store import Run
 from reports.frames.evidence import evidence, once
-from reports.frames.methods import KEYS, labelled
+from reports.frames.methods import unadapted_first
 
 
 @once
@@ -15,11 +15,7 @@ def engine_gaps(run: Run) -> pd.DataFrame:
 
     ``network`` is their label; the row about all images has the ``domain`` "" and comes before those of its domains.
     """
-    gaps = evidence(run).estimates["engine_gaps"]
-    trials = labelled(run)
-    names = trials.loc[trials["unadapted"], [*KEYS, "network"]].drop_duplicates(KEYS)
-    first = trials.drop_duplicates("task")[["task", "stream_label"]]
-    return gaps.merge(names, on=KEYS).merge(first, on=["task", "stream_label"])
+    return unadapted_first(run, evidence(run).estimates["engine_gaps"])
 
 
 def over_all_images(gaps: pd.DataFrame) -> pd.DataFrame:

@@ -52,6 +52,13 @@ def labelled(run: Run, *, with_oracles: bool = False) -> pd.DataFrame:
     return trials.assign(oracle=told) if with_oracles else trials
 
 
+def unadapted_first(run: Run, table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows about networks without adaptation in each task's first stream, and add their ``network``."""
+    trials = labelled(run)
+    names = trials.loc[trials["unadapted"], [*KEYS, "network"]].drop_duplicates(KEYS)
+    return table.merge(names, on=KEYS).merge(trials.drop_duplicates("task")[["task", "stream_label"]])
+
+
 def _order(values: pd.Series, *, first: pd.Series, last: pd.Series | None = None) -> pd.Series:
     end = pd.Series(False, values.index) if last is None else last
     names = pd.concat([values[first], values[~first & ~end], values[end]]).drop_duplicates()

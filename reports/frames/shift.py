@@ -6,14 +6,10 @@ import pandas as pd
 
 from evalsuite.store import Run
 from reports.frames.evidence import evidence, once
-from reports.frames.methods import KEYS, labelled
+from reports.frames.methods import unadapted_first
 
 
 @once
 def shift_excess(run: Run) -> pd.DataFrame:
     """Return ``shift_excess.csv`` for each task's first stream; ``network`` is the label of each network."""
-    excess = evidence(run).estimates["shift_excess"]
-    trials = labelled(run)
-    names = trials.loc[trials["unadapted"], [*KEYS, "network"]].drop_duplicates(KEYS)
-    first = trials.drop_duplicates("task")[["task", "stream_label"]]
-    return excess.merge(names, on=KEYS).merge(first, on=["task", "stream_label"])
+    return unadapted_first(run, evidence(run).estimates["shift_excess"])
