@@ -24,6 +24,7 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks import claims
+from benchmarks.glance import EFFECTS, at_a_glance, p_cell, unadapted
 from evalsuite import store
 from evalsuite.analysis.verdict import FILE as VERDICT
 from evalsuite.files import write_text
@@ -31,7 +32,6 @@ from evalsuite.store import Run
 from reports.card import of_run
 from reports.frames.calibration_sets import effects
 from reports.frames.evidence import evidence
-from reports.frames.first_screen import largest_drop_first
 from reports.markdown import escaped, listed, table
 from reports.words.answers import answer
 from reports.words.numbers import number
@@ -41,7 +41,6 @@ ROOT = Path(__file__).parents[1]
 RESULTS, README = ROOT / "docs" / "results", ROOT / "README.md"
 TABLES = ("summary.csv", "comparisons.csv", "rankings.csv")
 IF_THERE = (VERDICT, "engine_gaps.csv", "rounds.csv", "shift_excess.csv")
-EFFECTS = "calibration_effects.csv"
 FIGURES = (
     *("mean_against_worst", "error_heatmap", "calibration_effects", "paradigm_comparison", "class_drops"),
     *("rank_stability", "stream_error", "recurring_rounds", "cost_against_error", "simulation_gap"),
@@ -73,9 +72,10 @@ def publish(name: str, folders: Sequence[Path], figures: Sequence[str], results:
     for folder, run in runs:
         text = "\n\n".join(_section(f"{name}/{folder.name}", folder, run, figures, results))
         write_text(results / name / folder.name / SECTION, f"{text}\n")
-    sections = [file.read_text(encoding="utf-8") for file in sorted((results / name).glob(f"*/{SECTION}"))]
     title = f"# {escaped(runs[0][1].study['title'] or name)}\n"
-    write_text(results / f"{name}.md", "\n".join([title, *sections]))
+    sections = [file.read_text(encoding="utf-8") for file in sorted((results / name).glob(f"*/{SECTION}"))]
+    glance = at_a_glance(results / name)
+    write_text(results / f"{name}.md", "\n".join([title, *([f"{glance}\n"] if glance else []), *sections]))
 
 
 def _section(where: str, folder: Path, run: Run, figures: Sequence[str], results: Path) -> Iterator[str]:
@@ -154,7 +154,9 @@ def table_of_all(results: Path) -> str:
     Of one task the least and the most reliable are there, and others at equal distances between; of too many tasks
     those whose worst class loses most.
     """
-    own = [(file.parent.parent.name, part) for file in sorted(results.glob("*/*/summary.csv")) for part in _tasks(file)]
+    own = [
+        (file.parent.parent.name, part) for file in sorted(results.glob("*/*/summary.csv")) for part in unadapted(file)
+    ]
     worst = sorted(range(len(own)), key=lambda place: -own[place][1]["worst_drop_class_value"].iloc[0])
     own = [own[place] for place in sorted(worst[:_MOST])]
     each = max(1, _MOST // max(1, len(own)))
@@ -164,22 +166,9 @@ def table_of_all(results: Path) -> str:
     for study, row in rows:
         cells = [row["task"], row["quantizer_label"], number(100 * row["drop"]), named_class(row["worst_drop_class"])]
         cells += [number(100 * row[f"worst_drop_class_{name}"]) for name in ("value", "null")]
-        p = row["worst_drop_class_p_holm"]
-        cells += ["< 0.001" if p < 0.001 else number(p, 3)]
+        cells += [p_cell(row["worst_drop_class_p_holm"])]
         lines.append(f"| {' | '.join([f'[{study}](docs/results/{study}.md)', *map(escaped, cells)])} |")
     return "\n".join(lines)
-
-
-def _tasks(file: Path) -> Iterator[pd.DataFrame]:
-    """Yield each task's unadapted quantized networks, of its first calibration set and stream, worst class first."""
-    frame = claims.read_table(file)
-    frame = frame[(frame["adapter_label"] == "none") & frame["worst_drop_class"].notna()]
-    for _, own in frame.groupby("task", sort=False):
-        first = own.iloc[0]
-        own = own[
-            (own[["calibration_label", "stream_label"]] == first[["calibration_label", "stream_label"]]).all(axis=1)
-        ]
-        yield largest_drop_first(own)
 
 
 def _spread(frame: pd.DataFrame, most: int) -> list[pd.Series]:

@@ -10,6 +10,7 @@ from _dummies.runs import USUAL_SET, CalibrationSet, make_run
 from _dummies.verdicts import good
 
 from benchmarks import claims, publish
+from benchmarks.glance import at_a_glance
 from evalsuite import store
 from evalsuite.study import file as studies
 from evalsuite.study.labels import labels
@@ -70,6 +71,14 @@ def check_numbers(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_number_is_one_of_the_tables(page):
     check_numbers(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_of_several_networks_begins_with_a_row_for_each(page):
+    text, expected = page.read_text(encoding="utf-8"), at_a_glance(page.with_suffix(""))
+    before = text.partition("\n## ")[0].partition("\n")[2].strip()
+    assert before == expected, "publish again"
+    assert bool(expected) == (text.count("\n## ") > 1)
 
 
 @pytest.mark.parametrize("page", [*PAGES, RESULTS / "claims.md"], ids=lambda page: page.stem)
@@ -262,9 +271,11 @@ def test_a_network_that_is_added_leaves_the_sections_of_others_as_they_are(publi
         shutil.copytree(run, tmp_path / name, dirs_exist_ok=True)
         publish.publish("mine", [tmp_path / name], ["none_such"], results)
     text, alone = ((folder / "mine.md").read_text(encoding="utf-8") for folder in (results, published.parent))
-    title, section = alone.split("\n", 1)
-    sections = [f"\n\n{section.strip()}".replace("mine/made/", f"mine/{name}/") for name in "ab"]
-    assert text == title + "".join(sections) + "\n"
+    before, section = alone.split("\n## ", 1)
+    sections = [f"\n\n## {section.strip()}".replace("mine/made/", f"mine/{name}/") for name in "ab"]
+    title, glance = before.partition("\n")[0], at_a_glance(results / "mine")
+    assert glance.count("\n| digits/") == 4, "two runs of two tasks"
+    assert text == f"{title}\n\n{glance}" + "".join(sections) + "\n"
 
 
 def test_of_many_tasks_the_readme_has_the_worst(published, tmp_path):
