@@ -73,6 +73,7 @@ app = typer.Typer(
 
 _COMPLETION = "_EVALSUITE_COMPLETE"
 """Variable by which a shell asks what a line may go on with."""
+_ASK_COMPLETION = {"--show-completion", "--install-completion"}
 _NOT_WRITTEN = 120  # as Python ends where its last output cannot be written
 
 
@@ -126,7 +127,8 @@ def call(arguments: list[str]) -> int:
     except (SystemExit, GeneratorExit) as error:
         if isinstance(error.__context__, BrokenPipeError):  # click's end where nobody reads on: `evalsuite list | head`
             return _NOT_WRITTEN
-        if _COMPLETION in os.environ:  # click ends the program so when it has told the shell what fits
+        # typer ends the program so when it has told the shell what fits, or how to ask.
+        if _COMPLETION in os.environ or _ASK_COMPLETION.intersection(arguments[:1]):
             return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else DONE
         # Else of a plugin: nothing here ends the program so.
         return _refuse(f"a plugin ended the program by {reason_of(error)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evalsuite import registry
-from evalsuite.engines import ENGINES
+from evalsuite.engines import ENGINES, package_of
 from evalsuite.environment import OWN_PACKAGES, available_cores, device_name, hiding, resolve_device, versions
 from evalsuite.errors import RequestError
 from evalsuite.optional_members import availability_of
@@ -90,9 +90,10 @@ def _imagecorruptions() -> str:
 
 
 def _engine(name: str) -> Check:
-    if importlib.util.find_spec(name) is None:
+    package = package_of(name)
+    if importlib.util.find_spec(package) is None:
         return Check(f"engine {name}", False, "not installed", "pip install 'evalsuite[onnx,openvino]'", needed=False)
-    return Check(f"engine {name}", True, f"version {importlib.metadata.version(name)}")
+    return Check(f"engine {name}", True, f"{package} {importlib.metadata.version(package)}")
 
 
 def _plugins(kind: registry.Kind) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -97,10 +98,28 @@ def applied(look: Appearance | None = None) -> Iterator[None]:
 
 
 def _use(style: str) -> None:
+    complaints = _Complaints()
+    logger = logging.getLogger("matplotlib")
+    logger.addHandler(complaints)
     try:
         matplotlib.style.use(style)
     except (OSError, ValueError) as error:
         raise RequestError(f"style {style}: matplotlib cannot read it ({error})") from error
+    finally:
+        logger.removeHandler(complaints)
+    if complaints.said:  # it goes on without lines that it cannot read
+        raise RequestError(f"style {style}: matplotlib cannot read it ({' '.join(complaints.said[0].split())})")
+
+
+class _Complaints(logging.Handler):
+    """Keeps the warnings that are logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
 
 
 def scaled(inches: float) -> float:

@@ -144,7 +144,7 @@ def _target(text: str, own: dict[str, Any], options: RunOptions, console: Consol
     """Return what is to be audited; the code of a user's file is announced, and run elsewhere before it is run here."""
     from evalsuite.targets import rehearse, runs_code, target_of
 
-    if runs_code(text):
+    if runs_code(text) and Path(text.rpartition(":")[0]).is_file():  # what is missing, target_of says
         console.print(f"running the code of {text.rpartition(':')[0]}", markup=False, highlight=False, soft_wrap=True)
         rehearse(text, options.limits)
     return target_of(text, own)

@@ -28,6 +28,10 @@ def compare(
 
     if page is not None and (page.suffix.lower() not in (".html", ".htm") or page.is_dir()):
         raise RequestError(f"--page {page}: expected a file such as compare.html")
+    places = [run.resolve() for run in runs]
+    for run, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
+            raise RequestError(f"{run} is given twice: expected runs that differ")
     loaded = [load(run) for run in runs]
     found = compare_runs(loaded)
     if page is not None:

@@ -96,6 +96,8 @@ def _renamed(file: Path) -> Mapping[str, str]:
     from evalsuite.study.values import read_toml
 
     found = read_toml(file)
+    if not found:
+        raise RequestError(f'{file} names nothing: expected lines such as "brecq W4A4" = "BRECQ"')
     for label, name in found.items():
         if not isinstance(name, str) or not name.strip():
             raise RequestError(f'{file}, {label} = {name!r}: expected a name, such as "brecq W4A4" = "BRECQ"')

@@ -65,7 +65,8 @@ def validate(
         return DONE
     print(
         f"{study} is sound, its images not looked at: {cost['trials']} trials, {cost['quantizations']} quantizations, "
-        f"{cost['corrupted_domains']} corrupted domains, about {cost['image_passes']:,} image passes "
+        f"{cost['corrupted_domains']} corrupted domain{'s' * (cost['corrupted_domains'] != 1)}, "
+        f"about {cost['image_passes']:,} image passes "
         f"({cost['forwards_unshared']:,} if trials shared nothing)"
     )
     print(_said(expected))
@@ -73,9 +74,12 @@ def validate(
 
 
 def _said(expected: Forecast) -> str:
+    from evalsuite.running.durations import in_words
+
     if expected.hours is None or expected.disk_bytes is None or expected.peak_bytes is None:
         return f"hours, disk and memory are unknown: {expected.basis}"
     return (
-        f"about {expected.hours:.2g} hours of one process, at most {expected.disk_bytes / 1e9:.2g} GB on disk, "
+        f"{in_words(3600 * expected.hours)} of one process, start-up and report apart, "
+        f"at most {expected.disk_bytes / 1e9:.2g} GB on disk, "
         f"{expected.peak_bytes / 1e9:.2g} GB of memory a process: a rough estimate of ours, {expected.basis}"
     )

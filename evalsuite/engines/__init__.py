@@ -49,6 +49,11 @@ def check_engine(name: object) -> str:
     return str(name)
 
 
+def package_of(name: str) -> str:
+    """Return the package that an engine is in, after which its module is named, without importing either."""
+    return _WHERE[check_engine(name)].partition(":")[0].rpartition(".")[2]
+
+
 def engine_named(name: str) -> Engine:
     """Return an engine other than the simulation. Raises RequestError for one that is not known."""
     where, _, attribute = _WHERE[check_engine(name)].partition(":")

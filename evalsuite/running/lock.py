@@ -71,6 +71,8 @@ def _opened(folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:
+        if not folder.is_dir() and folder.exists():
+            raise RequestError(f"{folder} is a file: expected a folder for the run") from error
         raise Unwritable(f"cannot write to {folder / LOCK}: {error.strerror}") from error
 
 

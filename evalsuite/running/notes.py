@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from evalsuite.corruptions.constants import choose
 from evalsuite.running.task_data import task_data
 from evalsuite.study.settings import Study
 from evalsuite.study.tables import Corruption
-from evalsuite.study.trials import Trial
+from evalsuite.study.trials import Trial, plan_stream
 
 SIMULATED = (
     "Where a trial's engine is called simulated, quantization is simulated in floating point, and times are those of "
@@ -27,12 +29,28 @@ ROUNDING = (
 def notes(trials: Sequence[Trial], study: Study, root: str | None) -> list[str]:
     """Return the sentences that a reader of a study's results must know."""
     rounding = [ROUNDING] if any(_coarse(trial) for trial in trials) else []
-    return [*_images(trials, study.corruption, root), SIMULATED, *rounding]
+    return [*_images(trials, study.corruption, root), *_classes_left_out(trials, root), SIMULATED, *rounding]
 
 
 def _coarse(trial: Trial) -> bool:
     bits = trial.quantizer.bits
     return bits is not None and bits.activation_bits <= COARSE_BITS
+
+
+def _classes_left_out(trials: Sequence[Trial], root: str | None) -> list[str]:
+    """Say which streams show less than half of the classes that so many images of the test set could be of."""
+    said = []
+    for trial in {(trial.task, trial.stream): trial for trial in reversed(trials)}.values():
+        labels = task_data(trial.task, root).test_labels
+        images = np.unique(plan_stream(trial, labels).image)
+        shown, known = (len(np.unique(own)) for own in (labels[images], labels))
+        if 2 * shown < min(known, len(images)):
+            said.append(
+                f"Of the {known} classes of {trial.task.name} the stream {trial.stream.name} shows {shown} by its "
+                f"{len(images)} images: what is said of errors is about these alone. It takes the first images of the "
+                "test set, which seems to be sorted by class."
+            )
+    return list(dict.fromkeys(said))
 
 
 def _images(trials: Sequence[Trial], corruption: Corruption, root: str | None) -> list[str]:

@@ -117,6 +117,8 @@ class RunOptions:
     def workspace(self, folder: Path) -> Workspace:
         """Return where a run in a folder lies; its paths are absolute, for a plugin may change the working folder."""
         root = self.data_root or os.environ.get("EVALSUITE_DATA")
+        if self.data_root and not Path(self.data_root).is_dir():
+            raise RequestError(f"no folder {self.data_root}: expected one with images and weights (--data-root)")
         cache = Path(self.cache) if self.cache else shared_cache()
         return Workspace(
             folder.absolute(),

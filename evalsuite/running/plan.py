@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from evalsuite import registry, store
@@ -12,7 +13,7 @@ from evalsuite.environment import hardware, versions
 from evalsuite.errors import ReasonCode, RequestError
 from evalsuite.groups import chosen_groups
 from evalsuite.hashing import digest
-from evalsuite.isolation import requested
+from evalsuite.isolation import printable, requested
 from evalsuite.quantization.insert import check_overrides
 from evalsuite.registry import Setting
 from evalsuite.running.calibration_sets import calibration_pool, check_calibration
@@ -74,7 +75,7 @@ def planned(
 ) -> Plan:
     """Lay a run out, of a shard if one is given; loads the tasks' images and networks and runs none.
 
-    Raises RequestError if one cannot be.
+    Raises RequestError if one cannot be, or if the folder holds the run of another study.
     """
     tasks = {task: _described(task, workspace.root) for task in study.tasks}
     chosen_groups(study.analysis.groups, [facts["groups"] for facts in tasks.values()])
@@ -83,6 +84,7 @@ def planned(
     trials = of_study if shard is None else part_of(of_study, study, shard)
     names = task_labels(trial.task for trial in of_study)
     rows = store.read_rows(workspace.folder)
+    _check_whose(workspace.folder, rows, study, of_study)
     finished = {trial for trial, row in rows.items() if not (retry_failed and _may_end_otherwise(row))}
     missing = tuple(trial for trial in trials if trial.identity not in finished)
     failed = sum(trial.identity in finished and rows[trial.identity]["status"] == "failed" for trial in trials)
@@ -94,6 +96,21 @@ def planned(
         places = [place[trial.identity] for trial in trials]
         facts["shard"] = {"number": shard.number, "of": shard.of, "of_study": len(of_study), "places": places}
     return Plan(study, tuple(trials), missing, digests, names, learnt(trials, rows), facts, tuple(of_study), failed)
+
+
+def _check_whose(folder: Path, rows: Collection[str], study: Study, trials: Sequence[Trial]) -> None:
+    """Refuse a folder with results of a study of another name that has none of these trials: its tables would go."""
+    if not rows or any(trial.identity in rows for trial in trials):
+        return
+    try:
+        name = store.read_study(folder).get("name")
+    except RequestError:  # damaged: nobody's any more
+        return
+    if name != study.name:
+        raise RequestError(
+            f"{folder} holds the run of study {printable(str(name), 100)!r}, {len(rows)} trials, none of which study "
+            f"{study.name!r} has: expected its own folder or a new one (--out)"
+        )
 
 
 def _may_end_otherwise(row: Mapping[str, Any]) -> bool:

@@ -56,6 +56,8 @@ def find(name: str | Path) -> Path:
         if not path.is_file():
             raise RequestError(f"no study file {path}: expected a TOML file, or a name (evalsuite list studies)")
         return path
+    if path.is_dir() and str(name) not in registry.names("studies"):
+        raise RequestError(f"{path} is a folder: expected a TOML file, or a name (evalsuite list studies)")
     return Path(registry.load("studies", str(name)))
 
 

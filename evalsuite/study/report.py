@@ -76,6 +76,8 @@ class Report:
         for key in values:
             if key not in known:
                 raise unknown_name("key in [report]", key, known)
+            if isinstance(values[key], float) and not math.isfinite(values[key]):  # which JSON has no word for
+                raise RequestError(f"{key.replace('_', ' ')} {values[key]}: expected a finite number")
         try:
             return TypeAdapter(cls).validate_json(canonical_json(values), strict=True)
         except ValidationError as error:

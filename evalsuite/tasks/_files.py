@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import zipfile
 from collections import OrderedDict
@@ -137,6 +138,10 @@ def _read_tensors(file: Path) -> Any:
             return load(file.read_bytes())
         _refuse_compressed(file)
         return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not str(error).startswith("Weights only load failed"):
+            raise broken(file, _WEIGHTS, error) from error
+        raise broken(file, _WEIGHTS, "it holds other objects, as a whole module does: save its state_dict()") from error
     except Exception as error:  # readers fail in many ways on foreign bytes; each means the same
         raise broken(file, _WEIGHTS, error) from error
 

@@ -92,7 +92,7 @@ class ImageNetTask:
         test, pool = self._pictures(where, folder)
         classes = list(test)
         names = list(wordnet_names().values())
-        test_files, test_labels = labelled(test, classes)
+        test_files, test_labels = _mixed(test)
         return TaskData(
             decoded(test_files, self.preparation),
             test_labels,
@@ -121,7 +121,7 @@ class ImageNetTask:
         if folder is None:
             raise RequestError(f"ImageNet-C holds the validation images: expected these in {where / _VALIDATION}")
         test, _ = self._pictures(where, folder)
-        names = [file.relative_to(folder).as_posix() for files in test.values() for file in files]
+        names = [file.relative_to(folder).as_posix() for file in _mixed(test)[0]]
         prepared = Preparation(self.image_size, self.image_size)
         return corrupted_pictures(where / "ImageNet-C", domain, names, indices, prepared)
 
@@ -182,6 +182,13 @@ def _indexed(folder: Path) -> Iterator[tuple[int, Path]]:
             raise unknown_name(f"class folder in {folder}, no class of ImageNet:", entry.name, numbers[:3])
         found[known[entry.name]] = entry
     yield from sorted(found.items())
+
+
+def _mixed(test: Pictures) -> tuple[list[Path], IntArray]:
+    """Return the test set's pictures and labels, classes mixed: streams show the first so many."""
+    files, labels = labelled(test, list(test))
+    order = shuffled(len(files), "imagenet", "test")
+    return [files[i] for i in order], labels[order]
 
 
 def _drawn(files: list[Path], index: int, count: int) -> list[Path]:

@@ -76,8 +76,10 @@ def class_folders(folder: Path) -> list[Path]:
     Raises
     ------
     RequestError
-        If there are none.
+        If there is no such folder, or there are none in it.
     """
+    if not folder.is_dir():
+        raise RequestError(f"no folder {folder}: expected one with a sub-folder of pictures for each class")
     found = sub_folders(folder)
     if not found:
         raise RequestError(f"no class folders in {folder}: expected a sub-folder of pictures for each class")

@@ -199,10 +199,10 @@ class Folder:
             pool_files, pool_labels = files, labels
         else:
             pool_files, pool_labels = labelled(training, classes)
-            chosen, kept = shuffled(len(pool_files), "folder", "pool"), np.arange(len(files))
+            chosen, kept = shuffled(len(pool_files), "folder", "pool"), shuffled(len(files), "folder", "test")
             if not len(chosen):
                 raise RequestError(f"folder {train} has pictures of none of the classes {', '.join(classes)}")
-        chosen, kept = np.sort(chosen[: self.pool]), np.sort(kept)
+        chosen = np.sort(chosen[: self.pool])  # what is kept stays mixed: streams show the first so many
         return _Parts(
             classes=classes,
             names=names,

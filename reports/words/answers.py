@@ -341,9 +341,12 @@ def _note(evidence: Evidence, sets: bool, quantizers: bool, adapters: bool) -> s
         f"A change is called one where p < {LEVEL:g} and its {CONFIDENCE_PERCENT} % interval excludes 0; intervals are "
         f"paired bootstrap over {covers}.",
         "A mean error counts all images that a stream shows, clean ones too.",
-        f"p is corrected by Holm over {listed([name for name, asked in families.items() if asked])} (p_holm)"
-        + ("; for worst classes, over the networks with the same calibration set." if sets or quantizers else "."),
     ]
+    if any(families.values()):
+        parts.append(
+            f"p is corrected by Holm over {listed([name for name, asked in families.items() if asked])} (p_holm)"
+            + ("; for worst classes, over the networks with the same calibration set." if sets or quantizers else ".")
+        )
     if sets or quantizers:
         parts.append("Calibration sets and quantizers are compared without adaptation, in each task's first stream.")
     if adapters:

@@ -102,7 +102,10 @@ def test_help_loads_no_backend():
         (["run", "quick", "--set", "stream.imags=3"], "did you mean 'images'"),
         (["run", "quick", "--out", "caf\udce9"], r"'caf\udce9': expected names and values in UTF-8"),
         (["run", "absent.toml"], "no study file absent.toml"),
+        (["run", "."], ". is a folder: expected a TOML file, or a name"),
+        (["run", "quick", "--data-root", "nowhere"], "no folder nowhere: expected one with images and weights"),
         (["report", "nowhere"], "is not a run's folder"),
+        (["audit", "absent.py:Mine"], "no file absent.py"),
         (["list", "taks"], "did you mean 'tasks'"),
         (["validate"], "Missing argument"),
         (["validate", "quick", "--set", 'tasks=["folder"]'], "task 'folder' has no 'images': expected a value"),
@@ -132,6 +135,27 @@ def test_wrong_requests_are_one_line_on_stderr_and_status_2(arguments, message, 
     assert message in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir()), "something was written"
+
+
+def test_asking_for_completion_ends_well(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    for ask in ("--show-completion", "--install-completion"):
+        assert cli.call([ask, "bash"]) == 0
+        assert said(capsys)[1] == ""
+
+
+def test_a_run_s_folder_is_not_another_study_s(study, capsys, tmp_path):
+    theirs = make_run(tmp_path / "theirs", tasks=["digits/vit"], images=10)
+    before = {file: file.read_bytes() for file in theirs.rglob("*") if file.is_file()}
+    assert cli.call(["run", study, "--out", str(theirs), "--device", "cpu"]) == 2
+    (line,) = said(capsys)[1].splitlines()
+    assert "holds the run of study 'dummy'" in line
+    assert "none of which study 'tiny' has: expected its own folder or a new one (--out)" in line
+    assert {file: file.read_bytes() for file in theirs.rglob("*") if file.is_file() and file.name != ".lock"} == before
+    (tmp_path / "file").touch()
+    assert cli.call(["run", study, "--out", "file", "--device", "cpu"]) == 2
+    assert "file is a file: expected a folder for the run" in said(capsys)[1]
 
 
 def test_run_then_report(study, capsys, tmp_path):

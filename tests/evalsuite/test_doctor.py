@@ -1,9 +1,11 @@
+import importlib.util
 from dataclasses import dataclass
 
 import pytest
 from _dummies import plugins
 
 from evalsuite import doctor, registry
+from evalsuite.engines import ENGINES
 from evalsuite.errors import RequestError
 
 
@@ -46,8 +48,12 @@ def test_a_whole_task_is_found():
     assert check.found == "48 test images, 30 to calibrate with"
 
 
-def test_an_engine_that_is_not_installed_is_absent_with_its_remedy():
-    check = doctor._engine("no_such_engine")
+@pytest.mark.parametrize("engine", ENGINES[1:])
+def test_an_engine_is_there_where_its_package_is(engine, monkeypatch):
+    package = engine.partition("_")[0]
+    assert doctor._engine(engine).ok == (importlib.util.find_spec(package) is not None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check = doctor._engine(engine)
     assert (check.ok, check.needed, check.found) == (False, False, "not installed")
     assert "evalsuite[onnx,openvino]" in check.remedy
 

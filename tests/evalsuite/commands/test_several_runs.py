@@ -50,6 +50,13 @@ def test_index_says_what_it_wrote_and_what_it_left_out(runs, tmp_path, capsys):
         (["compare", "one", "two", "--page", "empty"], "expected a file such as compare.html"),
         (["report", "one", "--card", "--digits", "1"], "--card: expected --out or --json alone"),
         (["report", "empty", "--card"], "is not a run's folder"),
+        (["report", "one", "--out", "new", "--font-size", "nan"], "font size nan: expected a finite number"),
+        (
+            ["report", "one", "--out", "new", "--rename", "names.toml"],
+            "names.toml names nothing: expected lines such as",
+        ),
+        (["report", "one", "--out", "new", "--style", "bad.mplstyle"], "style bad.mplstyle: matplotlib cannot read it"),
+        (["compare", "one", "two", "./one"], "one is given twice: expected runs that differ"),
     ],
 )
 def test_wrong_requests_are_one_line_and_write_nothing(arguments, message, runs, tmp_path, monkeypatch, capsys):
@@ -57,13 +64,15 @@ def test_wrong_requests_are_one_line_and_write_nothing(arguments, message, runs,
     (tmp_path / "empty").mkdir()
     for name in ("one", "two"):
         (tmp_path / name).symlink_to(runs / name)
+    (tmp_path / "names.toml").touch()
+    (tmp_path / "bad.mplstyle").write_text("no style\n")
     before = set(runs.rglob("*"))
     assert cli.call(arguments) == 2
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
     assert set(runs.rglob("*")) == before
-    assert {each.name for each in tmp_path.iterdir()} == {"empty", "one", "two"}
+    assert {each.name for each in tmp_path.iterdir()} == {"empty", "one", "two", "names.toml", "bad.mplstyle"}
 
 
 def test_compare_writes_a_page(runs, tmp_path, capsys):

@@ -120,6 +120,13 @@ def test_weight_files_hold_nothing_but_tensors(tmp_path: Path) -> None:
             load_tensors(tmp_path / "w.pt")
 
 
+def test_a_whole_module_is_told_from_its_weights(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "w.pt")
+    with pytest.raises(RequestError, match=r"w\.pt is broken .*a whole module .*: save its state_dict") as caught:
+        load_tensors(tmp_path / "w.pt")
+    assert str(caught.value).isprintable()
+
+
 def test_weights_must_fit(tmp_path: Path) -> None:
     file = tmp_path / "w.pt"
     state = network().state_dict()

@@ -93,7 +93,7 @@ def test_other_test_sets_are_tasks_on_their_classes(val: str, test_set: str, fol
     task = Counted(test_set=test_set)
     data = task.data(val)
     assert data.classes == ("tiger shark", "golden retriever")
-    assert data.test_labels.tolist() == [0, 0, 1, 1]
+    assert sorted(data.test_labels.tolist()) == [0, 0, 1, 1]
     assert np.bincount(data.pool_labels).tolist() == [5, 5]
     assert data.data_set == test_set
     logits = task.model(val)(torch.zeros(1, 3, 4, 4))
@@ -130,7 +130,7 @@ def test_imagenet_c(val: str):
     read = files.read(np.array([7, 0]))
     assert read.shape == (2, 224, 224, 3)
     assert len(test.test_labels) == 20
-    with pytest.raises(RequestError, match=r"no file .*ImageNet-C/fog/5/n01440764/00\d\.png: expected the test image"):
+    with pytest.raises(RequestError, match=r"no file .*ImageNet-C/fog/5/n\d+/00\d\.png: expected the test image"):
         task.published(val, Domain("fog", 5), np.arange(20))
 
 
