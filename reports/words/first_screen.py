@@ -102,12 +102,13 @@ def brief(evidence: Evidence, rows: pd.DataFrame) -> str:
     tested = p_value(worst.worst_drop_class_p_holm)
     name = f"{short(worst.network, _NAME)} on {short(worst.task, _NAME)}"
     size = f"{_worst_class(worst)} loses {points(worst.worst_drop_class_value)}"
-    chance = f"chance alone would give {number(worst.worst_drop_class_null * 100)} ({tested})"
+    chance = f"chance alone would give {number(worst.worst_drop_class_null * 100)}"
     if not worst.beyond:
         return (
-            f"No network is shown to harm one class more than another. Largest drop: {name}, where {size}; {chance}. "
-            f"On average it {lost(worst.drop)}."
+            f"No network is shown to harm one class more than another. Largest drop: {name}, where {size}; {chance} "
+            f"({tested} over all networks). On average it {lost(worst.drop)}."
         )
+    chance = f"{chance} ({tested})"
     text = f"Least reliable: {name}. Its {size}; {chance}. On average it {lost(worst.drop)}."
     return f"{text} {_adaptation_in_brief(evidence, worst)}".strip()
 

@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from reports.frames.calibration_sets import effects
 from reports.frames.evidence import evidence
 from reports.frames.paradigms import paradigms
 from reports.words.answers import Answers, _extreme, _of_sets, _too_few_domains, answer
+from reports.words.shift import QUESTION as SHIFTED
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,8 @@ def plain(found: Answers) -> dict[str, list[str]]:
     }
 
 
-def test_three_questions_are_answered(said: dict[str, list[str]]) -> None:
-    assert [question.split()[1] for question in said] == ["the", "the", "augmentation", "adaptation"]
+def test_the_questions_that_a_run_has_numbers_for_are_answered(said: dict[str, list[str]]) -> None:
+    assert [question.split()[1] for question in said] == ["the", "the", "augmentation", "adaptation", "quantization"]
     for sentences in said.values():
         assert all(text.endswith(".") and "nan" not in text for text in sentences)
 
@@ -38,7 +40,7 @@ def test_what_harms_and_helps_most_is_that_of_the_numbers(study_run: Run, said: 
     shown = changed[
         (changed["p_holm"] < 0.05) & (changed["low"] > 0) & (changed["calibration_label"] == "size 64, fog 3")
     ]
-    distribution, _, chosen, _ = said.values()
+    distribution, _, chosen, *_ = said.values()
     text = " ".join(distribution)
     assert ("Most harmful on average: fog 3, which raises the mean error of" in text) == bool(len(shown))
     for worst in shown.sort_values("difference").tail(1).itertuples():
@@ -116,3 +118,12 @@ def test_no_comparable_set_is_said() -> None:
     assert list(_of_sets(empty, empty, None)) == [  # type: ignore[arg-type]
         "No calibration set has a result that can be compared with the first one's."
     ]
+
+
+def test_a_run_that_only_asks_of_shift_speaks_of_no_correction_over_nothing(tmp_path: Path) -> None:
+    quantizers = [("full_precision", "FP32"), ("rtn", "W4A4")]
+    small = {"tasks": ["a"], "adapters": ["none"], "streams": ["usual"], "domains": ["clean", "fog"]}
+    run = store.load(make_run(tmp_path, quantizers=quantizers, **small))
+    found = answer(run, evidence(run))
+    assert [each.question for each in found.answers] == [SHIFTED]
+    assert "Holm" not in found.note
