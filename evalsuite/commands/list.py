@@ -27,10 +27,14 @@ def list_plugins(
 ) -> int:
     """List what there is, with one line each; of one of them, say its options, defaults and source."""
     from evalsuite.catalogue import KINDS, catalogue
-    from evalsuite.errors import unknown_name
+    from evalsuite.errors import RequestError, unknown_name
 
     if kind is not None and kind not in KINDS:
-        raise unknown_name("kind", kind, KINDS)
+        kinds = [each for each in KINDS if name is None and kind in catalogue(each)]
+        if len(kinds) != 1:
+            also = f"; {kind!r} is one of the {' and of the '.join(kinds)}" if kinds else ""
+            raise RequestError(f"{unknown_name('kind', kind, KINDS)}{also}")
+        kind, name = kinds[0], kind  # evalsuite list rtn
     if kind is not None and name is not None:
         found = _one(kind, name)
         print(json.dumps(found, indent=2) if as_json else "\n".join(_lines(found)))

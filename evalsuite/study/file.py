@@ -120,6 +120,8 @@ def parse(raw: Mapping[str, Any], where: str = "study") -> Study:
     check_count(_axes(values, where), values.get("max_trials", MOST_TRIALS), where)
     if values.get("source_images", 1) < 1:
         raise RequestError(f"{where}, source_images = {values['source_images']}: expected at least 1")
+    if values.get("diagnosis") == {}:
+        raise RequestError(f"{where}, [diagnosis] is empty: expected how many images of a domain, such as images = 16")
     quantizers = [q for table in values["quantizer"] for q in _quantizers(table, where)]
     study = Study(
         name=values["name"],

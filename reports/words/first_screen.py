@@ -62,6 +62,8 @@ def asked(run: Run, evidence: Evidence) -> str:
         f"on {count(run.trials['task'].nunique(), 'task')} and {count(run.trials['stream_label'].nunique(), 'stream')}"
     )
     ask = f"Which of {count(quantized, 'quantized network')} is least reliable, on average and in its worst class"
+    if quantized == 1:
+        ask = "How reliable is the quantized network, on average and in its worst class"
     if not quantized:
         return f"How large the errors are {where}."
     return f"{ask}, {where}" + (f"; and what do {count(adapters, 'adapter')} change?" if adapters else "?")

@@ -264,6 +264,11 @@ def test_list(capsys):
     listed = json.loads(said(capsys)[0])
     assert list(listed) == ["adapters"]
     assert all(listed["adapters"].values())
+    for names in (["adapters", "tent"], ["tent"]):
+        assert cli.call(["list", *names, "--json"]) == 0
+        assert json.loads(said(capsys)[0])["kind"] == "adapters"
+    assert cli.call(["list", "ttaq"]) == 2
+    assert "'ttaq' is one of the quantizers and of the adapters" in said(capsys)[1]
 
 
 def test_validate(study, capsys, tmp_path):

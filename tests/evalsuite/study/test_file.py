@@ -165,6 +165,7 @@ def test_wrong_overrides(tmp_path, override, message):
         ({"corruption": {"engine": "reference", "constants": "cifar"}}, "the reference engine has 'imagenet' only"),
         ({"corruption": {"seed": -1}}, "seed = -1"),
         ({"analysis": {"bootstrap": "many"}}, "bootstrap"),
+        ({"diagnosis": {}}, r"\[diagnosis\] is empty: expected how many images of a domain, such as images = 16"),
         ({"calibration": [{"steps": [{"protocol": "calibration", "sise": 3}]}]}, "did you mean 'size'"),
         ({"stream": [{"protocol": "continual", "imagse": 3}]}, "did you mean 'images'"),
         ({"quantizer": [{"method": plugins.SCALED, "weight_bit": 4}]}, "did you mean 'weight_bits'"),
