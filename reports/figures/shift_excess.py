@@ -30,6 +30,7 @@ _PANELS = RowPanels(
     gap=0.15,
     most=0.4,
 )
+_MOST_NETWORKS = 12
 _COLUMNS = [
     *("task", "network", "quantizer_label", "calibration_label", "adapter_label", "stream_label", "images"),
     *("clean_drop", "clean_low", "clean_high", "shifted_drop", "shifted_low", "shifted_high"),
@@ -41,7 +42,8 @@ _COLUMNS = [
 class ShiftExcess:
     """Quantization under shift.
 
-    Quantized networks without adaptation, in each task's first stream. Left, what their error adds to full precision's
+    Quantized networks without adaptation, in each task's first stream; of more than 12 on a task, which differ in their
+    calibration sets, those of the first set. Left, what their error adds to full precision's
     on the same images: hollow on clean images, filled under shift, all domains together. Right, the second minus the
     first; coloured where it is shown to differ from 0 (exchanges of both networks within images, p < 0.05 after Holm's
     correction over the networks of a task, and an interval that excludes 0). Lines are 95 % bootstrap intervals over
@@ -51,8 +53,11 @@ class ShiftExcess:
     order: ClassVar[int] = 147
 
     def data(self, run: Run) -> pd.DataFrame:
-        """Return :func:`reports.frames.shift.shift_excess`."""
-        return shift_excess(run)[_COLUMNS]
+        """Return :func:`reports.frames.shift.shift_excess`, of many networks those of each task's first set."""
+        excess = shift_excess(run)[_COLUMNS]
+        first = excess.groupby("task")["calibration_label"].transform("first")
+        few = excess.groupby("task")["network"].transform("nunique") <= _MOST_NETWORKS
+        return excess[few | (excess["calibration_label"] == first)]
 
     def pages(self, data: pd.DataFrame) -> list[pd.DataFrame]:
         """Cut the data by task, by network where one printed page is too small."""

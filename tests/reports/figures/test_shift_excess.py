@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
-from _dummies.runs import make_run
+from _dummies.runs import CalibrationSet, make_run
 
 from evalsuite import store, testing
 from evalsuite.store import Run
@@ -71,3 +73,14 @@ def test_the_page_answers_with_the_figure_beside(shifted_run: Run) -> None:
     assert answers[QUESTION].figures == ("shift_excess",)
     expected = [(task, tuple(of_shift(own))) for task, own in shift_excess(shifted_run).groupby("task", sort=False)]
     assert list(answers[QUESTION].tasks) == expected
+
+
+def test_of_many_calibration_sets_the_first_is_shown(tmp_path: Path) -> None:
+    sets = [CalibrationSet(f"size {n}", [("calibration", {"size": n})]) for n in range(1, 8)]
+    small = {"tasks": ["a"], "adapters": ["none"], "streams": ["usual"], "domains": ["clean", "fog"], "images": 10}
+    quantizers = [("full_precision", "FP32"), ("rtn", "W8A8"), ("rtn", "W4A4")]
+    for number, expected in ((6, 12), (7, 2)):
+        run = make_run(tmp_path / str(number), quantizers=quantizers, calibrations=sets[:number], **small)
+        data = ShiftExcess().data(store.load(run))
+        assert len(data) == expected
+        assert data["calibration_label"].iloc[0] == "size 1"
