@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evalsuite.corruptions.constants import choose
+from evalsuite.isolation import attempt
+from evalsuite.plugins import IntArray
+from evalsuite.running.process_state import restored
 from evalsuite.running.task_data import task_data
+from evalsuite.streams import Stream
 from evalsuite.study.settings import Study
 from evalsuite.study.tables import Corruption
 from evalsuite.study.trials import Trial, plan_stream
@@ -42,7 +47,7 @@ def _classes_left_out(trials: Sequence[Trial], root: str | None) -> list[str]:
     said = []
     for trial in {(trial.task, trial.stream): trial for trial in reversed(trials)}.values():
         labels = task_data(trial.task, root).test_labels
-        images = np.unique(plan_stream(trial, labels).image)
+        images = _images_of(trial, labels)
         shown, known = (len(np.unique(own)) for own in (labels[images], labels))
         if 2 * shown < min(known, len(images)):
             said.append(
@@ -51,6 +56,14 @@ def _classes_left_out(trials: Sequence[Trial], root: str | None) -> list[str]:
                 "test set, which seems to be sorted by class."
             )
     return list(dict.fromkeys(said))
+
+
+def _images_of(trial: Trial, labels: IntArray) -> NDArray[np.int64]:
+    """Return which images a stream shows; none of one that cannot be planned, which its trials will say."""
+    streams: list[Stream] = []
+    with restored():
+        attempt(lambda: streams.append(plan_stream(trial, labels)))
+    return np.unique(streams[0].image) if streams else np.empty(0, np.int64)
 
 
 def _images(trials: Sequence[Trial], corruption: Corruption, root: str | None) -> list[str]:

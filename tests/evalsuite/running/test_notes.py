@@ -40,3 +40,8 @@ def test_a_stream_that_shows_what_it_has_room_for_is_not(monkeypatch):
 
 def sorted_into(labels, classes):
     return np.sort(np.arange(len(labels)) * classes // len(labels))
+
+
+def test_a_stream_that_cannot_be_planned_is_its_own_trials_matter():
+    study = tiny(stream=[{"protocol": "_dummies.plugins:Aimless"}])
+    assert not any("classes" in line for line in notes(expand(study, dict.fromkeys(study.tasks, "")), study, None))
