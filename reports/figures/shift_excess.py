@@ -50,7 +50,7 @@ class ShiftExcess:
     test images and, where the same images were met after several calibration draws, over these.
     """
 
-    order: ClassVar[int] = 147
+    order: ClassVar[int] = 148
 
     def data(self, run: Run) -> pd.DataFrame:
         """Return :func:`reports.frames.shift.shift_excess`, of many networks those of each task's first set."""

@@ -33,9 +33,9 @@ def page(index: Path) -> Page:
 def test_every_path_of_the_contract_exists(index: Path) -> None:
     names = ["class_drops", "error_heatmap", "mean_against_worst", "stream_error"]
     names += ["paradigm_comparison", "critical_difference", "performance_profile", "rank_stability"]
-    names += ["cost_against_error"]
+    names += ["cost_against_error", "shift_excess"]
     tables = ["summary", "comparisons", "rankings", "across_draws", "calibration_draws", "group_drops", "profiles"]
-    tables += ["stream_errors", "views", "confusions", "flips", "mistakes"]
+    tables += ["stream_errors", "views", "confusions", "flips", "mistakes", "shift_excess"]
     expected = {"index.html", *(f"{name}.csv" for name in tables)}
     expected |= {f"figures/{name}.{suffix}" for name in names for suffix in ("pdf", "png", "csv")}
     expected |= {
@@ -75,7 +75,7 @@ def test_links_lead_somewhere(index: Path, page: Page) -> None:
 
 def test_the_page_is_well_formed_and_accessible(page: Page) -> None:
     check_form(page)
-    assert len(page.all("img")) == 9
+    assert len(page.all("img")) == 10
 
 
 def test_the_verdict_comes_before_figures_and_tables(page: Page) -> None:
