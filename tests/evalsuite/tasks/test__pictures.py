@@ -150,7 +150,7 @@ def test_missing_pictures_and_folders(tmp_path: Path, monkeypatch):
         decoded([tmp_path / "a.png"], Preparation(8, 8))
     with pytest.raises(RequestError, match=r"no file .*a\.png: expected a picture"):
         Preparation(8, 8).of(tmp_path / "a.png")
-    with pytest.raises(RequestError, match="no class folders in"):
+    with pytest.raises(RequestError, match=r"no folder .*absent: expected one with a sub-folder of pictures"):
         pictures(tmp_path / "absent")
     write_pictures(tmp_path / "set", {"a": 1})
     (tmp_path / "blocked").touch()
