@@ -52,8 +52,8 @@ def _classes_left_out(trials: Sequence[Trial], root: str | None) -> list[str]:
         if 2 * shown < min(known, len(images)):
             said.append(
                 f"Of the {known} classes of {trial.task.name} the stream {trial.stream.name} shows {shown} by its "
-                f"{len(images)} images: what is said of errors is about these alone. It takes the first images of the "
-                "test set, which seems to be sorted by class."
+                f"{len(images)} images: what is said of errors is about these alone. Streams take the first images "
+                "of a test set, and this one may be sorted by class."
             )
     return list(dict.fromkeys(said))
 
