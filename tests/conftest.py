@@ -71,6 +71,25 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Passed(Path(folder), writes), "passed")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Hand files to processes as xdist does, but nothing that a process which has ended had done already.
+
+    xdist puts files that are done back to what is left to do; a process that is given one is told nothing and waits for
+    ever, which is how a run with one dead process came not to end.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Remaining(LoadFileScheduling):
+        def remove_node(self, node):
+            work = self.assigned_work[node]
+            for file in [file for file, tests in work.items() if all(tests.values())]:
+                del work[file]
+            return super().remove_node(node)
+
+    return Remaining(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the longest files first, which is the order in which processes are given them; the rest stays as it is."""
     if os.environ.get("EVALSUITE_TESTS_REST"):
