@@ -11,11 +11,11 @@ from benchmarks import claims
 from evalsuite.analysis.claims import shown, significant
 from reports.frames.first_screen import largest_drop_first
 from reports.markdown import escaped, table
-from reports.words.numbers import number
+from reports.words.answers import CHOSEN
+from reports.words.numbers import number, p_cell
 from reports.words.verdict import named_class
 
 EFFECTS = "calibration_effects.csv"
-CHOSEN = ("augmentation", "sampling")
 _NONE = "\N{EN DASH}"
 
 
@@ -56,17 +56,12 @@ def unadapted(file: Path) -> Iterator[pd.DataFrame]:
         yield largest_drop_first(own)
 
 
-def p_cell(p: float) -> str:
-    """Return a p-value as a cell of a table."""
-    return "< 0.001" if p < 0.001 else number(p, 3)
-
-
 def _cells(file: Path) -> Iterator[dict[str, str]]:
+    effects, compared = file.with_name(EFFECTS), claims.read_table(file.with_name("comparisons.csv"))
+    changed = claims.read_table(effects) if effects.is_file() else None
+    compared = compared[(compared["question"] == "quantizers_at_bits") & (compared["adapter_label"] == "none")]
     for networks in unadapted(file):
-        worst = networks.iloc[0]
-        effects, pairs = file.with_name(EFFECTS), claims.read_table(file.with_name("comparisons.csv"))
-        changed = claims.read_table(effects) if effects.is_file() else None
-        pairs = pairs[(pairs["question"] == "quantizers_at_bits") & (pairs["adapter_label"] == "none")]
+        worst, pairs = networks.iloc[0], compared
         for name in ("task", "calibration_label", "stream_label"):
             pairs = pairs[pairs[name] == worst[name]]
         yield {

@@ -24,7 +24,7 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks import claims
-from benchmarks.glance import EFFECTS, at_a_glance, p_cell, unadapted
+from benchmarks.glance import EFFECTS, at_a_glance, unadapted
 from evalsuite import store
 from evalsuite.analysis.verdict import FILE as VERDICT
 from evalsuite.files import write_text
@@ -34,7 +34,7 @@ from reports.frames.calibration_sets import effects
 from reports.frames.evidence import evidence
 from reports.markdown import escaped, listed, table
 from reports.words.answers import answer
-from reports.words.numbers import number
+from reports.words.numbers import number, p_cell
 from reports.words.verdict import named_class
 
 ROOT = Path(__file__).parents[1]
@@ -72,8 +72,8 @@ def publish(name: str, folders: Sequence[Path], figures: Sequence[str], results:
     for folder, run in runs:
         text = "\n\n".join(_section(f"{name}/{folder.name}", folder, run, figures, results))
         write_text(results / name / folder.name / SECTION, f"{text}\n")
-    title = f"# {escaped(runs[0][1].study['title'] or name)}\n"
     sections = [file.read_text(encoding="utf-8") for file in sorted((results / name).glob(f"*/{SECTION}"))]
+    title = f"# {escaped(runs[0][1].study['title'] or name)}\n"
     glance = at_a_glance(results / name)
     write_text(results / f"{name}.md", "\n".join([title, *([f"{glance}\n"] if glance else []), *sections]))
 

@@ -20,7 +20,7 @@ from reports.frames.methods import each_row
 from reports.markdown import escaped, fenced, listed, table
 from reports.words import audit_page, audit_tiles
 from reports.words import first_screen as words
-from reports.words.numbers import CONFIDENCE_PERCENT, NOTHING, count, is_missing, number
+from reports.words.numbers import CONFIDENCE_PERCENT, NOTHING, count, is_missing, number, p_cell
 from reports.words.verdict import named_class
 
 FILE = "card.md"
@@ -148,12 +148,8 @@ def _network(row: Any) -> list[str]:
         NOTHING if row.full_precision and row.unadapted else _with_interval(row.drop, row.drop_low, row.drop_high),
         named_class(row.worst_drop_class) if tested else NOTHING,
         _with_interval(row.worst_drop_class_value, *(getattr(row, edge) for edge in edges)) if tested else NOTHING,
-        _p(row.worst_drop_class_p_holm) if tested else NOTHING,
+        p_cell(row.worst_drop_class_p_holm) if tested else NOTHING,
     ]
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _with_interval(value: float, low: float, high: float) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from reports.frames.methods import each_row, readable
 from reports.words.columns import COLUMNS, How
-from reports.words.numbers import NOTHING, count, is_missing, number
+from reports.words.numbers import NOTHING, count, is_missing, number, p_cell
 
 if TYPE_CHECKING:
     from reports.page.strips import Axis, Strip
@@ -144,7 +144,7 @@ def p_column(label: str, field: str, *, holds: str = "") -> Column:
         value = getattr(row, field)
         if is_missing(value):
             return Cell(NOTHING, "")
-        return Cell("< 0.001" if value < 0.001 else f"{value:.3f}", repr(float(value)))
+        return Cell(p_cell(value), repr(float(value)))
 
     return Column(label, cell, numeric=True, holds=holds or field)
 

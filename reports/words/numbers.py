@@ -43,6 +43,11 @@ def p_value(p: float) -> str:
     return f"p{_SPACE}<{_SPACE}0.001" if p < 0.001 else f"p{_SPACE}={_SPACE}{p:.3f}"
 
 
+def p_cell(p: float) -> str:
+    """Write 0.012, or < 0.001 below that, as a cell of a column of p-values."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def interval(low: float, high: float) -> str:
     """Write the interval of a difference, in points, without the unit."""
     return f"{CONFIDENCE_PERCENT}{_SPACE}% interval {number(low * 100)} to {number(high * 100)}"
