@@ -19,7 +19,7 @@ from evalsuite.errors import Refused
 from evalsuite.hashing import digest
 from evalsuite.isolation import Failure
 from evalsuite.plugins import UInt8Array
-from evalsuite.quantization.diagnosis import COLUMNS, diagnose, rounds, weight_diagnosis
+from evalsuite.quantization.diagnosis import COLUMNS, Values, layer_rows, rounds, weight_diagnosis
 from evalsuite.quantization.grids.layers import QuantLayer, QuantMatMul
 from evalsuite.running.calibration_sets import calibration_images, calibration_pool
 from evalsuite.running.domain_images import DomainImages, domain_images
@@ -94,26 +94,23 @@ def look(network: Network, workspace: Workspace, kept: dict[str, Any]) -> None:
         plain = uncalibrated(trial, workspace)
         kept.update({"diagnosed": known, "reference": None if rounds(plain) else plain})
     quantized, data = load_quantized(trial, workspace).module, task_data(trial.task, workspace.root)
-    tables = []
+    rows: list[Values] = []
     if any(isinstance(module, QuantLayer | QuantMatMul) for module in quantized.modules()):
         weights = weight_diagnosis(kept["reference"], quantized)
         for domain, pixels in _shown(network, workspace):
             images = normalise(pixels, data).to(workspace.device)
-            found = diagnose(kept["reference"], quantized, images, weights)
-            tables.append(_labelled(found, domain, len(images)))
-    columns = ["domain", "severity", "images", "place", *COLUMNS]
-    table = pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+            rows += _labelled(layer_rows(kept["reference"], quantized, images, weights), domain, len(images))
+    table = pd.DataFrame(rows, columns=["domain", "severity", "images", "place", *COLUMNS])
+    table["severity"] = table["severity"].astype("Int64")
     identities = tuple(each.identity for each in network.trials)
     key = _key(network, workspace)
     write_diagnosis(workspace.folder, trial.quantization, key, Diagnosis(identities, table))
 
 
-def _labelled(found: pd.DataFrame, domain: Domain | None, images: int) -> pd.DataFrame:
+def _labelled(rows: list[Values], domain: Domain | None, images: int) -> list[Values]:
     name, severity = (CALIBRATION, None) if domain is None else (domain.name, domain.severity)
-    place = np.arange(len(found))
-    return found.assign(
-        domain=name, severity=pd.array([severity] * len(found), dtype="Int64"), images=images, place=place
-    )
+    seen = {"domain": name, "severity": severity, "images": images}
+    return [{**seen, "place": place, **row} for place, row in enumerate(rows)]
 
 
 def _shown(network: Network, workspace: Workspace) -> list[tuple[Domain | None, UInt8Array]]:
