@@ -49,21 +49,25 @@ class BitPolicy:
 
     Attributes
     ----------
-    weight_bits, activation_bits : of inner layers.
+    weight_bits : of the weights of inner layers.
+    activation_bits : of the inputs of inner layers.
     first_last_bits : of first layer and classifier, weights and activations. In the layer's format or its companion,
         whichever has so many bits (*ours*: MXFP8 beside MXFP4, FP8 beside NVFP4).
     per_channel : whether each output channel's weights have a range of their own; activations have one a tensor, fixed
         at calibration.
-    symmetric, symmetric_activations : whether zero lies in the middle of the range.
+    symmetric : whether zero lies in the middle of the weights' range.
+    symmetric_activations : whether zero lies in the middle of the activations' range.
     fold_norm : whether a BatchNorm is folded into the convolution before it.
-    first_bits, last_bits : of the first layer and of the classifier, where they differ from ``first_last_bits``.
+    first_bits : of the first layer, where they differ from ``first_last_bits``.
+    last_bits : of the classifier, where they differ from ``first_last_bits``.
     per_token : whether each token that a linear layer of a transformer reads gets the range of its own extremes, found
         when it runs; convolutions and attention products keep theirs.
     overrides : bits of single layers, globs of their qualified names to bits, ``{"layer3.*" = "W8A8"}``, or to
         ``float``, which leaves weight and input of a layer as they are; before all other keys. Where several match a
         layer, the one with the most characters other than ``*`` and ``?`` wins, whatever their order.
-    weight_format, activation_format : a format of :mod:`evalsuite.number_formats`, which then says how many bits; None:
+    weight_format : of the weights, one of :mod:`evalsuite.number_formats`, which then says how many bits; None:
         integers.
+    activation_format : of the inputs, likewise.
     """
 
     weight_bits: int = 8

@@ -42,15 +42,18 @@ class ContinualOrder:
     mixed : show all images of a round in one random order, so that a batch holds several domains.
     label_order : ``shuffled``; ``sorted`` by class within each domain (of a mixed stream: each round); or in clusters
         (``dirichlet``; Gong et al. 2022, arXiv 2208.05117; Yuan et al. 2023, arXiv 2303.13899).
-    concentration, slots : of the Dirichlet distribution, see :func:`protocols.label_order.dirichlet_order`.
+    concentration : the Dirichlet distribution's parameter, above 0; a small one keeps a class together. Both papers use
+        0.1; see :func:`protocols.label_order.dirichlet_order`.
+    slots : into how many parts of a domain its classes are spread; None takes the number of classes, at most 100.
     imbalance : how many times as often as the rarest the most frequent class is shown, by an exponential profile
         (Cui et al. 2019, arXiv 1901.05555) with classes ranked at random.
     constant_speed : batches come as fast as the network predicts them, and an adapter that takes k times as long adapts
         on every k-th (Alfarra et al. 2023, arXiv 2304.04795); its passes are counted for that, not its time.
     own_images : each domain shows images of its own, the next ones of the test set, not the same as the others: as many
         passes over more images, whose errors do not depend on one another; no image is met under two domains then.
-    bursts, burst_length : runs of images of one class, gathered at random times of each domain (of a mixed stream: each
-        round), and their length. *Ours.*
+    bursts : how many runs of images of one class are gathered, at random times of each domain (of a mixed stream: each
+        round). *Ours.*
+    burst_length : images in each of them. *Ours.*
 
     Raises
     ------

@@ -34,7 +34,8 @@ class QuAR:
 
     Parameters
     ----------
-    inner, last : l inside the blocks, 0.5, and before the head, 1.
+    inner : l inside the blocks, 0.5.
+    last : l before the head, 1.
     largest_ratio : s_s/s_t is at most this, 3, so that a channel that has fallen silent is not blown up.
     blocks : how many blocks at the end count as the last ones. *Choice*: the last stage of a CNN, the last quarter of
         a transformer's blocks, at least one.

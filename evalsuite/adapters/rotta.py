@@ -33,7 +33,8 @@ class RoTTA:
     update_every : images between two updates, 64.
     ema : share of the student that the teacher takes, 0.001.
     statistics : share of a batch that BatchNorm's average takes, 0.05.
-    age_weight, entropy_weight : of the two parts by which the memory judges, 1 each.
+    age_weight : of an image's age, by which the memory judges what to forget, 1.
+    entropy_weight : of the entropy of its prediction, by which the memory judges likewise, 1.
     views : ``batch``: the student sees all images of the memory changed alike, as in the authors' program; ``image``:
         each in its own way (*ours*).
 

@@ -32,9 +32,10 @@ class TTAQ:
     host : name of the adapter that is wrapped: tent, eata, sar, cotta, rotta or one of your own whose state has an
         ``adjust``.
     host_options : options of the host.
-    frequency, complexity : strengths. On held-out corruptions no strength between -1 and 1 of either was better than
-        another by more than a point, with classes balanced or in a long tail (benchmarks/choices/ttaq_balance.csv); the
-        defaults have the signs that the derivation gives them.
+    frequency : strength by which rare classes are raised. On held-out corruptions no strength between -1 and 1 of this
+        or the next was better than another by more than a point, with classes balanced or in a long tail
+        (benchmarks/choices/ttaq_balance.csv); the defaults have the signs that the derivation gives them.
+    complexity : strength by which classes whose predictions are unsure are raised.
     momentum : share of the past in the running means, 0.9.
 
     Raises

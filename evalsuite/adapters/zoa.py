@@ -56,8 +56,9 @@ class ZOA:
     threshold : distance at which the detector sees a new domain (0.1, 0.2; 0.035, 0.06 with the whitened
         distance, *ours*).
     decay : weight decay of epsilon.
-    coefficient_lr, coefficient_scale, coefficient_decay : learning rate (AdamW), perturbation and weight decay of
-        the bank's coefficients.
+    coefficient_lr : learning rate (AdamW) of the bank's coefficients.
+    coefficient_scale : size of their perturbation.
+    coefficient_decay : their weight decay.
     keep_moments : whether AdamW keeps its moments between steps. Without, as in the authors' program, each coefficient
         moves by its rate a batch, whatever the size of the estimate.
     softmax_scale : factor of the coefficients in their softmax.

@@ -17,7 +17,9 @@ class Analysis:
 
     Attributes
     ----------
-    seed, permutations, bootstrap : of the draws.
+    seed : of the draws.
+    permutations : draws of a test that exchanges labels, images or seeds; the smallest p is one over so many and one.
+    bootstrap : draws of an interval.
     groups : whose worst group is looked for, beside ``class`` and ``domain``: columns of the records and products of
         them, ``class x site``; without any, all group columns that the tasks have.
     jitter : how often each quantized trial is repeated with its norms' weights scaled by 1 +- 1e-7, which shows what
@@ -85,7 +87,9 @@ class Corruption:
     ----------
     files : ``regenerated`` from the clean test images, or ``published``: the files that the authors of CIFAR-10-C,
         CIFAR-100-C and ImageNet-C (Hendrycks & Dietterich 2019, arXiv 1903.12261) distribute.
-    engine, constants, seed : of :func:`evalsuite.corrupt`, where images are regenerated.
+    engine : of :func:`evalsuite.corrupt`, where images are regenerated.
+    constants : ``cifar`` or ``imagenet``, by which strengths go, where images are regenerated; None: by their size.
+    seed : of the corruptions, where images are regenerated.
     """
 
     files: Literal["regenerated", "published"] = "regenerated"

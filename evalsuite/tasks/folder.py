@@ -61,9 +61,12 @@ class Folder:
         columns of the records; a row for each test image.
     classes : names of the class folders in the order of the network's outputs; empty: alphabetical.
     outputs : which of the network's outputs the classes are, where it has more of them; empty: all.
-    size, crop, interpolation, resize : the shorter side, or both sides, are resized to ``size`` pixels, then the
-        central ``crop`` is cut.
-    mean, std : by which the network's input is normalised, on the scale 0..1.
+    size : pixels that the shorter side, or each side, is resized to.
+    crop : pixels of the central square that is cut then.
+    interpolation : of resizing.
+    resize : what gets ``size`` pixels, the shorter side or both.
+    mean : of each channel on the scale 0..1, taken from the network's input.
+    std : of each channel on the scale 0..1, by which it is divided then.
     pool : at most so many calibration images.
     corrupted : folder with the test images as someone has corrupted them, laid out as ImageNet-C is:
         ``corruption/severity/class/name``.

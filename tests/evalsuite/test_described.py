@@ -9,6 +9,7 @@ from evalsuite import cli, registry
 from evalsuite.catalogue import bits_options
 from evalsuite.described import describe, described, options_of
 from evalsuite.quantizers.qdrop import QDrop
+from evalsuite.study.tables import Analysis, Corruption, Diagnosis
 
 KINDS = ("tasks", "quantizers", "adapters", "protocols", "figures")
 PLUGINS = [(kind, name) for kind in KINDS for name in registry.names(kind)]
@@ -27,9 +28,24 @@ def test_every_option_of_every_plugin_has_its_type_default_and_text():
             if option.default is not None:  # as JSON, so that a default reads as a study would give it
                 json.loads(option.default)
 
+        _none_shares_its_text(found.options)
+
 
 def test_every_key_of_the_bits_is_explained():
     assert all(option.text for option in bits_options())
+    _none_shares_its_text(bits_options())
+
+
+@pytest.mark.parametrize("table", [Analysis, Corruption, Diagnosis])
+def test_every_key_of_a_table_is_explained(table):
+    assert all(option.text for option in options_of(table))
+    _none_shares_its_text(options_of(table))
+
+
+def _none_shares_its_text(options):
+    """An entry of several names is short to write and says of none of them what it is."""
+    texts = [option.text for option in options]
+    assert [text for text in texts if texts.count(text) > 1] == []
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,8 +43,8 @@ class ReconstructionOptions(RangeOptions):
         fewer, by the square root of their ratio, tenfold at the most (*ours*).
     regulariser : weight of the sum of 1 - abs(2h - 1)^b over the weights in the loss; 0.01, as in AdaRound.
     warmup : the first share of the iterations, 0 to below 1, without regulariser; 0.2, as in AdaRound's programs.
-    b_start, b_end : the exponent b at the end of the warm-up and of the iterations, between them half a cosine; 20 and
-        2, as in AdaRound.
+    b_start : the exponent b at the end of the warm-up; 20, as in AdaRound.
+    b_end : the exponent b at the end of the iterations, which it reaches by half a cosine; 2, as in AdaRound.
     cache_gigabytes : 2^30 bytes of memory for what is kept; beyond, it lies in temporary files. Changes speed only.
     precision : of convolutions and products while rounding alone is learnt. ``bfloat16`` is faster on processors that
         have it, and its noise is far below that of few bits; first layer and classifier, and everything else, stay in
