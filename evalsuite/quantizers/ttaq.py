@@ -16,7 +16,7 @@ from evalsuite.plugins import later
 from evalsuite.quantization.insert import insert_quantizers
 from evalsuite.quantization.reconstruction.losses import Loss
 from evalsuite.quantization.reconstruction.options import ReconstructionOptions
-from evalsuite.quantizers._norm_tuning import tune_norms
+from evalsuite.quantizers._host_tuning import tune_for_hosts
 from evalsuite.quantizers._stability import Covariance, PerturbationConsistency, PerturbationErrorMitigation
 from evalsuite.quantizers.brecq import BRECQ
 from evalsuite.quantizers.qdrop import QDrop
@@ -55,6 +55,8 @@ class TTAQ(ReconstructionOptions):
     norm_steps : steps by which, after reconstruction, the norms alone learn to predict for a perturbed image what full
         precision does for the image itself, BatchNorm on the statistics of its batch, as adapters run it; 0 (*ours*).
     norm_strength : of the perturbations in these steps; 2 (*ours*).
+    rounding_rate : learning rate, in points of their grids, by which in these steps the weights' rounding goes on
+        beside the norms; 0, it stays (*ours*).
     iterations, batch_size, learning_rate, regulariser, warmup, b_start, b_end, cache_gigabytes, precision : see
         :class:`evalsuite.quantization.reconstruction.options.ReconstructionOptions`.
     range, weight_range, percentile, steps, norm, bins : see :class:`evalsuite.quantization.grids.ranges.RangeOptions`.
@@ -72,10 +74,11 @@ class TTAQ(ReconstructionOptions):
     range_images: int = 256
     norm_steps: int = later(0)
     norm_strength: float = later(2.0)
+    rounding_rate: float = later(0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("pem", "pcr", "perturbation", "norm_steps", "norm_strength"):
+        for name in ("pem", "pcr", "perturbation", "norm_steps", "norm_strength", "rounding_rate"):
             if getattr(self, name) < 0:
                 raise RequestError(f"{name} = {getattr(self, name)}: expected at least 0")
         self.base_method()
@@ -102,4 +105,5 @@ class TTAQ(ReconstructionOptions):
             losses += (PerturbationConsistency(self.pcr, self.perturbation, self.consistency, generator),)
         self.base_method().reconstruct(model, images, generator, losses)
         if self.norm_steps:
-            tune_norms(model, reference, images, self.norm_steps, self.norm_strength, generator)
+            strength, rate = self.norm_strength, self.rounding_rate
+            tune_for_hosts(model, reference, images, self.norm_steps, strength, generator, rate)

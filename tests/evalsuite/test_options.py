@@ -61,6 +61,7 @@ SETTING: dict[str, dict[str, Any]] = {
     "b_end": STRONG,
     "quantizers/ttaq.step_iterations": {"base": "brecq"},
     "norm_strength": {"norm_steps": 2},
+    "rounding_rate": {"norm_steps": 2},
     "candidates": {"method": "high_entropy", "size": 20},
     "ptq4vit.candidates": {},
     "concentration": {"label_order": "dirichlet"},

@@ -84,7 +84,7 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, integers: Intege
     return round_to_steps(x, scale, integers.low - zeros, integers.high - zeros)
 
 
-def round_to_steps(x: Tensor, scale: Tensor, low: Any, high: Any, out: Tensor | None = None) -> Tensor:
+def round_to_steps(x: Tensor, scale: Tensor | float, low: Any, high: Any, out: Tensor | None = None) -> Tensor:
     """Round to the nearest of the multiples ``low`` to ``high`` of ``scale``; gradients as in :func:`fake_quantize`.
 
     Bounds are tensors, which broadcast against ``x``, or plain numbers, which are faster. The result lies in ``out``
