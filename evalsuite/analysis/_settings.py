@@ -67,14 +67,16 @@ class Settings:
 
         Test images are resampled and, where every image was shown in every one of several calibration draws, the
         draws as well. A bootstrap of few images or rare errors is too narrow: an end is never nearer than that of
-        :func:`evalsuite.statistics.mean_bounds`.
+        :func:`evalsuite.statistics.mean_bounds`; with two or three draws it is widened beyond all bounds: an end is
+        never one that no mean can have.
         """
         image, replicate = rows.image, rows.replicate
         if inside is not None:
             values, image, replicate = values[inside], image[inside], replicate[inside]
         found = self.resampled(values, image, replicate, generator, crossed=rows.crossed, level=level)
         least = mean_bounds(values, image, replicate, level=level, signed=signed)
-        return replace(found, low=np.minimum(found.low, least.low), high=np.maximum(found.high, least.high))
+        low, high = np.minimum(found.low, least.low), np.maximum(found.high, least.high)
+        return replace(found, low=np.maximum(low, -1 if signed else 0), high=np.minimum(high, 1))
 
     def resampled(
         self,

@@ -67,16 +67,17 @@ def across_draws_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd.Data
 
     Returns
     -------
-    ``error`` and ``worst_drop`` are means over ``draws``, with 95 % t intervals over draws for these test images;
-    NaN with one. ``worst_class`` is the class most often worst, the first of several in order, in ``times`` draws.
+    ``error`` and ``worst_drop`` are means over ``draws``, with 95 % t intervals over draws for these test images,
+    within what a mean can be; NaN with one. ``worst_class`` is the class most often worst, the first of several in
+    order, in ``times`` draws.
     ``w`` and ``p`` are Kendall's W of the classes ranked by their drop in each draw and its chi-squared p, as
     ``stability_class`` of ``summary.csv``; ``shown`` where p is significant, uncorrected.
     """
     rows: list[Values] = []
     for draws in _draws(outcomes):
         row: Values = {**draws.combination.labels, "draws": len(draws.seeds)}
-        for name, values in (("error", draws.error), ("worst_drop", draws.worst_drop)):
-            row[name], row[f"{name}_low"], row[f"{name}_high"] = t_interval(values)
+        for name, values, least in (("error", draws.error, 0), ("worst_drop", draws.worst_drop, -1)):
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = np.clip(t_interval(values), least, 1).tolist()
         names = pd.Series(draws.worst_class)
         row |= {"worst_class": names.mode().iloc[0], "times": int(names.value_counts().iloc[0])}
         agreement = kendalls_w(draws.class_drop) if np.isfinite(draws.class_drop).all() else None

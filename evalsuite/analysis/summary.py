@@ -197,7 +197,7 @@ def _middles(rows: Rows, wrong: Int8Array) -> Iterator[Values]:
     bounds = mean_bounds(wrong, rows.image, rows.replicate, inside=inside, signed=False)
     for table, mean, low, high in zip(tables, bounds.mean, bounds.low, bounds.high, strict=True):
         middle = interquartile_mean(table)
-        yield {"iqm": middle, "iqm_low": middle - (mean - low), "iqm_high": middle + (high - mean)}
+        yield {"iqm": middle, "iqm_low": max(0.0, middle - (mean - low)), "iqm_high": min(1.0, middle + (high - mean))}
 
 
 def _against_reference(rows: Rows, pairs: list[tuple[Outcome, Outcome]]) -> Values:

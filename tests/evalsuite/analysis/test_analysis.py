@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
-from _dummies.runs import HARMED_CLASS, USUAL_ORDER, make_run
+from _dummies.runs import HARMED_CLASS, USUAL_ORDER, CalibrationSet, make_run
 from scipy import stats
 
 from evalsuite import analysis, store
@@ -257,6 +259,26 @@ def test_intervals_of_several_draws_resample_them_too(summary):
     several = summary["seeds"] == 2
     assert set(summary.loc[several, "unit"]) == {"image x 2 calibration draws"}
     assert set(summary.loc[~several, "unit"]) <= {"image"}
+
+
+def test_no_interval_holds_what_its_number_cannot_be(tmp_path):
+    """With two calibration draws and a handful of images intervals are widened beyond all bounds."""
+    few = {"tasks": ("a",), "domains": ("clean", "fog", "snow"), "images": 6, "classes": 3, "seeds": (0, 1)}
+    sets = [CalibrationSet(f"size {size}", [("calibration", {"size": size})]) for size in (64, 16)]
+    run = store.load(make_run(tmp_path / "run", streams=("usual",), calibrations=sets, permutations=50, **few))
+    tables = analysis.analyse(run)
+    # Of what is a difference of two drops, or of two errors; all else is an error.
+    twice, once = re.compile("excess|^(worst_)?(low|high)$"), re.compile("drop|difference|change|clean|shifted")
+    seen = 0
+    for name, table in {"summary": tables.summary, "comparisons": tables.comparisons, **tables.estimates}.items():
+        for column in table.columns[table.columns.str.contains(r"(?:^|_)(?:low|high)$")]:
+            values = table[column].dropna().astype(float)
+            most = 2 if twice.search(column) and name != "comparisons" else 1
+            least = -most if most == 2 or once.search(column) or name == "comparisons" else 0
+            assert values.between(least, most).all(), (name, column, values.min(), values.max())
+            seen += len(values)
+    assert seen > 500
+    assert (tables.summary["error_high"] == 1).any()
 
 
 def test_new_measures_agree_with_pandas(summary, rows, run):
