@@ -278,7 +278,7 @@ def test_no_interval_holds_what_its_number_cannot_be(tmp_path):
             assert values.between(least, most).all(), (name, column, values.min(), values.max())
             seen += len(values)
     assert seen > 500
-    assert (tables.summary["error_high"] == 1).any()
+    assert (tables.summary["worst_drop_class_high"] == 1).any()
 
 
 def test_new_measures_agree_with_pandas(summary, rows, run):
