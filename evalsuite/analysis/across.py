@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from evalsuite.analysis._settings import Settings
+from evalsuite.analysis._settings import Settings, Values
 from evalsuite.analysis.claims import LEVEL, shown
 from evalsuite.analysis.comparisons import Pair, tested_pairs
 from evalsuite.analysis.outcomes import COMBINATION, Combination, Layout, Outcomes, read_outcomes
@@ -19,7 +20,23 @@ from evalsuite.store import Run
 
 ACROSS_COLUMNS = (
     *COMBINATION,
-    *("bits", "a", "b", "error_a", "error_b", "test", "unit", "n", "statistic", "p", "p_holm", "family"),
+    *(
+        "bits",
+        "a",
+        "b",
+        "seeds_a",
+        "seeds_b",
+        "seeds",
+        "error_a",
+        "error_b",
+        "test",
+        "unit",
+        "n",
+        "statistic",
+        "p",
+        "p_holm",
+        "family",
+    ),
     *("effect", "effect_name"),
     *("difference", "low", "high", "shown", "level", "note"),
     *("worst_class_difference", "worst_class_low", "worst_class_high", "worst_class_p", "worst_class_p_holm"),
@@ -34,6 +51,8 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
     Combinations pair up by their five labels. The tests are those of :func:`evalsuite.analysis.compare`, of the mean
     and of the worst class; Holm is over all results of one ``a``, one that several orders of the same images share
     being counted once. Draws are those of the first run's ``analysis``.
+
+    ``seeds_a`` and ``seeds_b`` are done in either run, ``seeds`` in both; errors and tests are of these alone.
 
     Raises
     ------
@@ -66,9 +85,8 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
                 "b": names[0],
                 "family": f"results of {name}",
                 "result": _result(pair),
-                "error_a": _error(pair.a),
-                "error_b": _error(pair.b),
             }
+            | _errors(pair)
             | values
             for pair, values in zip(pairs, tested_pairs(both, pairs, Settings.of(runs[0])), strict=True)
         ]
@@ -149,9 +167,15 @@ def _result(pair: Pair) -> str:
     return digest([_key(pair.a)[:-1], domains, digest_arrays(*rows, *(each.prediction for each in sides))])
 
 
-def _error(each: Combination) -> float:
-    wrong = [float(outcome.wrong.mean()) for outcome in each.outcomes.values()]
-    return sum(wrong) / len(wrong)
+def _errors(pair: Pair) -> Values:
+    """Return the errors of both in the seeds that both have; of which there are none, each in its own."""
+    seeds = pair.outcomes()
+    own = [list(side) for side in zip(*seeds, strict=True)] or [
+        list(each.outcomes.values()) for each in (pair.a, pair.b)
+    ]
+    error_a, error_b = (float(np.mean([outcome.wrong.mean() for outcome in side])) for side in own)
+    numbers = {"seeds_a": len(pair.a.outcomes), "seeds_b": len(pair.b.outcomes), "seeds": len(seeds)}
+    return numbers | {"error_a": error_a, "error_b": error_b}
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -43,14 +43,17 @@ def compare(
         return DONE
     for row in found.to_dict("records"):
         _say(row)
-    if page is not None:
-        print(f"page: {page}")
+    for written, file in (("table", out), ("page", page)):
+        if file is not None:
+            print(f"{written}: {file}")
     return DONE
 
 
 def _say(row: dict[Any, Any]) -> None:
     labels = ", ".join(str(row[name]) for name in ("task", "quantizer_label", "adapter_label", "stream_label"))
-    tested = row["note"] or f"p = {row['p_holm']:.2g} after Holm, {row['n']} {row['unit']}s"
+    tested = row["note"] or f"p = {row['p_holm']:.2g} after Holm, {row['n']} {row['unit']}{'s' * (row['n'] != 1)}"
+    if row["seeds"] < (most := max(row["seeds_a"], row["seeds_b"])):
+        tested += f"; {row['seeds']} of {most} seeds are in both"
     print(labels)
     print(f"  {row['a']} {100 * row['error_a']:.1f} % wrong, {row['b']} {100 * row['error_b']:.1f} %: ", end="")
     print(f"{100 * row['difference']:+.2f} points ({100 * row['low']:+.2f} to {100 * row['high']:+.2f}; {tested})")

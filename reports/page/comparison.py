@@ -124,11 +124,18 @@ def _table(place: int, task: str, rows: pd.DataFrame, axis: Axis, first: int) ->
         number_column("First run (%)", "error_b", scale=100),
         text_column("Bits", "bits"),
         *(text_column(label, field) for label, field in optional if rows[field].nunique() > 1),
+        worded_column(
+            "Seeds in both", lambda row: f"{row['seeds']} of {max(row['seeds_a'], row['seeds_b'])}", wide=False
+        ),
         units_column("Test", "test"),
         text_column("Note", "note", wide=True),
         text_column("Note, worst class", f"{_WORST}note", wide=True),
     ]
-    kept = [each for each in columns if "Note" not in each.label or any(each.cell(row).value for row in each_row(rows))]
+    whole = (rows["seeds"] == rows[["seeds_a", "seeds_b"]].max(axis=1)).all()
+    empty = {
+        each.label for each in columns if "Note" in each.label and not any(each.cell(r).value for r in each_row(rows))
+    }
+    kept = [each for each in columns if each.label not in empty | ({"Seeds in both"} if whole else set())]
     title, caption = f"Differences on {task}", "Left of zero the later run errs less. Lines: intervals."
     return table_of(
         f"differences-{place}",

@@ -43,6 +43,15 @@ def test_a_version_that_is_better_is_found(tmp_path):
     assert found.loc[("rtn W4A4", "tent"), "difference"] == 0
 
 
+def test_errors_are_of_the_seeds_that_the_difference_is_of(tmp_path):
+    first = store.load(make_run(tmp_path / "first", **SMALL, seeds=(0, 1)))
+    later = store.load(make_run(tmp_path / "later", **SMALL, seeds=(1, 2, 3), seed=9))
+    found = analysis.compare_runs([first, later])
+    np.testing.assert_allclose(found["error_a"] - found["error_b"], found["difference"], atol=1e-12)
+    seeds = found[["seeds_a", "seeds_b", "seeds"]].drop_duplicates()
+    assert seeds.to_numpy().tolist() == [[3, 2, 1]]
+
+
 def test_other_images_are_refused(tmp_path):
     first = store.load(make_run(tmp_path / "a", **SMALL))
     fewer = store.load(make_run(tmp_path / "b", **SMALL, images=30))
