@@ -29,6 +29,10 @@ def _bounded(message: str) -> str:
     return f"{message[:half]} ... ({len(message) - 2 * half} more) ... {message[-half:]}"
 
 
+class NotHere(RequestError):
+    """Images or weights lie in a folder that was not named, or are to be loaded yet: the request may be right."""
+
+
 class ReasonCode(enum.StrEnum):
     """Why a trial has no result, for programs: ``reason_code`` of ``trials.parquet``, beside the message for people."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalsuite.errors import RequestError
+from evalsuite.errors import NotHere, RequestError
 from evalsuite.isolation import reason_of
 from evalsuite.optional_members import adapts as ever_adapts
 from evalsuite.optional_members import availability_of
@@ -74,14 +74,23 @@ class Network:
 
 
 def forecast(study: Study, trials: Sequence[Trial], root: str | None, run: Path) -> Forecast:
-    """Estimate what a study takes from the rows of ``run``, if it is there and has some, else by a timing."""
+    """Estimate what a study takes from the rows of ``run``, if it is there and has some, else by a timing.
+
+    Raises
+    ------
+    RequestError
+        If a task refuses to build its network, as it would when the study is run; where it lacks what may be loaded
+        from the network, or a data folder that was not named, nothing is known of the study's cost and no more.
+    """
     networks: dict[Setting, Network] = {}
     for task in study.tasks:
         try:
             networks[task] = timed(task, root)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # no data, no weights, or a plugin's fault, which the run will name
+        except (KeyboardInterrupt, RequestError) as error:
+            if not isinstance(error, NotHere):
+                raise
+            return Forecast(None, False, None, None, f"the network of task {task.name!r} is not here: {error}")
+        except BaseException as error:  # a plugin's fault, which the run will name
             reason = f"the network of task {task.name!r} cannot be had: {reason_of(error)}"
             return Forecast(None, False, None, None, reason)
     disk = _disk(study, trials, networks)
@@ -153,7 +162,10 @@ def _built(task: Setting, root: str | None) -> tuple[nn.Module, int]:
     plugin = task.build()
     found = availability_of(plugin)
     if found is not None:
-        found(root)
+        try:
+            found(root)
+        except RequestError as error:
+            raise NotHere(str(error)) from error
     return plain(plugin.model(root)).eval(), int(plugin.image_size)
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evalsuite.errors import RequestError
+from evalsuite.errors import NotHere, RequestError
 from evalsuite.files import mapped_array
 from evalsuite.hashing import digest
 
@@ -26,7 +26,7 @@ _WEIGHTS = "a dictionary of weights"
 def data_folder(root: str | None, what: str) -> Path:
     """Return the data folder. ``what`` names the files wanted. Raises RequestError if there is none."""
     if root is None:
-        raise RequestError(f"no data folder given: use --data-root DIR or set EVALSUITE_DATA; expected {what} in it")
+        raise NotHere(f"no data folder given: use --data-root DIR or set EVALSUITE_DATA; expected {what} in it")
     folder = Path(root)
     if not folder.is_dir():
         raise RequestError(f"data folder {folder} does not exist; expected a folder with {what}")

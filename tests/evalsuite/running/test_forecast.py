@@ -6,6 +6,7 @@ from _dummies.studies import tiny
 from torch import nn
 
 from evalsuite import store
+from evalsuite.errors import RequestError
 from evalsuite.running.estimates import kind_of, learnt
 from evalsuite.running.forecast import FILE_BYTES, RECORD_BYTES, forecast, rows_of, timed
 from evalsuite.study.cost import cost_of, domains_of
@@ -81,9 +82,25 @@ def test_a_damaged_table_counts_for_nothing(tmp_path, content):
 
 def test_a_task_without_its_network_is_named_and_nothing_else_is_lost(tmp_path):
     study, trials = expanded(tasks=["cifar10/resnet20"])
-    found = forecast(study, trials, str(tmp_path), tmp_path)
+    found = forecast(study, trials, None, tmp_path)
     assert found.hours is found.disk_bytes is found.peak_bytes is None
-    assert "cifar10/resnet20" in found.basis
+    assert found.basis.startswith(
+        "the network of task 'cifar10/resnet20' is not here: no data folder given: use --data"
+    )
+
+
+def test_what_a_run_would_refuse_is_refused(tmp_path):
+    """A folder that was named and lacks a file, a checkpoint of another network: no study of them is sound."""
+    study, trials = expanded(tasks=["cifar10/resnet20"])
+    with pytest.raises(RequestError, match="cifar10_resnet20_optA"):
+        forecast(study, trials, str(tmp_path), tmp_path)
+
+
+def test_weights_that_a_run_would_load_are_nothing_to_refuse(tmp_path):
+    study, trials = expanded(tasks=["imagenet/resnet18"])
+    found = forecast(study, trials, str(tmp_path), tmp_path)
+    assert found.hours is None
+    assert "the network of task 'imagenet/resnet18' is not here: " in found.basis
 
 
 def test_what_is_shared_by_streams_is_counted_once():
