@@ -15,6 +15,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +76,8 @@ def load(kind: Kind, name: str) -> Any:
     if point is None:
         if ":" in name:
             return load_path(name)
+        if name.endswith(".py"):
+            raise RequestError(f"{name} says no class: expected {name}:Class")
         raise unknown_name(SINGULAR[kind], name, names(kind))
     try:
         with _importing(f"{SINGULAR[kind]} {name!r} is registered as {point.value} but cannot be loaded"):
@@ -105,7 +108,7 @@ def load_path(path: str, what: str = "Class") -> Any:
         with _importing(f"cannot import {where!r}", f"; expected package.module:{what}"):
             module = importlib.import_module(where)
     if not hasattr(module, attribute):
-        raise RequestError(f"{where} has no {attribute!r}; it defines {', '.join(_classes(module)) or 'no class'}")
+        raise RequestError(f"{where} has no {attribute!r}; it defines {', '.join(_defined(module)) or 'nothing'}")
     return getattr(module, attribute)
 
 
@@ -159,10 +162,11 @@ def _importing(what: str, expected: str = "") -> Iterator[None]:
         os.close(folder)
 
 
-def _classes(module: Any) -> list[str]:
-    return [
-        key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__
-    ]
+def _defined(module: Any) -> list[str]:
+    """Return the names of a module's own classes, then of its functions, in order."""
+    own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    functions = [key for key, value in own.items() if isinstance(value, types.FunctionType)]
+    return [key for key, value in own.items() if isinstance(value, type)] + functions
 
 
 def summary(kind: Kind, name: str) -> str:

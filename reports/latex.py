@@ -42,9 +42,9 @@ _OF_A_GROUP = (
 
 
 def write_tables(run: Run, evidence: Evidence, folder: Path, selection: Selection | None = None) -> None:
-    """Write ``mean_error``, ``worst_group``, ``rankings`` and, where there are adapters, ``adaptation``.
+    """Write ``mean_error``, ``worst_group``, ``rankings`` and ``adaptation`` into a folder, as ``.tex`` and ``.csv``.
 
-    Each as ``.tex`` and ``.csv`` into a folder.
+    A table without a row is none, and one that an earlier report left there is removed.
     """
     frames = mean_error(run, evidence), worst_group(evidence), rankings(evidence), adaptation(run)
     chosen = chosen_rankings(run)
@@ -54,10 +54,14 @@ def write_tables(run: Run, evidence: Evidence, folder: Path, selection: Selectio
     tables = [
         ("mean_error", mean, mean_error_tex(mean)),
         ("worst_group", worst, worst_group_tex(worst, evidence.groups)),
-        ("rankings", ranked, rankings_tex(chosen)),
     ]
+    if len(ranked) and len(chosen):
+        tables.append(("rankings", ranked, rankings_tex(chosen)))
     if len(adapted):
         tables.append(("adaptation", adapted, adaptation_tex(adapted)))
+    for name in {"rankings", "adaptation"} - {name for name, _, _ in tables}:
+        for suffix in ("csv", "tex"):
+            (folder / f"{name}.{suffix}").unlink(missing_ok=True)
     for name, table, text in tables:
         write_csv(folder / f"{name}.csv", table)
         write_text(folder / f"{name}.tex", text)
@@ -101,7 +105,7 @@ def mean_error_tex(table: pd.DataFrame) -> str:
         ]
         blocks.append(Block(f"{escape(str(task))}, stream {escape(str(stream))}", tuple(rows)))
     caption = (
-        rf"Behind $\pm$: half the width of its {CONFIDENCE_PERCENT}\,\% bootstrap interval over test images. "
+        rf"Behind $\pm$: half the width of its {CONFIDENCE_PERCENT}\,\% interval over test images. "
         r"\textbf{Bold}: lowest in its column of the quantizers with equal bits and calibration set; $\dagger$: not "
         r"shown to differ from that one; $\ast$: shown to differ from the same network without adaptation. Shown: "
         rf"Wilcoxon over domains, Holm-corrected $p < {LEVEL:g}$ (over the quantizers of equal bits, for $\ast$ over "
@@ -192,14 +196,14 @@ def adaptation_tex(table: pd.DataFrame) -> str:
     digits = digits_for(table["low"], table["high"])
     changes = (
         r"Error in \% with the adapter, that without it by the network; change in points with its "
-        rf"{CONFIDENCE_PERCENT}\,\% bootstrap interval; $p$: Wilcoxon over domains or McNemar over images, "
+        rf"{CONFIDENCE_PERCENT}\,\% interval over test images; $p$: Wilcoxon over domains or McNemar over images, "
         r"Holm-corrected over the adapters of one network on one stream, bold where a change is shown."
     )
     costs = (
         r"Passes per batch; time, 1 without adaptation; collapsed trials; changes of domain seen with their first "
         r"batch, and false alarms in other batches, in \%."
     )
-    first = [Column("error"), Column("change"), Column("", "l"), Column("$p$")]
+    first = [Column("error"), Column("change"), Column("interval", "l"), Column("$p$")]
     second = [Column(name) for name in ("fwd", "bwd", "time", "coll.", "seen", "false")]
     changed = _blocks(
         table,

@@ -71,7 +71,8 @@ def lines_of(found: Status) -> list[str]:
         lines.append(f"{found.damaged} damaged records, whose trials the next run does again")
     lines.append(_working(found))
     if found.left:
-        lines[-1] += f"; time left: {in_words(found.seconds_left)}"
+        left = found.seconds_left
+        lines[-1] += "; how much time is left is not known" if left is None else f"; {in_words(left)} left"
     for item in found.items:
         gone = " (ended meanwhile)" if item.alive is False else ""
         lines.append(f"  {item.stage}: {item.what}, process {item.process}{gone}, for {item.seconds:.0f} s")

@@ -50,7 +50,7 @@ def wilcoxon_signed_rank(a: ArrayLike, b: ArrayLike, *, unit: str = "domain") ->
     n = len(different)
     name = "matched-pairs rank-biserial correlation"
     if n < LEAST_PAIRS:
-        note = f"{n} of {len(difference)} pairs differ; p < {LEVEL:g} needs at least {LEAST_PAIRS}"
+        note = f"{n} of {len(difference)} pairs differ{'s' * (n == 1)}; p < {LEVEL:g} needs at least {LEAST_PAIRS}"
         return PairedTest("wilcoxon", unit, n, np.nan, np.nan, np.nan, name, note)
     ranks = stats.rankdata(np.abs(different))
     rises, falls = float(ranks[different > 0].sum()), float(ranks[different < 0].sum())

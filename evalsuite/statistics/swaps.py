@@ -191,7 +191,7 @@ def _beyond(swapped: FloatArray, size: FloatArray, noise: FloatArray, freedom: i
 
 def _note(differ: int, attainable: float) -> str:
     if differ < LEAST_IMAGES:
-        return f"the two differ on {differ} images; p < {LEVEL:g} needs at least {LEAST_IMAGES}"
+        return f"the two differ on {differ} image{'s' * (differ != 1)}; p < {LEVEL:g} needs at least {LEAST_IMAGES}"
     if attainable > LEVEL:
         return f"too few images a class: no exchange of the two gives p below {attainable:.2f}"
     return ""

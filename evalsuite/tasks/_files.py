@@ -206,8 +206,12 @@ def load_weights(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], 
     """
     with torch.random.fork_rng(devices=[]):  # layers initialise themselves
         network = build()
-    for reason, what in _misfits(network.state_dict(), tensors):
-        raise broken(file, f"weights of {type(network).__name__}, {what}", reason)
+    kind = type(network).__name__
+    for reason, expected in _misfits(network.state_dict(), tensors):
+        raise RequestError(f"{file} does not fit {kind} ({reason}): expected {expected}")
+    for name, tensor in tensors.items():
+        if not _finite(tensor):
+            raise broken(file, f"weights of {kind}, finite numbers", f"{name} is not finite")
     state = OrderedDict(tensors)
     # The names are today's, so the layout is: without a version some modules take it for an older one.
     state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
@@ -221,16 +225,15 @@ def _finite(tensor: Tensor) -> bool:
 
 
 def _misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with names, shapes and kinds, and what was expected."""
     missing = [name for name in wanted if name not in given and not name.endswith(_COUNTER)]
     if missing:
-        yield f"{missing[0]} is missing", f"{len(wanted)} tensors"
+        yield f"{missing[0]} is missing", f"its {len(wanted)} tensors"
     extra = [name for name in given if name not in wanted]
     if extra:
-        yield f"{extra[0]} is not among them", f"{len(wanted)} tensors"
+        yield f"{extra[0]} is not among them", f"its {len(wanted)} tensors"
     for name, tensor in given.items():
         if tensor.shape != wanted[name].shape:
-            yield f"{name} has shape {tuple(tensor.shape)}", f"there {tuple(wanted[name].shape)}"
+            yield f"{name} has shape {tuple(tensor.shape)}", f"{tuple(wanted[name].shape)}"
         if tensor.is_complex() and not wanted[name].is_complex():
             yield f"{name} is complex", "real numbers"
-        if not _finite(tensor):
-            yield f"{name} is not finite", "finite numbers"

@@ -39,7 +39,7 @@ class AblationBars:
     """Options switched, one at a time.
 
     Change of the mean error in points where one option of a method takes another value and everything else stays; to
-    the left of 0 the change helps. Bars are 95 % bootstrap intervals of the paired difference over test images and,
+    the left of 0 the change helps. Bars are 95 % intervals of the paired difference over test images and,
     where there are several, calibration draws. Filled: shown (Holm-corrected p < 0.05 and an interval without 0);
     hollow: no evidence of a difference.
     """

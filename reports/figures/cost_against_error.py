@@ -36,7 +36,7 @@ class CostAgainstError:
     Mean error of each adapter on the network with the fewest bits, against its forward passes over a batch and its
     time an image; hollow: it needs backward passes too. Passes that take fewer than three values have no panel: the
     time says as much. The line joins what nothing else beats in both. Dashed: the error of an oracle, which is told the
-    labels and so is no method. Bars are 95 % bootstrap intervals over test
+    labels and so is no method. Bars are 95 % intervals over test
     images and, where there are several, calibration draws. Times are those of simulated quantization: compare them
     only with each other.
     """

@@ -42,7 +42,7 @@ class MeanAgainstWorst:
     """Mean drop against worst-group drop.
 
     How many points of accuracy a method loses against the full-precision, unadapted network: on average
-    (circle) and in its worst class, domain or other group (diamond), with 95 % bootstrap intervals over
+    (circle) and in its worst class, domain or other group (diamond), with 95 % intervals over
     images. The worst of several groups is bad by chance alone; the short bar is the worst group to expect where
     all are harmed alike. Only the distance between bar and diamond speaks of unequal harm; the diamond is filled and
     coloured where the permutation test calls it more than chance (Holm-corrected p < 0.05).

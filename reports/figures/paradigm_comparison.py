@@ -35,7 +35,7 @@ class ParadigmComparison:
     drop: black is the lowest mean error of its bits and what is not shown to differ from it (p < 0.05 over domains,
     Holm within these quantizers, and an interval without 0), grey what is shown to be worse. Right, the worst class:
     coloured where it is beyond chance (permutation p < 0.05, Holm within the rows of a task), the short bar being
-    the worst class to expect where all classes are harmed alike. Lines are 95 % bootstrap intervals over test images
+    the worst class to expect where all classes are harmed alike. Lines are 95 % intervals over test images
     and, where there are several, calibration draws.
     """
 

@@ -29,7 +29,7 @@ class PerformanceProfile:
     """Performance profiles.
 
     Share of all (seed, domain) pairs whose error is at most the one below (Agarwal et al. 2021); a curve further to
-    the left is better, and one that crosses another is better on some pairs only. Bands are 95 % bootstrap intervals
+    the left is better, and one that crosses another is better on some pairs only. Bands are 95 % intervals
     over seeds within each domain, point by point; with one seed there are none. Dashed: full precision without
     adaptation.
     """

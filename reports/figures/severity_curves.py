@@ -29,7 +29,7 @@ class SeverityCurves:
 
     Mean error over the corruptions that were shown at every one of these severities; 0 is the clean images. Left,
     quantizers without adaptation under the study's first calibration set; right, adapters on the network with the
-    fewest bits; dashed: full precision without adaptation. Bars are 95 % bootstrap intervals over test images and,
+    fewest bits; dashed: full precision without adaptation. Bars are 95 % intervals over test images and,
     where there are several, calibration draws; all lines share their images.
     """
 

@@ -46,7 +46,7 @@ class ShiftExcess:
     calibration sets, those of the first set. Left, what their error adds to full precision's
     on the same images: hollow on clean images, filled under shift, all domains together. Right, the second minus the
     first; coloured where it is shown to differ from 0 (exchanges of both networks within images, p < 0.05 after Holm's
-    correction over the networks of a task, and an interval that excludes 0). Lines are 95 % bootstrap intervals over
+    correction over the networks of a task, and an interval that excludes 0). Lines are 95 % intervals over
     test images and, where the same images were met after several calibration draws, over these.
     """
 

@@ -49,7 +49,7 @@ class SimulationGap:
     domains. Middle, error on the engine minus error in the simulation; coloured where the class whose error rises most
     does so beyond chance (permutation p < 0.05, Holm within the rows of a task). Right, the engine's own time an image,
     filled, and hollow what it takes for the network in full precision (medians over pairs of passes). Lines are 95 %
-    bootstrap intervals over test images.
+    intervals over test images.
     """
 
     order: ClassVar[int] = 145

@@ -11,7 +11,10 @@ from reports.frames.methods import KEYS, each_row
 
 
 def best_of_rivals(evidence: Evidence) -> pd.DataFrame:
-    """Return ``best`` and ``not_distinct`` of :func:`mean_error`, for the rows of ``evidence.methods``."""
+    """Return ``best`` and ``not_distinct`` of :func:`mean_error`, for the rows of ``evidence.methods``.
+
+    Several are ``best`` where their errors are equal.
+    """
     methods = evidence.methods
     table = pd.DataFrame({"best": False, "not_distinct": False}, index=methods.index)
     alike = ["task", "stream_label", "bits", "calibration_label", "adapter_label"]
@@ -22,12 +25,12 @@ def best_of_rivals(evidence: Evidence) -> pd.DataFrame:
         if len(rivals) < 2:
             continue
         best: Any = rivals["error"].idxmin()
-        best_ones.append(best)
+        lowest = rivals["error"] == rivals.loc[best, "error"]
+        best_ones.extend(rivals.index[lowest])
         label = str(rivals.loc[best, "quantizer_label"])
-        for row in each_row(rivals):
-            if row.Index != best:
-                found = evidence.against_quantizer(row, label)
-                near += [row.Index] if found is None or not found.shown else []
+        for row in each_row(rivals[~lowest]):
+            found = evidence.against_quantizer(row, label)
+            near += [row.Index] if found is None or not found.shown else []
     table.loc[best_ones, "best"] = True
     table.loc[near, "not_distinct"] = True
     return table

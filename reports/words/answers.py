@@ -339,7 +339,7 @@ def _note(evidence: Evidence, sets: bool, quantizers: bool, adapters: bool) -> s
     }
     parts = [
         f"A change is called one where p < {LEVEL:g} and its {CONFIDENCE_PERCENT} % interval excludes 0; intervals are "
-        f"paired bootstrap over {covers}.",
+        f"of pairs, over {covers}.",
         "A mean error counts all images that a stream shows, clean ones too.",
     ]
     if any(families.values()):

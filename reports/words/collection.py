@@ -101,7 +101,7 @@ def _verdicts_left(found: Collection) -> int:
 
 def _lowest(found: Collection) -> Iterator[Tile]:
     how = (
-        "Share of test images that are predicted wrongly, over all domains; the interval is bootstrap over images, "
+        "Share of test images that are predicted wrongly, over all domains; the interval is over images, "
         "and the difference from the next is not tested. Unit: test image."
     )
     for board in [each for each in found.boards if not each.differs][:_MOST_TASKS]:

@@ -23,7 +23,7 @@ class How:
 
 
 _IMAGE, _DOMAIN, _TRIAL = "test image", "domain", "trial"
-_INTERVAL = f"with a {CONFIDENCE_PERCENT} % interval, bootstrap over test images"
+_INTERVAL = f"with a {CONFIDENCE_PERCENT} % interval over test images"
 _AT_ONCE = f"with a {CONFIDENCE_PERCENT} % interval that holds for all groups at once"
 
 COLUMNS: Mapping[str, How] = {

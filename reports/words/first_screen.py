@@ -67,7 +67,9 @@ def asked(run: Run, evidence: Evidence) -> str:
         ask = "How reliable is the quantized network, on average and in its worst class"
     if not quantized:
         return f"How large the errors are {where}."
-    return f"{ask}, {where}" + (f"; and what do {count(adapters, 'adapter')} change?" if adapters else "?")
+    return f"{ask}, {where}" + (
+        f"; and what {'does' if adapters == 1 else 'do'} {count(adapters, 'adapter')} change?" if adapters else "?"
+    )
 
 
 def methods(study: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -199,8 +201,8 @@ def _errors(evidence: Evidence, worst: Any, best: tuple[Any, Comparison] | None)
         lines.append(f"with {named[-1]}: {text}" + ("" if is_missing(found.p) else f", {p_value(found.p)}"))
     value = f"{_ARROW.join(number(each * 100) for each in shown_errors)}\N{NO-BREAK SPACE}%"
     how = (
-        f"Share of test images that are predicted wrongly; intervals of {CONFIDENCE_PERCENT} % are bootstrap over test "
-        "images, tests of differences are signed-rank tests over domains. Unit: test image; domain."
+        f"Share of test images that are predicted wrongly; intervals of {CONFIDENCE_PERCENT} % are over test images, "
+        "tests of differences are signed-rank tests over domains. Unit: test image; domain."
     )
     better = best is not None and best[1].lowers
     return Tile("Its mean error", value, (_ARROW.join(named), *lines), how, "how-error", "better" if better else "")

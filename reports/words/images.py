@@ -31,9 +31,10 @@ def tally(group: Group) -> str:
     row = group.row
     if not row.flips:
         return f"None of its {count(row.rows, 'image')} is lost."
-    share = percent(row.flips / row.rows)
+    share, verbs = percent(row.flips / row.rows), ("was", "is") if row.flips == 1 else ("were", "are")
     return (
-        f"{row.flips:,} of {count(row.rows, 'image')} shown ({share}) were right at full precision and are wrong now; "
+        f"{row.flips:,} of {count(row.rows, 'image')} shown ({share}) {verbs[0]} right at full precision and "
+        f"{verbs[1]} wrong now; "
         f"the reverse:{_SPACE}{row.repairs:,}."
     )
 

@@ -3,9 +3,11 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from _dummies.runs import make_run
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from evalsuite import store
 from evalsuite.store import Run
 from reports import style
 from reports.frames.adaptation import adaptation
@@ -283,3 +285,17 @@ def test_p_never_lies_on_the_wrong_side_of_the_level(run: Run) -> None:
     found = worst_group(evidence(run))
     for p, text in ((0.0499, "$<$0.05"), (0.05, "0.050"), (0.0491, "0.049"), (0.00096, "$<$0.001")):
         assert f"& {text} " in worst_group_tex(found.assign(worst_drop_class_p_holm=p, worst_drop_class_shown=False))
+
+
+def test_a_table_without_a_row_is_none_and_an_older_one_goes(tmp_path) -> None:
+    """docs/figures.md puts every table that is there into a paper."""
+    few = make_run(tmp_path / "run", tasks=("a",), domains=("fog", "snow", "frost"), adapters=("none",), images=20)
+    run = store.load(few)
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for name in ("rankings.tex", "rankings.csv", "adaptation.tex", "mine.tex"):
+        (tables / name).write_text("of another report")
+    write_tables(run, evidence(run), tables)
+    assert {file.name for file in tables.iterdir()} == {
+        f"{name}.{suffix}" for name in ("mean_error", "worst_group") for suffix in ("csv", "tex")
+    } | {"mine.tex"}

@@ -59,7 +59,7 @@ class TestWorstGroupDifference:
         a[3] = 1
         found = statistics.worst_group_difference(a, 0 * a, label, np.arange(20), 0 * label, generator())
         assert np.isnan(found.p)
-        assert found.note == ("the two differ on 1 images; p < 0.05 needs at least 6",)
+        assert found.note == ("the two differ on 1 image; p < 0.05 needs at least 6",)
         assert found.low < 0 < found.estimate == 0.5 <= found.high
 
     def test_classes_of_one_image_have_no_p_but_a_wide_interval(self):

@@ -172,7 +172,7 @@ def test_option_a_weights(tmp_path: Path, task, blocks: int, depth: int) -> None
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(task.model(str(tmp_path))(images), source(images), rtol=0, atol=0)
     write_weights(tmp_path, f"cifar10_resnet{depth}_optA.pt", {**tensors, "linear.bias": torch.zeros(100)})
-    with pytest.raises(RequestError, match=r"optA\.pt is broken \(fc\.bias has shape \(100,\)\)"):
+    with pytest.raises(RequestError, match=r"optA\.pt does not fit ResNet \(fc\.bias has shape \(100,\)\)"):
         task.model(str(tmp_path))
 
 
