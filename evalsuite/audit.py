@@ -147,13 +147,20 @@ def _fitting(known: Recorded | None, plan: Plan, console: Console) -> Recorded |
 
     Raises RequestError where those do not fit that the user named.
     """
-    differences = known.differences(plan) if known is not None else []
-    if known is None or not differences:
-        return known
-    if not known.shipped:
+    if known is None:
+        return None
+    differences = known.differences(plan)
+    if differences and not known.shipped:
         raise RequestError(f"--baselines {known.where}: {'; '.join(differences)}; expected the same here")
-    _say(f"shipped records of the baselines do not fit ({'; '.join(differences)}): made anew", console)
-    return None
+    if differences:
+        _say(f"shipped records of the baselines do not fit ({'; '.join(differences)}): made anew", console)
+        return None
+    if not known.shipped and not any(trial.identity in known.rows for trial in plan.trials):
+        raise RequestError(
+            f"--baselines {known.where} holds none of the {len(plan.trials):,} trials that are asked: expected a run "
+            "of the same tasks, seeds, bits and streams"
+        )
+    return known
 
 
 def _say_cost(plan: Plan, request: AuditRequest, known: Recorded | None, console: Console) -> None:

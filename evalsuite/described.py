@@ -20,7 +20,6 @@ from evalsuite.plugins import COST_ONLY
 
 _SECTION = re.compile(r"^(Parameters|Attributes|Raises|Returns|Notes)\n-+\n", re.MULTILINE)
 _ENTRY = re.compile(r"^(\w[\w, ]*?) : +", re.MULTILINE)
-_REFERENCE = re.compile(r":\w+:`([^`]+)`")
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,14 @@ def describe(kind: registry.Kind, name: str) -> Described:
     summary, text = described(cls)
     module = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "").partition("\n\n")[0]
     path = f"{cls.__module__}:{cls.__qualname__}"
-    return Described(kind, name, summary, text, path, _plain(" ".join(module.split())), options_of(cls))
+    return Described(kind, name, summary, text, path, registry.plain(" ".join(module.split())), options_of(cls))
 
 
 def described(cls: type) -> tuple[str, str]:
     """Return the first line of a class's docstring, and what follows before its sections, references as names."""
     whole = inspect.cleandoc(cls.__doc__ or "")
     summary, _, rest = _SECTION.split(whole)[0].partition("\n")
-    return _plain(summary), _plain(rest.strip())
+    return registry.plain(summary), registry.plain(rest.strip())
 
 
 def options_of(cls: type) -> tuple[Option, ...]:
@@ -160,13 +159,8 @@ def _followed(owner: type, name: str, text: str, seen: frozenset[type]) -> str:
     pointed = re.match(r"see :class:`([\w.]+)`[.;,]?\s*", text)
     module, _, attribute = pointed[1].rpartition(".") if pointed else ("", "", "")
     if pointed is None or not module:
-        return _plain(text)
+        return registry.plain(text)
     target = registry.load_path(f"{module}:{attribute}")
     said = "" if target in seen else _texts(target, seen | {owner}).get(name, "")
     added = text[pointed.end() :]
-    return " ".join(part for part in (said, _plain(added[:1].upper() + added[1:])) if part)
-
-
-def _plain(text: str) -> str:
-    """Return reStructuredText as it is read: the last name of a reference, a literal in single quotes of code."""
-    return _REFERENCE.sub(lambda found: f"`{found[1].rpartition('.')[2]}`", text).replace("``", "`")
+    return " ".join(part for part in (said, registry.plain(added[:1].upper() + added[1:])) if part)

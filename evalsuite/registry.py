@@ -14,6 +14,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -170,11 +171,17 @@ def _defined(module: Any) -> list[str]:
 
 
 def summary(kind: Kind, name: str) -> str:
-    """First line of a plugin's docstring."""
+    """First line of a plugin's docstring, as it is read."""
     lines = (load(kind, name).__doc__ or "").strip().splitlines()
-    return lines[0] if lines else ""
+    return plain(lines[0]) if lines else ""
 
 
+def plain(text: str) -> str:
+    """Return reStructuredText as it is read: the last name of a reference, a literal in single quotes of code."""
+    return _REFERENCE.sub(lambda found: f"`{found[1].rpartition('.')[2]}`", text).replace("``", "`")
+
+
+_REFERENCE = re.compile(r":\w+:`([^`]+)`")
 _OPTIONS = TypeAdapter(dict[str, Any])
 
 

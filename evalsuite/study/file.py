@@ -80,7 +80,7 @@ def read(name: str | Path, overrides: Iterable[str] = (), trust: Trust | None = 
     """
     path = find(name)
     given = list(overrides)
-    study = parse(read_raw(path, given, trust), str(path))
+    study = parse(read_raw(path, given, trust), f"{path} with --set" if given else str(path))
     if not given or not study.exclude:
         return study
     try:

@@ -111,6 +111,10 @@ def test_records_of_an_earlier_run_are_taken_where_they_fit(audited, tmp_path, m
     store.write_trials(changed, store.load(run).trials.to_dict("records"))
     assert cli.call([*command[:-1], str(changed)]) == 2
     assert "torch 1.0, here" in capsys.readouterr().err
+    store.write_study(changed, study)
+    assert cli.call([*command[:-1], str(changed), "--out", str(tmp_path / "none")]) == 2
+    assert "holds none of the" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_network_that_comes_quantized_is_audited_at_the_bits_it_is_said_to_have(

@@ -13,6 +13,8 @@ def test_every_registered_plugin_loads_and_says_what_it_is():
     for kind in ("tasks", "quantizers", "adapters", "protocols", "figures"):
         for name in registry.names(kind):
             assert registry.summary(kind, name), f"{kind} {name} has no docstring"
+            assert "``" not in registry.summary(kind, name)
+            assert ":`" not in registry.summary(kind, name)
 
 
 def test_misspelt_name_suggests_the_nearest():
