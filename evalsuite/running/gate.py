@@ -59,8 +59,9 @@ def check(
     Returns
     -------
     dict
-        Per task ``key`` (hash of what was measured), ``images``, ``full_precision_error`` and ``w8a8_error`` (0..1);
-        or ``key`` and ``refused``, the reason why the network cannot be quantized.
+        Per task ``key`` (hash of what was measured), ``images``, ``full_precision_error``, ``w8a8_error`` (0..1) and
+        ``guessing_error``, of whoever names the most frequent class for all of them; or ``key`` and ``refused``, the
+        reason why the network cannot be quantized.
 
     Raises
     ------
@@ -104,7 +105,19 @@ def measure(task: Setting, workspace: Workspace, images: int) -> Facts:
         "images": count,
         "full_precision_error": _error(model, data, chosen, workspace.device),
         "w8a8_error": _error(quantized, data, chosen, workspace.device),
+        "guessing_error": 1 - int(np.unique(data.test_labels[chosen], return_counts=True)[1].max()) / count,
     }
+
+
+def doubts(found: Mapping[str, Facts]) -> list[str]:
+    """Say which networks are no better in full precision than a guess, whose study would be one of nothing."""
+    return [
+        f"In full precision the network of {label} errs on {facts['full_precision_error']:.1%} of {facts['images']} "
+        f"clean test images; who names one class for all errs on {facts['guessing_error']:.1%}. Are its weights, mean, "
+        "std and order of classes those it was trained with?"
+        for label, facts in found.items()
+        if 0 < facts.get("guessing_error", 0.0) <= facts.get("full_precision_error", 0.0)
+    ]
 
 
 @torch.no_grad()

@@ -153,7 +153,11 @@ def _execute(
         gated = gate.check(plan.quantized_tasks, plan.digests, workspace, plan.study.gate, console)
         lock.take()
         plan = lend(plan, workspace.folder) if lend is not None else plan
-        _begin({**plan.facts, "gate": gated}, workspace)
+        doubts = gate.doubts(gated)
+        for line in doubts:
+            console.print(line, markup=False, soft_wrap=True)
+        facts = {**plan.facts, "gate": gated, "notes": [*doubts, *plan.facts["notes"]]}
+        _begin(facts, workspace)
         rows = asked(plan.trials, plan.study, plan.of_study)
         store.write_plan(workspace.folder, with_models(rows, plan.trials))
         log.begin(trials=len(plan.trials), missing=len(plan.missing), workers=options.count)
@@ -167,7 +171,7 @@ def _execute(
         finally:
             rows = gather(rows, workspace.folder, failures)
             remove_failures(workspace.folder, [row["trial"] for row in rows if row["status"] != "failed"])
-        _begin({**plan.facts, "gate": gated}, workspace)  # again, for what runs may write where it likes
+        _begin(facts, workspace)  # again, for what runs may write where it likes
     status = [row["status"] for row in rows]
     ended = {row["trial"] for row in rows if row["status"] == "done"}
     done = [trial for trial in plan.trials if trial.identity in ended]

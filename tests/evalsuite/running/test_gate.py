@@ -10,7 +10,7 @@ from rich.console import Console
 
 from evalsuite.errors import RequestError
 from evalsuite.registry import configure
-from evalsuite.running import gate
+from evalsuite.running import gate, harness
 from evalsuite.running.workspace import Workspace
 from evalsuite.study.file import parse
 from evalsuite.study.tables import Gate
@@ -73,7 +73,8 @@ def test_what_is_known_is_not_measured_again(tmp_path, monkeypatch):
 def test_a_run_keeps_what_the_gate_found(tmp_path):
     execute(tiny(), tmp_path / "run")
     written = json.loads((tmp_path / "run" / "study.json").read_text())
-    assert set(written["gate"][plugins.TASK]) == {"key", "images", "full_precision_error", "w8a8_error"}
+    errors = {"full_precision_error", "w8a8_error", "guessing_error"}
+    assert set(written["gate"][plugins.TASK]) == {"key", "images", *errors}
     assert written["settings"]["gate"] == {"points": 1.0, "images": 1000}
 
 
@@ -106,3 +107,25 @@ def _raw():
     from _dummies.studies import raw
 
     return raw()
+
+
+def test_a_network_no_better_than_a_guess_is_doubted_and_a_reader_told(tmp_path, monkeypatch):
+    """Wrong means, deviations or classes: a study of it would say that nothing differs."""
+    useless = {"images": 48, "full_precision_error": 0.9, "w8a8_error": 0.9, "guessing_error": 0.75}
+    monkeypatch.setattr(gate, "measure", lambda *arguments: useless)
+    text = io.StringIO()
+    harness.execute(tiny(), tmp_path / "run", in_process=True, console=Console(file=text, width=80))
+    (said,) = gate.doubts({"mine": useless})
+    assert "the network of mine errs on 90.0% of 48 clean test images" in said
+    assert "for all errs on 75.0%" in said
+    notes = json.loads((tmp_path / "run" / "study.json").read_text())["notes"]
+    assert notes[0] == said.replace("mine", plugins.TASK)
+    assert notes[0] in text.getvalue()
+
+
+def test_a_network_that_knows_something_is_not_doubted(tmp_path):
+    facts = check(plugins.TASK, tmp_path)
+    assert facts["it"]["guessing_error"] >= 0.5
+    assert gate.doubts(facts) == []
+    of_one_class = {"images": 9, "full_precision_error": 0.0, "w8a8_error": 0.0, "guessing_error": 0.0}
+    assert gate.doubts({"it": of_one_class, "foreign": {"key": "k", "refused": "why"}}) == []
