@@ -75,6 +75,7 @@ _COMPLETION = "_EVALSUITE_COMPLETE"
 """Variable by which a shell asks what a line may go on with."""
 _ASK_COMPLETION = {"--show-completion", "--install-completion"}
 _NOT_WRITTEN = 120  # as Python ends where its last output cannot be written
+_REASONS = 3  # of trials without a result that are said
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -234,7 +235,23 @@ def _say_outcome(outcome: Any, page: Path | None, as_json: bool) -> None:
     print(f"{total} trials: {outcome.done} done, {outcome.refused} refused, {outcome.failed} failed", end="")
     print(f" ({outcome.reused} from an earlier call)" if outcome.reused else "", end="")
     print(f"; {outcome.left} have not been run" if outcome.left else "")
+    if outcome.refused or outcome.failed:
+        _say_reasons(outcome.folder)
     print(f"report: {page}" if page else f"nothing to report; see {outcome.folder / 'trials.parquet'} for the reasons")
+
+
+def _say_reasons(folder: Path) -> None:
+    """Print how many trials have no result for which reason, the most frequent ones first."""
+    from evalsuite.isolation import printable
+    from evalsuite.store import load
+
+    trials = load(folder).trials
+    trials = trials[trials["status"].isin(["refused", "failed"])]
+    reasons = trials.groupby(["status", "reason"], sort=False).size().sort_values(ascending=False, kind="stable")
+    for row in reasons.iloc[:_REASONS].reset_index(name="number").to_dict("records"):
+        print(f"  {row['number']} {row['status']}: {printable(str(row['reason']), 300)}")
+    if len(reasons) > _REASONS:
+        print(f"  and {len(reasons) - _REASONS} more reasons: see the page, or trials.parquet")
 
 
 app.command()(audit_command.audit)

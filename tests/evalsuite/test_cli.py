@@ -203,7 +203,9 @@ def test_failed_trials_give_status_1_and_the_rest_is_reported(study, capsys, tmp
     file = tmp_path / study
     file.write_text(file.read_text() + f'[[quantizer]]\nmethod = "{plugins.FAILING}"\n')
     assert cli.call(["run", study, "--device", "cpu"]) == 1
-    assert "8 trials: 6 done, 0 refused, 2 failed" in said(capsys)[0]
+    out = said(capsys)[0]
+    assert "8 trials: 6 done, 0 refused, 2 failed\n  2 failed: " in out
+    assert out.count("failed: ") == 1
     assert (tmp_path / "runs" / "tiny" / "index.html").is_file()
 
 
