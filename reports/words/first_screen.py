@@ -197,8 +197,9 @@ def _errors(evidence: Evidence, worst: Any, best: tuple[Any, Comparison] | None)
         row, found = best
         shown_errors.append(row.error)
         named.append(short(row.adapter_label, _NAME))
-        text = points(found.difference) if found.shown else "not shown to change it"
-        lines.append(f"with {named[-1]}: {text}" + ("" if is_missing(found.p) else f", {p_value(found.p)}"))
+        tested = not is_missing(found.p)
+        text = points(found.difference) if found.shown else "not shown to change it" if tested else "not tested"
+        lines.append(f"with {named[-1]}: {text}" + (f", {p_value(found.p)}" if tested else ""))
     value = f"{_ARROW.join(number(each * 100) for each in shown_errors)}\N{NO-BREAK SPACE}%"
     how = (
         f"Share of test images that are predicted wrongly; intervals of {CONFIDENCE_PERCENT} % are over test images, "
@@ -210,8 +211,8 @@ def _errors(evidence: Evidence, worst: Any, best: tuple[Any, Comparison] | None)
 
 def _calibration(run: Run, rows: pd.DataFrame) -> Tile:
     how = (
-        "Mean error with another calibration set minus that with the study's first one, signed-rank test over domains, "
-        "corrected by Holm over the sets of one network. Unit: domain."
+        "Mean error with another calibration set minus that with the study's first one, where it is farthest from 0; "
+        "signed-rank test over domains, corrected by Holm over the sets of one network. Unit: domain."
     )
     changed = effects(run)
     changed = changed[changed["difference"].notna()]
@@ -219,7 +220,7 @@ def _calibration(run: Run, rows: pd.DataFrame) -> Tile:
         sets = listed([short(str(each), _NAME) for each in rows["calibration_label"].unique()][:_MOST_LINES])
         return Tile("Calibration sensitivity", "not asked", (f"one calibration set: {sets}",), how, "how-comparisons")
     changed = changed.assign(certain=shown(changed["p_holm"], changed["low"], changed["high"]))
-    largest = next(each_row(changed.loc[[changed["difference"].idxmax()]]))
+    largest = next(each_row(changed.loc[[changed["difference"].abs().idxmax()]]))
     size = number(largest.difference * 100)
     where = f"{short(str(largest.level), _NAME)}, {short(largest.quantizer_label, _NAME)}"
     found = bool(largest.certain)
@@ -228,7 +229,8 @@ def _calibration(run: Run, rows: pd.DataFrame) -> Tile:
         f"a change is shown in {int(changed['certain'].sum())} of {count(len(changed), 'comparison')}",
     )
     value = f"{'+' if largest.difference > 0 else ''}{size} points"
-    return Tile("Calibration sensitivity", value, lines, how, "how-comparisons", "worse" if found else "")
+    standing = ("worse" if largest.difference > 0 else "better") if found else ""
+    return Tile("Calibration sensitivity", value, lines, how, "how-comparisons", standing)
 
 
 def _cost(worst: Any, best: tuple[Any, Comparison] | None, evidence: Evidence) -> Tile:
