@@ -42,15 +42,17 @@ def tally(group: Group) -> str:
 def sureness(group: Group) -> str:
     """Say how sure both networks were of what flips."""
     row = group.row
-    before, after = (
-        f"{sure(getattr(row, side))} (middle half {sure(getattr(row, f'{side}_low'))} to "
-        f"{sure(getattr(row, f'{side}_high'))})"
-        for side in ("before", "after")
-    )
+    before, after = (_spread(row, side) for side in ("before", "after"))
     return (
         f"Of these, from 0 to 100{_SPACE}%: probability of the right class at full precision {_DOT} {before}; "
         f"of the wrong class now {_DIAMOND} {after}."
     )
+
+
+def _spread(row: Any, side: str) -> str:
+    """Write a median probability, and its middle half where it is of several images."""
+    middle, low, high = (sure(getattr(row, name)) for name in (side, f"{side}_low", f"{side}_high"))
+    return middle if row.flips == 1 else f"{middle} (middle half {low} to {high})"
 
 
 def sure(probability: float) -> str:
