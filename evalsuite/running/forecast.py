@@ -86,10 +86,10 @@ def forecast(study: Study, trials: Sequence[Trial], root: str | None, run: Path)
     for task in study.tasks:
         try:
             networks[task] = timed(task, root)
-        except (KeyboardInterrupt, RequestError) as error:
-            if not isinstance(error, NotHere):
-                raise
+        except NotHere as error:
             return Forecast(None, False, None, None, f"the network of task {task.name!r} is not here: {error}")
+        except (KeyboardInterrupt, RequestError):
+            raise
         except BaseException as error:  # a plugin's fault, which the run will name
             reason = f"the network of task {task.name!r} cannot be had: {reason_of(error)}"
             return Forecast(None, False, None, None, reason)
