@@ -32,8 +32,8 @@ class TTAQ(ReconstructionOptions):
 
     - ``pem`` (perturbation error mitigation): a penalty on how much each rounded weight amplifies small changes of
       its layer's input, whose second moments are measured once; relative to
-      the reconstruction error of rounding to nearest. Off by default: alone it lowered the error on held-out
-      corruptions (ResNet-20, W2A4, one seed), beside ``pcr`` it raised it;
+      the reconstruction error of rounding to nearest. Off by default: over five draws (ResNet-20, W2A4;
+      docs/results/ttaq.md) it is not shown to change the error, alone or beside ``pcr``;
     - ``pcr`` (perturbation consistency reconstruction): the ``consistency`` of what a block (or the network's
       prediction) makes of an image and of the same image perturbed; beside the reconstruction error, in its unit.
 

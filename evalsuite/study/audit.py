@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evalsuite import registry
-from evalsuite.errors import RequestError
+from evalsuite.errors import RequestError, unknown_name
 from evalsuite.hashing import digest
 from evalsuite.optional_members import is_calibrated
 from evalsuite.registry import Setting, configure, option_names
@@ -81,7 +81,7 @@ def audit_study(request: AuditRequest, trust: Trust | None = None) -> Study:
     RequestError
         For a profile, task, rival or option that is unknown or impossible, or a target that has no rival.
     """
-    path = find(f"audit_{request.profile}" if request.profile in PROFILES else request.profile)
+    path = find(f"audit_{request.profile}" if request.profile in PROFILES else _other(request.profile))
     raw = read_raw(path, request.overrides, trust or Trust(request.trust))
     if request.tasks:
         raw.pop("task", None)
@@ -107,6 +107,15 @@ def audit_study(request: AuditRequest, trust: Trust | None = None) -> Study:
     raw["exclude"] = [table for table in raw["exclude"] if CALIBRATION_ORDER not in table]
     study = parse(raw, f"the audit's study ({path})")
     return replace(study, calibrations=study.calibrations[:1])
+
+
+def _other(profile: str) -> str:
+    """Return the name of a study that is no profile. Raises RequestError if it is none either."""
+    studies = registry.names("studies")
+    if not profile.endswith(".toml") and profile not in studies and not Path(profile).is_dir():
+        of_audits = {f"audit_{each}" for each in PROFILES}
+        raise unknown_name("profile", profile, [*PROFILES, *(name for name in studies if name not in of_audits)])
+    return profile
 
 
 def options_of(texts: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

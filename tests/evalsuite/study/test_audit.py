@@ -115,7 +115,7 @@ def test_a_target_is_no_rival_of_itself_however_its_file_is_spelt(tmp_path, monk
         ({"task_options": {"imags": 1}}, "--task-option imags: no option of digits/resnet"),
         ({"tasks": ("digits/resne",)}, "did you mean 'digits/resnet'"),
         ({"bits": ("W0A4",)}, "weight_bits = 0"),
-        ({"profile": "quik"}, "unknown study 'quik'"),
+        ({"profile": "quik"}, "unknown profile 'quik': did you mean 'quick'?"),
         ({"against": ("rtnn",)}, "did you mean 'rtn'"),
         ({"overrides": ("stream.imags=1",)}, "did you mean 'images'"),
     ],
