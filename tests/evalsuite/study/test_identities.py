@@ -34,7 +34,7 @@ PINNED = {
     "reliability_small": (515, "5b6524cda3966f20", "75cb9dbf1a562105", "ff3052b176941c33"),
     "shift": (60, "692fe66099f9eff1", "9175fd3263921dee", "85bc35436377a11e"),
     "ttaq": (185, "edf35d82a36b4474", "32adca38cf3fdc9c", "fc1d43cf1089c610"),
-    "ttaq_hosts": (450, "76792e979d25f183", "bc69a30963041230", "239b1dccf9929618"),
+    "ttaq_hosts": (480, "b7f1ffbfe0b10528", "e3ab6476436a9ba0", "92b219ca0e5f74fc"),
     "zoa": (10, "403b3285a10aa20e", "f3a83be16e0055a9", "6712f8f2f6c915b8"),
     "zoa_foa": (4, "f2522c1b1f22a5ed", "08627a807c8770d5", "95cceaecc45d0652"),
     "zoa_rounds": (45, "83a9facee0cf6c97", "b4f4ffa225d5e204", "17d9059a8a365882"),
