@@ -31,13 +31,13 @@ PINNED = {
     "quick": (160, "ca8fe34f01fa35ad", "28631f2a9c4f349f", "1b2a686d5ed04faa"),
     "reliability": (19450, "0428cc6c5f607a71", "c9850926ec96dcbb", "7b346165e55fa784"),
     "reliability_cifar10": (740, "2846d94fe996810d", "f14938c471dd85f1", "caa583147fcdaa54"),
-    "reliability_small": (515, "5b6524cda3966f20", "75cb9dbf1a562105", "ff3052b176941c33"),
+    "reliability_small": (515, "7380e61fa7f88846", "7ebe66e0a6bc09e9", "8d23eebc5581134c"),
     "shift": (60, "692fe66099f9eff1", "9175fd3263921dee", "85bc35436377a11e"),
     "ttaq": (185, "edf35d82a36b4474", "32adca38cf3fdc9c", "fc1d43cf1089c610"),
     "ttaq_hosts": (480, "b7f1ffbfe0b10528", "e3ab6476436a9ba0", "92b219ca0e5f74fc"),
     "zoa": (10, "403b3285a10aa20e", "f3a83be16e0055a9", "6712f8f2f6c915b8"),
     "zoa_foa": (4, "f2522c1b1f22a5ed", "08627a807c8770d5", "95cceaecc45d0652"),
-    "zoa_rounds": (45, "83a9facee0cf6c97", "b4f4ffa225d5e204", "17d9059a8a365882"),
+    "zoa_rounds": (45, "8e9a8ec9733cb668", "c1383d485f0b6527", "38537e65bfd689c4"),
     "zoa_transformer": (7, "39eff7604e7bc4e6", "233f746a4da666e9", "118a66bfe8ce1aad"),
 }
 
