@@ -113,8 +113,8 @@ def _other(profile: str) -> str:
     """Return the name of a study that is no profile. Raises RequestError if it is none either."""
     studies = registry.names("studies")
     if not profile.endswith(".toml") and profile not in studies and not Path(profile).is_dir():
-        of_audits = {f"audit_{each}" for each in PROFILES}
-        raise unknown_name("profile", profile, [*PROFILES, *(name for name in studies if name not in of_audits)])
+        own = {*PROFILES, *(f"audit_{each}" for each in PROFILES)}
+        raise unknown_name("profile", profile, [*PROFILES, *(name for name in studies if name not in own)])
     return profile
 
 

@@ -170,6 +170,8 @@ def _facts(run: Run) -> str:
 def _beside(trials: pd.DataFrame, column: str, baseline: str, what: str, named: str) -> str:
     """Count methods, and name the baseline beside them, for it is a row or column of the matrices too."""
     methods = trials.loc[~trials[baseline], column].nunique()
+    if not methods and trials[baseline].any():
+        return named
     return count(methods, what) + (f" and {named}" if trials[baseline].any() else "")
 
 

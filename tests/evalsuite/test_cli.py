@@ -118,7 +118,7 @@ def test_help_loads_no_backend():
         (["audit", "rtn", "--task", "digits/resne"], "did you mean 'digits/resnet'"),
         (["audit", "rtn", "--time-limit", "0"], "expected more than 0"),
         (["audit", "rtn", "--in-process", "--workers", "2"], "expected 1"),
-        (["audit", "rtn", "--profile", "quik"], "unknown study 'quik'"),
+        (["audit", "rtn", "--profile", "quik"], "unknown profile 'quik'"),
         (["audit", "rtn", "--option", "target.rang=mse"], "did you mean 'range'"),
         (["audit", "rtn", "--option", "range=mse"], "expected target.range"),
         (["audit", "rtn", "--bits", "4"], "bits"),
