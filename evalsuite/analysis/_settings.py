@@ -75,8 +75,8 @@ class Settings:
             values, image, replicate = values[inside], image[inside], replicate[inside]
         found = self.resampled(values, image, replicate, generator, crossed=rows.crossed, level=level)
         least = mean_bounds(values, image, replicate, level=level, signed=signed)
-        low, high = np.minimum(found.low, least.low), np.maximum(found.high, least.high)
-        return replace(found, low=np.maximum(low, -1 if signed else 0), high=np.minimum(high, 1))
+        wider = replace(found, low=np.minimum(found.low, least.low), high=np.maximum(found.high, least.high))
+        return wider.within(-1 if signed else 0, 1)
 
     def resampled(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -68,8 +67,8 @@ def _excesses(drops: Int8Array, clean: NDArray[np.bool_], rows: Rows, settings: 
         settings.interval(drops, rows, settings.generator("shift excess", rows.task, name), np.flatnonzero(inside))
         for name, inside in (("clean", clean), ("shifted", ~clean))
     )
-    between = excess_interval(drops, clean, rows, settings.generator("shift excess", rows.task), settings)
-    between = replace(between, low=np.maximum(between.low, -2), high=np.minimum(between.high, 2))  # of two drops
+    of_all = settings.generator("shift excess", rows.task)
+    between = excess_interval(drops, clean, rows, of_all, settings).within(-2, 2)  # of two drops
     p = excess_p(drops, clean, rows.image, rows.replicate)
     return [
         {"clean_drop": on_clean.estimate[m], "clean_low": on_clean.low[m], "clean_high": on_clean.high[m]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,6 +24,10 @@ class Interval:
     unit: str
     n: int
     """Units resampled; of crossed units, the images."""
+
+    def within(self, least: float, most: float) -> Interval:
+        """Return it without what no mean can be: widened for few draws, an interval goes beyond all bounds."""
+        return replace(self, low=np.maximum(self.low, least), high=np.minimum(self.high, most))
 
 
 def interval_of(
