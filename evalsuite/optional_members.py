@@ -20,6 +20,10 @@ SIMULATED = "simulated"
 """Engine of a quantizer that names none: integers are represented by floating-point numbers."""
 
 
+ADAPTING_PASSES = 3
+"""Image passes of an adapter that says nothing of them: a forward and a backward, which takes as long as two; ours."""
+
+
 def is_calibrated(quantizer: Any) -> bool:
     """Whether bits and calibration set play a role: the attribute ``calibrated`` of a quantizer or its class."""
     return bool(getattr(quantizer, "calibrated", True))
@@ -38,6 +42,14 @@ def engine_of(quantizer: Any) -> str:
 def adapts(adapter: Any) -> bool:
     """Whether the model ever changes: the attribute ``adapts`` of an adapter or its class."""
     return bool(getattr(adapter, "adapts", True))
+
+
+def passes_of(adapter: Any) -> float:
+    """Image passes that a batch is expected to cost, a forward 1 and a backward 2: an adapter's ``expected_passes``.
+
+    By default 3, or 1 where it never adapts. It plans work; what a batch did cost is counted.
+    """
+    return float(getattr(adapter, "expected_passes", ADAPTING_PASSES if adapts(adapter) else 1))
 
 
 def predicted(adapter: Any, state: Any, network: nn.Module, images: Tensor) -> Tensor:

@@ -187,16 +187,18 @@ class Quantizer(Protocol):
 class Adapter(Protocol):
     """A test-time adaptation method.
 
-    The harness owns batching, resets and accounting. A reset restores a deep copy of the state taken right
-    after ``prepare``; hooks must therefore be bound methods of objects in the state. Optional class attribute
-    ``adapts`` (default True): False says that the model never changes, so that predictions may be shared
-    between streams. An optional method ``predict(state, images)`` returns logits and learns nothing: of batches that a
-    stream at constant speed does not wait for; without it the network as the last step left it predicts. The state
-    that ``prepare`` returns may have a method ``facts()``, counts and lists of numbers of batches that become columns
-    of the trial's row, an attribute ``adjust``, a function of logits applied to them in the loss, by which another
-    method can balance it, and an attribute ``objective``, the loss of each row of those, by which an oracle can replace
-    it. A method ``reveal(state, labels)`` makes an adapter an oracle: it is told the (N,) true labels of each batch
-    before the step on it, and is left out of everything that compares methods.
+    The harness owns batching, resets and accounting. A reset restores a deep copy of the state taken right after
+    ``prepare``; hooks must therefore be bound methods of objects in the state. Optional class attribute ``adapts``
+    (default True): False says that the model never changes, so that predictions may be shared between streams. Another,
+    or a property, is ``expected_passes`` (default 3): image passes that a batch is expected to cost, a forward 1 and a
+    backward 2, by which work is planned; what it did cost is counted. An optional method ``predict(state, images)``
+    returns logits and learns nothing: of batches that a stream at constant speed does not wait for; without it the
+    network as the last step left it predicts. The state that ``prepare`` returns may have a method ``facts()``, counts
+    and lists of numbers of batches that become columns of the trial's row, an attribute ``adjust``, a function of
+    logits applied to them in the loss, by which another method can balance it, and an attribute ``objective``, the loss
+    of each row of those, by which an oracle can replace it. A method ``reveal(state, labels)`` makes an adapter an
+    oracle: it is told the (N,) true labels of each batch before the step on it, and is left out of everything that
+    compares methods.
     """
 
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> Any:

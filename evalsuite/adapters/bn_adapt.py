@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class BatchNormAdaptation:
     RequestError
         If ``prior`` is negative or not finite.
     """
+
+    expected_passes: ClassVar[float] = 1
 
     prior: float = 0.0
 

@@ -68,6 +68,11 @@ class CoTTA(Descent):
         if self.augmentations < 1:
             raise RequestError(f"augmentations = {self.augmentations}: expected at least 1")
 
+    @property
+    def expected_passes(self) -> float:
+        """Student and source, a backward, and the teacher on as many views as an unsure batch gets."""
+        return 4 + self.augmentations
+
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> CoTTAState:
         """Copy the network as teacher and as anchor. Refused where no parameter is free to move."""
         use_batch_statistics(model)

@@ -63,6 +63,11 @@ class FOA:
             if not 0 < getattr(self, name) < float("inf"):
                 raise RequestError(f"{name} = {getattr(self, name)}: expected more than 0")
 
+    @property
+    def expected_passes(self) -> float:
+        """A forward for each member of the population and one for the fittest of the batch before."""
+        return self.population + 1
+
     @torch.no_grad()
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> FOAState:
         """Measure the source statistics; the evolution begins at zeros, the first fittest is the prompt's own start."""

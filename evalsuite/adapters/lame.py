@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,8 @@ class LAME:
     RequestError
         If an option is less than 1.
     """
+
+    expected_passes: ClassVar[float] = 1
 
     neighbours: int = 5
     steps: int = 100

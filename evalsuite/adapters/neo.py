@@ -6,7 +6,7 @@ Written from the paper's abstract and summaries. Where they are silent the docst
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,8 @@ class NEO:
     RequestError
         If ``momentum`` is not in [0, 1).
     """
+
+    expected_passes: ClassVar[float] = 1
 
     momentum: float | None = 0.9
     centre: Literal["source", "origin"] = "source"

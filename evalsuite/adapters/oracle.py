@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from evalsuite import registry
 from evalsuite.errors import Refused, RequestError
-from evalsuite.optional_members import facts_of, has_objective, is_oracle, predicted
+from evalsuite.optional_members import facts_of, has_objective, is_oracle, passes_of, predicted
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class Oracle:
             )
         state.objective = CrossEntropy()
         return OracleState(host, state, state.objective, model)
+
+    @property
+    def expected_passes(self) -> float:
+        """Those of the host."""
+        return passes_of(self._host())
 
     def reveal(self, state: OracleState, labels: Tensor) -> None:
         """Take the (N,) labels of the next batch."""

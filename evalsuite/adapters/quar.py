@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,8 @@ class QuAR:
     RequestError
         If an option is out of range.
     """
+
+    expected_passes: ClassVar[float] = 1
 
     inner: float = 0.5
     last: float = 1.0

@@ -61,6 +61,11 @@ class RoTTA:
             if not 0 <= getattr(self, name) <= 1:
                 raise RequestError(f"{name} = {getattr(self, name)}: expected 0 to 1")
 
+    @property
+    def expected_passes(self) -> float:
+        """The teacher's, and in an update two forwards and a backward of the whole memory."""
+        return 1 + 4 * self.bank / self.update_every
+
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> RoTTAState:
         """Make BatchNorm robust and copy the network as teacher. Refused without BatchNorm that has statistics."""
         norms = batch_norms(model)

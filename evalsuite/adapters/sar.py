@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,8 @@ class SAR(Descent):
     RequestError
         If an option is out of range.
     """
+
+    expected_passes: ClassVar[float] = 6
 
     optimizer: Literal["sgd", "adam"] | None = "sgd"
     lr: float | None = 1e-3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class T3A:
     RequestError
         If ``supports`` is less than 1.
     """
+
+    expected_passes: ClassVar[float] = 1
 
     supports: int = 20
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from evalsuite import registry
 from evalsuite.adapters._losses import softmax_entropy
 from evalsuite.errors import Refused, RequestError
-from evalsuite.optional_members import facts_of, has_adjustable_loss, predicted
+from evalsuite.optional_members import facts_of, has_adjustable_loss, passes_of, predicted
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class TTAQ:
 
     def __str__(self) -> str:
         return f"ttaq({self.host})"
+
+    @property
+    def expected_passes(self) -> float:
+        """Those of the host."""
+        return passes_of(self._host())
 
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> TTAQState:
         """Prepare the host and take hold of its loss. Refused where it has none, or refuses itself."""

@@ -114,6 +114,11 @@ class ZOA:
             if value is not None and not 0 <= value < float("inf"):
                 raise RequestError(f"{name} = {value}: expected 0 or more")
 
+    @property
+    def expected_passes(self) -> float:
+        """One forward and one for each direction."""
+        return 1 + self.perturbations
+
     def prepare(self, model: nn.Module, source: Tensor, generator: torch.Generator) -> ZOAState:
         """Find what adapts and measure the source statistics, in the mode in which test batches are seen (*choice*).
 

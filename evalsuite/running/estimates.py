@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evalsuite.study.cost import ADAPTING_PASSES
-from evalsuite.study.trials import Trial, adapts
+from evalsuite.study.trials import Trial, passes_of
 
 Kind = tuple[str, ...]
 
@@ -24,7 +23,7 @@ class Measured:
     Attributes
     ----------
     task, quantizer, bits, adapter : what it was, as the columns of ``trials.parquet`` say it.
-    passes : image passes an image, by the adapter's kind.
+    passes : image passes an image, a backward counted as two.
     images : that it showed.
     seconds : that they took.
     quantize_seconds : that its network took to quantize.
@@ -35,15 +34,17 @@ class Measured:
     quantizer: str
     bits: str
     adapter: str
-    passes: int
+    passes: float
     images: int
     seconds: float
     quantize_seconds: float
     peak_bytes: int
 
     @classmethod
-    def of(cls, kind: tuple[str, str, str, str], passes: int, row: Mapping[str, Any]) -> Measured:
+    def of(cls, kind: tuple[str, str, str, str], row: Mapping[str, Any]) -> Measured:
         """Read a row of a trial that is done."""
+        forwards, backwards = (float(row.get(name) or 0.0) for name in ("forwards", "backwards"))
+        passes = (forwards + 2 * backwards) / int(row["batches"])
         seconds, quantizing = (float(row.get(name) or 0.0) for name in ("adapt_seconds", "quantize_seconds"))
         return cls(*kind, passes, int(row["images"]), seconds, quantizing, int(row.get("peak_bytes") or 0))
 
@@ -78,7 +79,7 @@ class Estimates:
         for kind in _kinds(*kind_of(trial)):
             if kind in self._shown:
                 return self._shown[kind]
-        return passes_of(trial) * self.pass_seconds
+        return passes_of(trial.adapter) * self.pass_seconds
 
     def quantize_seconds(self, trial: Trial) -> float | None:
         """Return what a trial's network takes to quantize; None: nothing is known of its method."""
@@ -91,18 +92,13 @@ def learnt(trials: Iterable[Trial], rows: Mapping[str, Mapping[str, Any]]) -> Es
     """Return what the rows of trials that have ended, by identity, say of others."""
     ended = ((trial, rows[trial.identity]) for trial in trials if trial.identity in rows)
     done = ((trial, row) for trial, row in ended if row.get("status") == "done" and row.get("images"))
-    return Estimates(Measured.of(kind_of(trial), passes_of(trial), row) for trial, row in done)
+    return Estimates(Measured.of(kind_of(trial), row) for trial, row in done)
 
 
 def kind_of(trial: Trial) -> tuple[str, str, str, str]:
     """Return a trial's task, quantizer, bits and adapter, as the columns of ``trials.parquet`` say them."""
     bits = trial.quantizer.bits
     return trial.task.name, trial.quantizer.method.name, str(bits) if bits else "FP32", trial.adapter.name
-
-
-def passes_of(trial: Trial) -> int:
-    """Return image passes an image of a trial's stream."""
-    return ADAPTING_PASSES if adapts(trial.adapter) else 1
 
 
 def _kinds(task: str, quantizer: str, bits: str, adapter: str) -> tuple[Kind, ...]:

@@ -6,7 +6,6 @@ is shown random images for a moment; then quantizing, of which that says nothing
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +16,12 @@ from typing import TYPE_CHECKING
 
 from evalsuite.errors import NotHere, RequestError
 from evalsuite.isolation import reason_of
-from evalsuite.optional_members import adapts as ever_adapts
 from evalsuite.optional_members import availability_of
-from evalsuite.registry import Setting, load
-from evalsuite.running.estimates import Estimates, Measured, passes_of
-from evalsuite.study.cost import ADAPTING_PASSES, domains_of, length_in_images
+from evalsuite.registry import Setting
+from evalsuite.running.estimates import Estimates, Measured
+from evalsuite.study.cost import domains_of, length_in_images
 from evalsuite.study.settings import Study
-from evalsuite.study.trials import Trial, adapts
+from evalsuite.study.trials import Trial, adapts, passes_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +39,8 @@ DIAGNOSIS_PASSES = 3.0
 """What looking into a network costs an image, in passes of the network: two, and counting; ours, of ResNet-20's."""
 RECORD_BYTES, FILE_BYTES = 22, 9_000
 """Of a row of records and of a file of them, as zstd leaves them; ours."""
-_COLUMNS = ("task", "quantizer", "bits", "adapter", "status", "images", "adapt_seconds", "quantize_seconds")
+_PASSES = ("batches", "forwards", "backwards")
+_COLUMNS = ("task", "quantizer", "bits", "adapter", "status", "images", "adapt_seconds", "quantize_seconds", *_PASSES)
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def forecast(study: Study, trials: Sequence[Trial], root: str | None, run: Path)
 
     def image_seconds(trial: Trial) -> float:
         simulated = 1.0 if trial.quantizer.bits is None else SIMULATED_PASSES
-        return passes_of(trial) * simulated * networks[trial.task].pass_seconds
+        return passes_of(trial.adapter) * simulated * networks[trial.task].pass_seconds
 
     hours = (_seconds(trials, image_seconds, lambda trial: None) + _diagnosing(study, trials, image_seconds)) / 3600
     peak = max(_peak_bytes(network.parameters) for network in networks.values())
@@ -188,18 +187,10 @@ def rows_of(run: Path) -> list[Measured]:
     except (OSError, ValueError, LookupError, pa.ArrowException, RuntimeError):
         return []
     return [
-        Measured.of((row["task"], row["quantizer"], row["bits"], row["adapter"]), _passes(row["adapter"]), row)
+        Measured.of((row["task"], row["quantizer"], row["bits"], row["adapter"]), row)
         for row in table.to_pylist()
         if row["status"] == "done" and row["images"]
     ]
-
-
-@functools.cache
-def _passes(adapter: str) -> int:
-    try:
-        return ADAPTING_PASSES if ever_adapts(load("adapters", adapter)) else 1
-    except RequestError:  # of a plugin that is not here
-        return ADAPTING_PASSES
 
 
 def _models(trials: Sequence[Trial]) -> list[Trial]:
@@ -239,7 +230,7 @@ def _diagnosing(study: Study, trials: Sequence[Trial], image_seconds: Callable[[
     for trial in sorted(trials, key=lambda trial: adapts(trial.adapter)):  # who only evaluates knows best what it takes
         if trial.quantizer.bits is not None:
             models.setdefault(trial.quantization, (trial, set()))[1].update(parts[trial.stream])
-    one_pass = ((image_seconds(trial) / passes_of(trial), domains) for trial, domains in models.values())
+    one_pass = ((image_seconds(trial) / passes_of(trial.adapter), domains) for trial, domains in models.values())
     return DIAGNOSIS_PASSES * study.diagnosis.images * sum(rate * (len(domains) + 1) for rate, domains in one_pass)
 
 

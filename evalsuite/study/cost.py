@@ -10,28 +10,27 @@ from evalsuite.optional_members import length_of
 from evalsuite.registry import Setting
 from evalsuite.streams import Domain
 from evalsuite.study.settings import Study
-from evalsuite.study.trials import Trial, adapts, expand
-
-# Image passes per image of an adapting method: a forward and a backward, or two forwards. A rough figure, ours.
-ADAPTING_PASSES = 3
+from evalsuite.study.trials import Trial, adapts, expand, passes_of
 
 
 def cost_of(study: Study, trials: Sequence[Trial] | None = None) -> dict[str, int]:
     """Estimate a study's cost from its settings alone; ``trials``: the study's, where they are expanded already.
 
-    ``image_passes`` counts one forward as 1 and an adaptation step as 3 for every image of every stream, leaving
-    out quantizing; streams are taken at the size that their ``images`` option asks for. ``forwards`` is the same
-    number, ``forwards_unshared`` what a loop would need that runs every trial by itself (and would
-    quantize as often as there are trials).
+    ``image_passes`` counts one forward as 1 and an adaptation step as what its method says it takes for every image of
+    every stream, leaving out quantizing; streams are taken at the size that their ``images`` option asks for.
+    ``forwards`` is the same number, ``forwards_unshared`` what a loop would need that runs every trial by itself (and
+    would quantize as often as there are trials).
     """
     trials = expand(study, dict.fromkeys(study.tasks, "")) if trials is None else trials
     shown = {setting: domains_of(setting) for setting in study.streams}
     models = passes_by_model(trials)
     shows = repetitions(study)
-    met = Counter((trial.stream, adapts(trial.adapter)) for trial in trials)
-    lengths = {stream: length_in_images(stream) for stream, moves in met if moves}
-    adapting = ADAPTING_PASSES * sum(lengths[stream] * n for (stream, moves), n in met.items() if moves)
-    repeated = sum(sum(i for _, i in shown[stream]) * n for (stream, moves), n in met.items() if not moves)
+    met = Counter((trial.stream, trial.adapter) for trial in trials)
+    lengths = {stream: length_in_images(stream) for stream, adapter in met if adapts(adapter)}
+    adapting = sum(
+        round(passes_of(adapter) * lengths[stream]) * n for (stream, adapter), n in met.items() if adapts(adapter)
+    )
+    repeated = sum(sum(i for _, i in shown[stream]) * n for (stream, adapter), n in met.items() if not adapts(adapter))
     return {
         "trials": len(trials),
         "quantizations": len(models),
@@ -59,7 +58,7 @@ def passes_by_model(trials: Iterable[Trial]) -> dict[str, int]:
             continue
         if trial.stream not in lengths:
             lengths[trial.stream] = length_in_images(trial.stream)
-        found[trial.quantization] += ADAPTING_PASSES * lengths[trial.stream]
+        found[trial.quantization] += round(passes_of(trial.adapter) * lengths[trial.stream])
     # A model that does not adapt sees each domain once, whatever the orders.
     shown = {stream: domains_of(stream) for stream in {stream for streams in fixed.values() for stream in streams}}
     known: dict[frozenset[Setting], int] = {}

@@ -14,6 +14,7 @@ from evalsuite.bits import BitPolicy
 from evalsuite.corruptions import check as check_corruption
 from evalsuite.errors import RequestError
 from evalsuite.hashing import canonical_json, digest_list
+from evalsuite.isolation import requested
 from evalsuite.optional_members import SIMULATED
 from evalsuite.oracles import ORACLE
 from evalsuite.plugins import IntArray
@@ -145,6 +146,13 @@ def shows_corruption(stream: Setting) -> bool:
 def adapts(adapter: Setting) -> bool:
     """Whether an adapter ever changes the model."""
     return optional_members.adapts(registry.load("adapters", adapter.name))
+
+
+@functools.cache
+def passes_of(adapter: Setting) -> float:
+    """Return image passes that a batch is expected to cost. Raises RequestError if the adapter cannot say."""
+    with requested(f"adapter {adapter.name!r} cannot say how many passes it makes"):
+        return optional_members.passes_of(adapter.build())
 
 
 @functools.cache

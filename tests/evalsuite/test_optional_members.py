@@ -27,7 +27,7 @@ class Bare:
 
 
 class Declared:
-    calibrated, stochastic, engine, adapts = False, True, "fast", False
+    calibrated, stochastic, engine, adapts, expected_passes = False, True, "fast", False, 1.5
     architecture, factor, order, drawn_by, length = "cnn", "noise", 3, ("images",), 7
     adjust = objective = abs
 
@@ -48,6 +48,7 @@ class Declared:
         ("is_stochastic", False, True),
         ("engine_of", "simulated", "fast"),
         ("adapts", True, False),
+        ("passes_of", 3, 1.5),
         ("facts_of", {}, {"skipped": 2}),
         ("has_adjustable_loss", False, True),
         ("has_objective", False, True),

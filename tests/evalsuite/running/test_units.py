@@ -5,9 +5,9 @@ from _dummies import plugins
 from _dummies.studies import tiny
 
 from evalsuite import store
-from evalsuite.running.estimates import Estimates, Measured, kind_of, learnt, passes_of
+from evalsuite.running.estimates import Estimates, Measured, kind_of, learnt
 from evalsuite.running.units import GROUPS_PER_WORKER, Schedule, Shown, unit
-from evalsuite.study.trials import adapts, expand
+from evalsuite.study.trials import adapts, expand, passes_of
 
 
 def trials_of(**changes):
@@ -42,7 +42,7 @@ def test_no_group_is_more_than_a_share_unless_it_cannot_be_parted(workers):
     shows = shows_of(trials)
     schedule = Schedule(workers, Estimates(), shows)
     groups = schedule.groups(trials)
-    passes = [passes_of(group[0]) * _images(group, shows) for group in groups]
+    passes = [passes_of(group[0].adapter) * _images(group, shows) for group in groups]
     assert passes == sorted(passes, reverse=True)
     assert max(passes) <= schedule.share(sum(passes))
     assert len({unit(group[0]) for group in groups}) == 2
