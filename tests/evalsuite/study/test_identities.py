@@ -37,7 +37,7 @@ PINNED = {
     "ttaq_hosts": (480, "b7f1ffbfe0b10528", "e3ab6476436a9ba0", "92b219ca0e5f74fc"),
     "zoa": (10, "403b3285a10aa20e", "f3a83be16e0055a9", "6712f8f2f6c915b8"),
     "zoa_foa": (4, "f2522c1b1f22a5ed", "08627a807c8770d5", "95cceaecc45d0652"),
-    "zoa_rounds": (45, "832792083be8793b", "6fc6f58f59191735", "a2667ce9e347f85e"),
+    "zoa_rounds": (45, "d15c71cda32b6806", "1fcaced8ddeb4526", "142ded9ecc71b892"),
     "zoa_transformer": (7, "39eff7604e7bc4e6", "233f746a4da666e9", "118a66bfe8ce1aad"),
 }
 
