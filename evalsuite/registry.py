@@ -127,6 +127,12 @@ def python_files(value: Any) -> Iterator[str]:
             yield from python_files(part)
 
 
+def options_digests(options: Mapping[str, Any]) -> list[str]:
+    """Return digests of the files of code that options name, a host's or a factory's, in the order of the options."""
+    files = [Path(file) for file in python_files(options)]
+    return [digest(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+
+
 def _load_file(file: Path) -> Any:
     # The content is part of the module's name, so that an edited file is never mistaken for its old self.
     content = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
@@ -197,7 +203,7 @@ class Setting:
     name: str
     options: str = "{}"
     source: str = ""
-    """Digest of the file that a ``path.py:Class`` plugin came from, else empty."""
+    """Digest of the files that a ``path.py:Class`` plugin, and such options of it, came from, else empty."""
 
     def values(self) -> dict[str, Any]:
         """Return the resolved options."""
@@ -233,7 +239,14 @@ def configure(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -
     resolved = _resolved(_construct(kind, name, dict(options or {})))
     # Once more, so that a default of 1 for a float becomes 1.0, as it does where it is given.
     resolved = _resolved(_construct(kind, name, resolved))
-    return Setting(kind, name, canonical_json(resolved), source_digest(name))
+    return Setting(kind, name, canonical_json(resolved), _source(kind, name, resolved))
+
+
+def _source(kind: Kind, name: str, resolved: Mapping[str, Any]) -> str:
+    """Return a digest of the files that a plugin's code comes from, its own and those that its options name."""
+    # What a task's options name enters its facts, with its images and weights.
+    own, further = source_digest(name), [] if kind == "tasks" else options_digests(resolved)
+    return digest([own, *further]) if further else own
 
 
 def _resolved(plugin: Any) -> dict[str, Any]:

@@ -123,15 +123,10 @@ def describe_task(task: Setting, root: str | None) -> dict[str, Any]:
         "test_images": len(data.test_images),
         "pool_images": len(data.pool_images),
         "groups": sorted(data.groups),
-        "source_digest": digest([registry.source_digest(name) for name in (task.name, *_sources(task))]),
+        "source_digest": digest([registry.source_digest(task.name), *registry.options_digests(task.values())]),
         "data_digest": data_digest(task, root),
         "weights_digest": digest_tensors(model.state_dict()),
     }
-
-
-def _sources(task: Setting) -> list[str]:
-    """Return the options that point into a file of code, as ``file.py:factory`` does."""
-    return [value for value in task.values().values() if isinstance(value, str) and ".py:" in value]
 
 
 def normalise(images: UInt8Array, data: TaskData) -> Tensor:

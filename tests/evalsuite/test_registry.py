@@ -167,3 +167,37 @@ def test_a_folder_that_hides_our_own_package_is_named(tmp_path, monkeypatch):
     expected = f"; {tmp_path / 'protocols'} hides evalsuite's own protocols: rename it, or work elsewhere"
     with pytest.raises(RequestError, match=re.escape(expected) + "$"):
         registry.load("protocols", "lost")
+
+
+HOST = """
+from dataclasses import dataclass
+from evalsuite.adapters.tent import Tent
+
+@dataclass(frozen=True)
+class Mine(Tent):
+    pass
+"""
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("method", ["ttaq", "oracle"])
+def test_code_that_an_option_names_is_part_of_what_a_plugin_is(tmp_path, method, nested):
+    """A host that was edited is another method: its trials are not those of the host as it was."""
+    file = tmp_path / "host.py"
+
+    def canonical():
+        host = {"host": f"{file}:Mine"}
+        options = {"host": "ttaq", "host_options": host} if nested else host
+        return registry.configure("adapters", method, options).canonical
+
+    file.write_text(HOST)
+    before = canonical()
+    assert canonical() == before
+    file.write_text(HOST + "    # edited\n")
+    assert canonical() != before
+
+
+def test_names_alone_bring_no_code():
+    plain = registry.configure("adapters", "ttaq", {"host": "tent"})
+    assert plain.source == ""
+    assert "source" not in plain.as_dict()
