@@ -71,8 +71,9 @@ class Combination:
         return tuple(outcome.layout for outcome in self.outcomes.values())
 
     def shows_what(self, other: Combination) -> bool:
-        """Whether both have the same rows, seed for seed in order."""
-        return len(self.layouts) == len(other.layouts) and all(map(operator.is_, self.layouts, other.layouts))
+        """Whether both have the same seeds in order, and the same rows for each."""
+        same_seeds = tuple(self.outcomes) == tuple(other.outcomes)
+        return same_seeds and all(map(operator.is_, self.layouts, other.layouts))
 
     @property
     def is_reference(self) -> bool:

@@ -7,16 +7,27 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from evalsuite.analysis._settings import Values
-from evalsuite.analysis.claims import significant
+from evalsuite.analysis.claims import LEVEL, significant
 from evalsuite.analysis.families import IN_COMMON, context_in_words
-from evalsuite.analysis.outcomes import Combination, Outcomes
+from evalsuite.analysis.outcomes import Combination, Int8Array, Outcomes, Rows
+from evalsuite.hashing import canonical_json
 from evalsuite.metrics import group_means
-from evalsuite.statistics import Ranking, exchange_test, friedman_nemenyi, rank_intervals
+from evalsuite.statistics import (
+    Ranking,
+    exchange_test,
+    friedman_nemenyi,
+    holm,
+    pairwise_exchange_test,
+    rank_intervals,
+)
+from evalsuite.statistics.swaps import LEAST_IMAGES
 
 RANKING_COLUMNS = (
-    *("task", "factor", "context", *IN_COMMON, "method", "error", "mean_rank", "among_best", "best_rank", "worst_rank"),
+    *("task", "factor", "context", *IN_COMMON, "method", "error", "mean_rank", "before", "among_best"),
+    *("best_rank", "worst_rank"),
     *("statistic", "p", "shown", "critical_difference", "unit", "n", "methods", "note"),
 )
 
@@ -26,9 +37,12 @@ def rankings_of(outcomes: Outcomes) -> pd.DataFrame:
 
     Quantizers are ranked by calibration set, adapter and stream; adapters by quantizer, calibration set and stream.
     Each domain is a block, its value the mean error over images and seeds. Methods that did not see the images of
-    the first one, or lack a seed of it, are left out. ``among_best``: not farther than the critical difference from
-    the best mean rank. ``best_rank`` to ``worst_rank``: where a method may stand among all, given which of them
-    Nemenyi's test tells apart at once. ``shown``: Friedman's test tells them apart.
+    the first one, or not after the same seeds, are left out. Two methods are told apart where Nemenyi's test does and
+    so does exchanging them within images (Holm over all pairs of the panel): domains that show the same images go
+    together, and tell methods apart by one image as if each were a find of its own. ``before``: the methods that one is
+    shown to rank before, a JSON list. ``among_best``: not told apart from the method of the best mean rank.
+    ``best_rank`` to ``worst_rank``: where a method may stand among all, given which are told apart. ``shown``:
+    Friedman's test, and exchanging within images, tell them apart.
     """
     families: dict[tuple[str, ...], list[Combination]] = {}
     for combination in outcomes.combinations:
@@ -50,40 +64,49 @@ def _ranked(names: Values, methods: Sequence[str], outcomes: Outcomes, alike: li
     rows, wrong = outcomes.together(alike)
     by_domain, _ = group_means(wrong, rows.domain, len(rows.domains))
     # All domains show the same images and so go together: p is held to what the images allow as well.
-    ranking = friedman_nemenyi(by_domain)
-    ranking = replace(ranking, p=max(ranking.p, exchange_test(wrong, rows.image, rows.replicate)))
-    best = ranking.mean_rank.min()
-    intervals = _intervals(ranking)
-    return [
-        names
-        | {
+    ranking = _held_to_images(friedman_nemenyi(by_domain), wrong, rows)
+    better = _better(ranking, wrong, rows)
+    intervals, best = rank_intervals(better), int(ranking.mean_rank.argmin())
+    found = []
+    for index, method in enumerate(methods):
+        values: Values = {
             "method": method,
-            "error": float(error),
-            "mean_rank": float(mean_rank),
-            "among_best": _among_best(ranking, mean_rank - best),
-            "best_rank": first,
-            "worst_rank": last,
+            "error": float(wrong[:, index].mean()),
+            "mean_rank": float(ranking.mean_rank[index]),
+            "before": canonical_json([other for other, behind in zip(methods, better[index], strict=True) if behind]),
+            "among_best": not better[best, index],
+            "best_rank": int(intervals[index, 0]),
+            "worst_rank": int(intervals[index, 1]),
         }
-        | _of_all(ranking)
-        for method, error, mean_rank, (first, last) in zip(
-            methods, wrong.mean(axis=0), ranking.mean_rank, intervals, strict=True
-        )
-    ]
+        if ranking.note:
+            values |= dict.fromkeys(["before", "among_best", "best_rank", "worst_rank"])
+        found.append(names | values | _of_all(ranking))
+    return found
 
 
-def _among_best(ranking: Ranking, distance: float) -> bool | None:
-    """Whether a method may be the best; ``None`` without a test. Unless all are told apart, every one may be."""
-    return None if ranking.note else bool(distance <= ranking.critical_difference or not significant(ranking.p))
-
-
-def _intervals(ranking: Ranking) -> list[tuple[int | None, int | None]]:
-    """Return the best and the worst rank of each method; ``None`` without a test."""
-    rank = ranking.mean_rank
+def _held_to_images(ranking: Ranking, wrong: Int8Array, rows: Rows) -> Ranking:
+    """Return a ranking with the larger p of domains and of images; without a test where either has none."""
     if ranking.note:
-        return [(None, None)] * len(rank)
-    apart = rank[None, :] - rank[:, None] > ranking.critical_difference
-    found = rank_intervals(apart if significant(ranking.p) else np.zeros_like(apart))
-    return [(int(first), int(last)) for first, last in found]
+        return ranking
+    p = exchange_test(wrong, rows.image, rows.replicate)
+    if np.isnan(p):
+        note = f"fewer than {LEAST_IMAGES} images tell any two methods apart"
+        return replace(ranking, statistic=np.nan, p=np.nan, critical_difference=np.nan, note=note)
+    return replace(ranking, p=max(ranking.p, p))
+
+
+def _better(ranking: Ranking, wrong: Int8Array, rows: Rows) -> NDArray[np.bool_]:
+    """Return (k, k): whether the method of the row is shown to rank before that of the column."""
+    rank = ranking.mean_rank
+    if ranking.note or not significant(ranking.p):
+        return np.zeros((len(rank), len(rank)), np.bool_)
+    p = pairwise_exchange_test(wrong, rows.image, rows.replicate)
+    above = np.triu_indices(len(rank), 1)
+    p[above] = holm(np.where(np.isnan(p[above]), 1.0, p[above]))
+    p.T[above] = p[above]
+    farther = rank[None, :] - rank[:, None] > ranking.critical_difference
+    with np.errstate(invalid="ignore"):  # the diagonal
+        return np.asarray(farther & (p < LEVEL))
 
 
 def _of_all(ranking: Ranking) -> Values:

@@ -16,7 +16,13 @@ from evalsuite.statistics.intervals import Interval, paired_bootstrap, two_way_b
 from evalsuite.statistics.paired import PairedTest, cliffs_delta, holm, mcnemar_exact, wilcoxon_signed_rank
 from evalsuite.statistics.power import Need, detection_rate, draws_needed, images_needed
 from evalsuite.statistics.ranking import Concordance, Ranking, friedman_nemenyi, kendalls_w, rank_intervals
-from evalsuite.statistics.swaps import WorstGroupDifference, exchange_test, swap_test, worst_group_difference
+from evalsuite.statistics.swaps import (
+    WorstGroupDifference,
+    exchange_test,
+    pairwise_exchange_test,
+    swap_test,
+    worst_group_difference,
+)
 from evalsuite.statistics.worst_groups import WorstGroupNull, worst_group_null
 
 __all__ = [
@@ -46,6 +52,7 @@ __all__ = [
     "mean_bounds",
     "middle_half",
     "paired_bootstrap",
+    "pairwise_exchange_test",
     "performance_profile",
     "rank_intervals",
     "swap_test",

@@ -22,6 +22,10 @@ _STEEPEST = 200.0
 """Of the weights exp(t x difference): beyond, all weight is on the images that differ most."""
 
 
+class OutOfReach(RequestError):
+    """A size of difference that no weights of the recorded images have."""
+
+
 @dataclass(frozen=True, eq=False)
 class Measured:
     """What is recorded of the differences of two methods, images with equal rows together.
@@ -166,7 +170,7 @@ def _weights(difference: FloatArray, chance: FloatArray, size: float | None) -> 
         return float(tilted(steepness) @ difference) - size
 
     if not short(-_STEEPEST) <= 0 <= short(_STEEPEST):
-        raise RequestError(
+        raise OutOfReach(
             f"size {size:g}: the images differ by {difference.min():g} to {difference.max():g}, and so can no mean"
         )
     return tilted(float(optimize.brentq(short, -_STEEPEST, _STEEPEST)))

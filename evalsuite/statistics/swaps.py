@@ -7,6 +7,7 @@ number of images, groups and rows of an image; nothing is assumed of how the row
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -275,10 +276,30 @@ def exchange_test(values: ArrayLike, images: ArrayLike, replicates: ArrayLike) -
     draws' variance (methods x draws, residual) is added and F taken for it, where that gives the larger p (*ours*).
     NaN where fewer than six images tell any two methods apart.
     """
+    return _exchange_p(*_sums_and_cells(values, images, replicates))
+
+
+def pairwise_exchange_test(values: ArrayLike, images: ArrayLike, replicates: ArrayLike) -> NDArray[np.float64]:
+    """Return (k, k) p that two methods have one mean, each pair by :func:`exchange_test` alone; NaN on the diagonal."""
+    sums, cells = _sums_and_cells(values, images, replicates)
+    found = np.full((sums.shape[1], sums.shape[1]), np.nan)
+    for pair in itertools.combinations(range(sums.shape[1]), 2):
+        found[pair] = found[pair[::-1]] = _exchange_p(sums[:, pair], cells[:, pair])
+    return found
+
+
+def _sums_and_cells(
+    values: ArrayLike, images: ArrayLike, replicates: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sums of each image, (n, k), and of each calibration draw, (d, k)."""
     array, _ = columns(values, images=images, replicates=replicates)
-    (names, image), (_, draw) = codes(images), codes(replicates)
-    sums = group_sums(array.astype(np.float64), image, len(names))
-    k, d = sums.shape[1], int(draw.max()) + 1
+    (names, image), (draws, draw) = codes(images), codes(replicates)
+    numbers = array.astype(np.float64)
+    return group_sums(numbers, image, len(names)), group_sums(numbers, draw, len(draws))
+
+
+def _exchange_p(sums: NDArray[np.float64], cells: NDArray[np.float64]) -> float:
+    k, d = sums.shape[1], len(cells)
     inside = np.square(sums - sums.mean(axis=1, keepdims=True)).sum(axis=1)
     if np.count_nonzero(inside > 1e-12) < LEAST_IMAGES or k < 2:
         return np.nan
@@ -287,7 +308,6 @@ def exchange_test(values: ArrayLike, images: ArrayLike, replicates: ArrayLike) -
     p = float(stats.chi2.sf(between / of_images, k - 1))
     if d == 1:
         return p
-    cells = group_sums(array.astype(np.float64), draw, d)
     rest = cells - cells.mean(axis=0) - cells.mean(axis=1, keepdims=True) + cells.mean()
     freedom = (d - 1) * (k - 1)
     of_draws = d * np.square(rest).sum() / freedom

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,7 +27,7 @@ _GAP, _LEAST = 0.14, 0.8  # inches below a diagram, and of its rule
 _TOGETHER = ["task", "factor", *IN_COMMON]
 _COLUMNS = [
     *(*_TOGETHER, "context", "method", "mean_rank", "error"),
-    *("critical_difference", "p", "unit", "n", "methods"),
+    *("place", "before", "critical_difference", "p", "unit", "n", "methods"),
 ]
 
 
@@ -35,9 +36,9 @@ class CriticalDifference:
     """Critical differences.
 
     Mean rank of each method over the domains, the lowest error ranking first, on the left (Demsar 2006). A bar joins
-    methods that Nemenyi's test cannot tell apart at 5 %: their mean ranks differ by less than the critical difference
-    CD, drawn above. Methods that no bar joins differ. Ranks are among all methods
-    that were run. Under the title: Friedman's test that all are alike.
+    methods that are not told apart at 5 %: their mean ranks differ by less than the critical difference CD of Nemenyi's
+    test, drawn above, or too few images differ. Methods that no bar joins differ. Ranks are among all methods
+    that were run. Under the title: the test that all are alike.
     """
 
     order: ClassVar[int] = 70
@@ -136,13 +137,19 @@ def _said(data: pd.DataFrame) -> str:
 
 
 def cliques(data: pd.DataFrame) -> list[tuple[float, float]]:
-    """Return the longest stretches (first, last mean rank) of methods that are within one critical difference."""
-    ranks, reach = sorted(data["mean_rank"]), float(data["critical_difference"].iloc[0])
+    """Return the longest stretches (first, last mean rank) of methods no two of which are told apart."""
+    ordered = data.sort_values("place")
+    ranks, places = list(ordered["mean_rank"]), list(ordered["place"])
+    behind = [json.loads(names) for names in ordered["before"]]
     found: list[tuple[float, float]] = []
-    for first in ranks:
-        last = max(rank for rank in ranks if rank - first <= reach)
-        if last > first and (not found or last > found[-1][1]):
-            found.append((first, last))
+    reached = 0
+    for first in range(len(ranks)):
+        last = first
+        while last + 1 < len(ranks) and not any(places[last + 1] in behind[k] for k in range(first, last + 1)):
+            last += 1
+        if last > max(first, reached):
+            found.append((ranks[first], ranks[last]))
+        reached = max(reached, last)
     return found
 
 

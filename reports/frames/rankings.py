@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 
 from evalsuite.analysis.families import IN_COMMON
@@ -15,7 +17,8 @@ def chosen_rankings(run: Run) -> pd.DataFrame:
     """Return rows of ``rankings.csv``: quantizers under the first calibration set, adapters on the first network.
 
     For each task's first stream, where Friedman's test has a number, the lowest mean rank first; which network,
-    :func:`reports.frames.views.views` says.
+    :func:`reports.frames.views.views` says. ``place`` numbers the rows of a ranking from 0, ``before`` holds the places
+    of the methods that one is shown to rank before, a JSON list.
     """
     rankings = evidence(run).rankings
     shown = [rankings.iloc[:0]]
@@ -26,5 +29,12 @@ def chosen_rankings(run: Run) -> pd.DataFrame:
         ranked = rankings["factor"].eq(factor) & rankings["critical_difference"].notna()
         for name in ("task", *IN_COMMON):
             ranked &= rankings[name].eq(getattr(row, name)) | (name == f"{factor}_label")
-        shown.append(rankings[ranked].sort_values("mean_rank"))
+        shown.append(_placed(rankings[ranked].sort_values("mean_rank")))
     return pd.concat(shown, ignore_index=True)
+
+
+def _placed(ranking: pd.DataFrame) -> pd.DataFrame:
+    """Say by place instead of name which methods are behind, for names may be changed."""
+    place = {method: number for number, method in enumerate(ranking["method"])}
+    behind = [json.dumps([place[name] for name in json.loads(names)]) for names in ranking["before"]]
+    return ranking.assign(place=range(len(ranking)), before=behind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -135,7 +136,12 @@ def test_labels_of_up_to_twelve_ranks_do_not_touch(methods: tuple[list[str], int
     data = pd.DataFrame({"method": called, "mean_rank": ranks, "task": "digits/resnet", "factor": "quantizer"})
     facts: dict[str, Any] = {"critical_difference": 2.3, "p": 0.01, "unit": "domain", "n": 7, "methods": len(called)}
     labels = {"quantizer_label": None, "calibration_label": "128 images", "adapter_label": "none"}
-    data = data.assign(**facts, **labels, stream_label="usual order", error=0.1, context="")
+    ordered = data.sort_values("mean_rank", ignore_index=True)
+    behind = [
+        json.dumps([k for k in ordered.index if ordered["mean_rank"][k] - rank > 2.3]) for rank in ordered["mean_rank"]
+    ]
+    data = ordered.assign(**facts, **labels, stream_label="usual order", error=0.1, context="", before=behind)
+    data = data.assign(place=data.index)
     with style.applied(look):
         drawn = registry.load("figures", "critical_difference")().draw(data)
         assert drawn.get_figwidth() == pytest.approx(look.column)

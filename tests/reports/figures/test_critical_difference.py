@@ -9,11 +9,13 @@ from reports import style
 from reports.figures.critical_difference import CriticalDifference, cliques
 
 
-def test_cliques_are_the_longest_stretches_within_the_critical_difference() -> None:
-    data = pd.DataFrame({"mean_rank": [1.0, 1.5, 2.4, 4.0], "critical_difference": 1.0})
-    assert cliques(data) == [(1.0, 1.5), (1.5, 2.4)]
-    assert cliques(data.assign(critical_difference=5.0)) == [(1.0, 4.0)]
-    assert cliques(data.assign(critical_difference=0.1)) == []
+def test_cliques_are_the_longest_stretches_of_which_no_two_are_told_apart() -> None:
+    data = pd.DataFrame({"mean_rank": [1.0, 1.5, 2.4, 4.0], "place": range(4)})
+    assert cliques(data.assign(before=["[2, 3]", "[3]", "[3]", "[]"])) == [(1.0, 1.5), (1.5, 2.4)]
+    assert cliques(data.assign(before="[]")) == [(1.0, 4.0)]
+    assert cliques(data.assign(before=["[1, 2, 3]", "[2, 3]", "[3]", "[]"])) == []
+    # The second is told apart from none: too few images differ.
+    assert cliques(data.assign(before=["[3]", "[]", "[3]", "[]"])) == [(1.0, 2.4)]
 
 
 def test_ranks_drawn_are_those_of_the_csv(study_run: Run) -> None:
