@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evalsuite.analysis._settings import Settings, baselines
+from evalsuite.analysis._settings import Settings, baselines, first_calibrations
 from evalsuite.analysis.across import compare_runs
 from evalsuite.analysis.calibration_changes import calibration_changes_of
 from evalsuite.analysis.calibration_draws import across_draws_of, calibration_draws_of
@@ -79,7 +79,9 @@ ESTIMATES: dict[str, Estimate] = {
 
 _MAIN: dict[str, Estimate] = {
     "summary": lambda run, outcomes, settings: summary_of(outcomes, baselines(run), settings),
-    "comparisons": lambda run, outcomes, settings: comparisons_of(outcomes, baselines(run), settings),
+    "comparisons": lambda run, outcomes, settings: comparisons_of(
+        outcomes, baselines(run), first_calibrations(run), settings
+    ),
     "rankings": lambda run, outcomes, settings: rankings_of(outcomes),
 }
 _APART = ("comparisons", "rankings", "calibration_changes", "calibration_draws", "across_draws")
@@ -107,7 +109,7 @@ def compare(run: Run) -> pd.DataFrame:
     (at a severity each), of mean errors over images and the seeds done for both; where every image was shown once,
     McNemar's over images.
     """
-    return comparisons_of(read_outcomes(run), baselines(run), Settings.of(run))
+    return comparisons_of(read_outcomes(run), baselines(run), first_calibrations(run), Settings.of(run))
 
 
 def rank(run: Run) -> pd.DataFrame:

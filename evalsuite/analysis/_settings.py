@@ -71,9 +71,11 @@ class Settings:
         never one that no mean can have.
         """
         image, replicate = rows.image, rows.replicate
+        crossed = rows.crossed
         if inside is not None:
             values, image, replicate = values[inside], image[inside], replicate[inside]
-        found = self.resampled(values, image, replicate, generator, crossed=rows.crossed, level=level)
+            crossed = crossed and _crossed(image, replicate)  # a domain may show other images in each draw
+        found = self.resampled(values, image, replicate, generator, crossed=crossed, level=level)
         least = mean_bounds(values, image, replicate, level=level, signed=signed)
         wider = replace(found, low=np.minimum(found.low, least.low), high=np.maximum(found.high, least.high))
         return wider.within(-1 if signed else 0, 1)
@@ -95,6 +97,20 @@ class Settings:
         if crossed and len(np.unique(image)) > 1:
             return two_way_bootstrap(values, image, replicate, generator, draws=self.bootstrap, level=level)
         return paired_bootstrap(values, image, generator, draws=self.bootstrap, level=level)
+
+
+def _crossed(image: NDArray[Any], replicate: NDArray[Any]) -> bool:
+    """Whether every image was shown in every one of several draws, of (N,) rows."""
+    pairs = np.unique(np.column_stack([image, replicate]), axis=0)
+    images, draws = (len(np.unique(column)) for column in pairs.T)
+    return draws > 1 and len(pairs) == images * draws
+
+
+def first_calibrations(run: Run) -> dict[tuple[str, str], str]:
+    """By task and quantizer, the label of the calibration set that a study asks for first, whether or not it ended."""
+    first = run.trials.drop_duplicates(["task", "quantizer_label"])
+    keys = zip(first["task"], first["quantizer_label"], strict=True)
+    return dict(zip(keys, first["calibration_label"], strict=True))
 
 
 def baselines(run: Run) -> dict[str, tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from evalsuite.analysis._settings import Settings, Values
+from evalsuite.analysis._settings import Settings, Values, first_calibrations
 from evalsuite.analysis.claims import LEVEL, excludes_zero
 from evalsuite.analysis.outcomes import Combination, Outcome, Outcomes, pooled
 from evalsuite.metrics import group_means
@@ -52,14 +52,14 @@ def _families(run: Run, outcomes: Outcomes) -> Iterator[tuple[Combination, list[
     unadapted = set(trials.loc[trials["trial"].isin(trials["reference"]), "adapter_label"])
     streams = trials.drop_duplicates("task").set_index("task")["stream_label"].to_dict()
     quantized = trials[trials["weight_bits"].notna()]
-    first = quantized.drop_duplicates("task").set_index("task")["calibration_label"].to_dict()
+    first = first_calibrations(run)
     quantizers = set(quantized["quantizer_label"])
     families: dict[tuple[str, str, str], list[Combination]] = {}
     for each in outcomes.combinations:
         if each.quantizer in quantizers and each.adapter in unadapted and each.stream == streams[each.task]:
             families.setdefault((each.task, each.quantizer, each.adapter), []).append(each)
     for members in families.values():
-        if len(members) > 1 and members[0].calibration == first[members[0].task]:
+        if len(members) > 1 and members[0].calibration == first[members[0].task, members[0].quantizer]:
             yield members[0], members[1:]
 
 

@@ -81,8 +81,14 @@ class Pair:
         return [(own, self.b.outcomes[seed]) for seed, own in self.a.outcomes.items() if seed in self.b.outcomes]
 
 
-def pairs_of(found: Iterable[Combination], baselines: dict[str, tuple[str, str]]) -> Iterator[Pair]:
-    """Yield every pair that is compared; ``baselines``: by task, the full-precision and the unadapted label."""
+def pairs_of(
+    found: Iterable[Combination], baselines: dict[str, tuple[str, str]], first: dict[tuple[str, str], str]
+) -> Iterator[Pair]:
+    """Yield every pair that is compared.
+
+    ``baselines``: by task, the full-precision and the unadapted label; ``first``: by task and quantizer, the label of
+    the study's first calibration set, with which all others are compared, or none where it did not end.
+    """
     by_quantizer: dict[tuple[str, ...], list[Combination]] = {}
     by_adapter: dict[tuple[str, ...], list[Combination]] = {}
     by_calibration: dict[tuple[str, ...], list[Combination]] = {}
@@ -101,13 +107,16 @@ def pairs_of(found: Iterable[Combination], baselines: dict[str, tuple[str, str]]
         _, unadapted = baselines.get(task, ("", ""))
         for b, a in combinations(sorted(alike, key=lambda each: each.adapter != unadapted), 2):
             yield Pair("adapter" if b.adapter == unadapted else "adapter pair", a, b)
-    for alike in by_calibration.values():
-        yield from (Pair("calibration", a, alike[0]) for a in alike[1:])
+    for (task, quantizer, *_), alike in by_calibration.items():
+        base = next((each for each in alike if each.calibration == first.get((task, quantizer))), None)
+        yield from (Pair("calibration", a, base) for a in alike if base is not None and a is not base)
 
 
-def comparisons_of(outcomes: Outcomes, baselines: dict[str, tuple[str, str]], settings: Settings) -> pd.DataFrame:
-    """Return the table; see :func:`evalsuite.analysis.compare`."""
-    pairs = list(pairs_of(outcomes.combinations, baselines))
+def comparisons_of(
+    outcomes: Outcomes, baselines: dict[str, tuple[str, str]], first: dict[tuple[str, str], str], settings: Settings
+) -> pd.DataFrame:
+    """Return the table; see :func:`evalsuite.analysis.compare`, and :func:`pairs_of` for the parameters."""
+    pairs = list(pairs_of(outcomes.combinations, baselines, first))
     full = {task: quantizer for task, (quantizer, _) in baselines.items()}
     found = [pair.names(full.get(pair.a.task, "")) | {"test": "wilcoxon", "unit": "domain", "n": 0} for pair in pairs]
     for values, tested in zip(found, tested_pairs(outcomes, pairs, settings), strict=True):

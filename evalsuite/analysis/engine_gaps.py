@@ -56,14 +56,14 @@ def engine_gaps_of(run: Run, outcomes: Outcomes, settings: Settings) -> pd.DataF
     class with the largest share (empty without any), ``class_flips`` that share; ``change`` is ``error`` minus
     ``simulated_error``. Each has a 95 % bootstrap interval over test images, that of the class at the level of all
     classes at once. ``worst_class`` and ``simulated_worst_class`` are those with the largest errors. ``most_changed``
-    is the class whose error rises most (empty where none does), ``class_change_p`` whether that is more than
-    exchanging engine and simulation image by image gives (largest change of the permutations, see
-    :func:`evalsuite.analysis.harm.harm`), corrected by Holm over the rows about all images of a task, calibration set
-    and stream; ``shown`` where that is significant; of a domain these are not tested. ``milliseconds`` an image, the
-    engine's own, are the median over seeds, with so many ``threads``; ``graph_bytes`` is the size of the ONNX file.
-    ``latency_ms`` is what an image takes in batches of 16, ``float_latency_ms`` the same engine with the network in
-    full precision, ``latency_ratio`` the first over the second: medians over pairs of passes
-    (:mod:`evalsuite.running.latency`) and over seeds.
+    is the class whose error rises most (empty where none does), ``class_change_p`` whether that is more than would be
+    where the engine changes all classes alike (largest change where images are exchanged between classes, see
+    :func:`evalsuite.analysis.harm.harm`; of an engine that harms all as much, ``change`` tells), corrected by Holm over
+    the rows about all images of a task, calibration set and stream; ``shown`` where that is significant; of a domain
+    these are not tested. ``milliseconds`` an image, the engine's own, are the median over seeds, with so many
+    ``threads``; ``graph_bytes`` is the size of the ONNX file. ``latency_ms`` is what an image takes in batches of 16,
+    ``float_latency_ms`` the same engine with the network in full precision, ``latency_ratio`` the first over the
+    second: medians over pairs of passes (:mod:`evalsuite.running.latency`) and over seeds.
     """
     rows = [row for each in _deployed(run, outcomes) for row in _rows_of(each, outcomes, settings)]
     frame = pd.DataFrame(rows, columns=list(ENGINE_GAP_COLUMNS))
@@ -144,7 +144,7 @@ def _gap(each: _Deployed, rows: Rows, inside: NDArray[np.int64], settings: Setti
 
 
 def _tested(rows: Rows, changes: Int8Array, settings: Settings) -> Values:
-    """Return the class whose error rises most, by how much, and whether chance explains that."""
+    """Return the class whose error rises most, by how much, and p of that where all classes change alike."""
     found = harm(rows, changes[:, None], "class", settings)
     most = int(np.nanargmax(found.drop[:, 0]))
     return {

@@ -70,6 +70,8 @@ def _forgotten(
     number = int(rounds.max()) + 1
     means, sizes = group_means(wrong, rounds * len(rows.domains) + rows.domain, number * len(rows.domains))
     shown: NDArray[np.bool_] = np.all(sizes.reshape(number, -1) > 0, axis=0)
+    if not shown.any():  # a round of its own severities, say
+        return
     names, severities = zip(*(domain for domain, kept in zip(rows.domains, shown, strict=True) if kept), strict=True)
     for combination, mean in zip(members, means.T, strict=True):
         lost = forgetting(mean.reshape(number, -1)[:, shown])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from evalsuite.analysis._settings import Settings, baselines
+from evalsuite.analysis._settings import Settings, baselines, first_calibrations
 from evalsuite.analysis.comparisons import COMPARISON_COLUMNS, comparisons_of
 from evalsuite.analysis.outcomes import COMBINATION, read_outcomes
 from evalsuite.analysis.summary import SUMMARY_COLUMNS, summary_of
@@ -38,8 +38,8 @@ def summary_and_comparisons(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     written = _read(run)
     if written is not None and _is_of(written["summary"], run):
         return written["summary"], written["comparisons"]
-    outcomes, settings, unadapted = read_outcomes(run), Settings.of(run), baselines(run)
-    return summary_of(outcomes, unadapted, settings), comparisons_of(outcomes, unadapted, settings)
+    outcomes, settings, unadapted, first = read_outcomes(run), Settings.of(run), baselines(run), first_calibrations(run)
+    return summary_of(outcomes, unadapted, settings), comparisons_of(outcomes, unadapted, first, settings)
 
 
 def _read(run: Run) -> Mapping[str, pd.DataFrame] | None:

@@ -22,6 +22,7 @@ from evalsuite.quantization.grids.layers import ActivationQuantizer, QuantLayer,
 from evalsuite.quantization.grids.range_setting import batches, check_images
 from evalsuite.quantization.layer_report import Ratio, signal_to_noise
 from evalsuite.structure import NORM_LAYERS
+from evalsuite.weight_layers import channel_dimension
 
 WEIGHT_COLUMNS = ("weight_bits", "weight_snr_db", "weight_unused", "weight_clipped")
 ACTIVATION_COLUMNS = (
@@ -224,7 +225,7 @@ def _counting(
 
     def gave(layer: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            axis = None if isinstance(module, QuantMatMul) else 1 if isinstance(module, nn.Conv2d) else -1
+            axis = None if isinstance(module, QuantMatMul) else channel_dimension(module)
             calls = expected.get(layer)
             found.outputs.setdefault(layer, _Output(axis)).add(output, calls.pop(0) if calls else None)
 

@@ -21,6 +21,7 @@ from evalsuite.isolation import Failure
 from evalsuite.plugins import UInt8Array
 from evalsuite.quantization.diagnosis import COLUMNS, Values, layer_rows, rounds, weight_diagnosis
 from evalsuite.quantization.grids.layers import QuantLayer, QuantMatMul
+from evalsuite.registry import Setting
 from evalsuite.running.calibration_sets import calibration_images, calibration_pool
 from evalsuite.running.domain_images import DomainImages, domain_images
 from evalsuite.running.items import facts_of
@@ -132,7 +133,10 @@ def _domains(network: Network, workspace: Workspace) -> list[DomainImages]:
     """Return the images of each domain that the streams of a network show, by the first stream that shows it."""
     labels = task_data(network.trial.task, workspace.root).test_labels
     found: dict[Domain, DomainImages] = {}
-    for trial in {trial.stream: trial for trial in reversed(network.trials)}.values():
+    first: dict[Setting, Trial] = {}
+    for trial in network.trials:
+        first.setdefault(trial.stream, trial)
+    for trial in first.values():
         for each in domain_images(trial, plan_stream(trial, labels), workspace.root):
             found.setdefault(each.domain, each)
     return list(found.values())

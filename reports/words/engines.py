@@ -54,5 +54,5 @@ def _classes(row: Any) -> Iterator[str]:
     if row.shown:
         yield (
             f"On {row.engine} the error of {named_class(row.most_changed)} rises by {points(row.class_change)}, more "
-            f"than chance explains ({p_value(row.class_change_p_holm)})."
+            f"than chance explains where all classes change alike ({p_value(row.class_change_p_holm)})."
         )

@@ -17,6 +17,7 @@ from evalsuite.analysis.verdict import Claim, Need, Question, Standing
 from evalsuite.errors import RequestError
 from evalsuite.metrics import group_means
 from evalsuite.statistics import LEVEL, draws_needed, images_needed
+from evalsuite.statistics._experiments import OutOfReach
 
 SIZE_OF_INTEREST = 0.01
 """The difference of mean errors for which it is said how much data would tell it: one percentage point. *Ours.* Not the
@@ -144,7 +145,9 @@ def need_of(outcomes: Outcomes, contest: Contest, settings: Settings, family: in
         if images.number is not None or len(seeds) < 2:
             return Need(images=images.number, most_images=images.most, note=images.note, **known)
         draws = draws_needed(*recorded, most=MOST_DRAWS, **asked)
-    except RequestError:  # no weights of these images reach the size
+    except OutOfReach:
         return Need(note="the two differ on too few images", **known)
+    except RequestError as error:  # images shown in one draw or domain alone: no run like it can be drawn
+        return Need(note=str(error), **known)
     note = draws.note or images.note
     return Need(most_images=images.most, draws=draws.number, most_draws=draws.most, note=note, **known)

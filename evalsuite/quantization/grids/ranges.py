@@ -247,7 +247,7 @@ class CosineSimilarity(_Shrinking):
         return angle
 
 
-_AT_ONCE = 2**17
+_BINS_AT_ONCE = 2**17
 """Bins of candidates that are looked at together: few enough to stay in a processor's cache."""
 
 
@@ -307,7 +307,7 @@ class Divergence(_Shrinking):
             eligible &= (start >= first) & (stop <= last)
             return torch.where(eligible.squeeze(2) & result.isfinite(), result, torch.inf)
 
-        at_once = max(1, _AT_ONCE // mass.numel())
+        at_once = max(1, _BINS_AT_ONCE // mass.numel())
 
         def losses(low: Tensor, high: Tensor) -> Tensor:
             return torch.cat(list(map(divergence, torch.split(low, at_once), torch.split(high, at_once))))

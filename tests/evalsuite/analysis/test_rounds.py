@@ -1,13 +1,17 @@
 import numpy as np
 import pandas as pd
 import pytest
+from _dummies.outcomes import combination, outcomes, square
 from _dummies.runs import make_run
 
 from evalsuite import store
 from evalsuite.analysis import ESTIMATES, Settings
 from evalsuite.analysis.outcomes import COMBINATION, read_outcomes
+from evalsuite.analysis.rounds import _forgotten
+from evalsuite.analysis.stream_rows import StreamRows
 from evalsuite.metrics import forgetting
 from evalsuite.statistics import group_bounds
+from evalsuite.streams import Domain, Stream
 
 KEYS = list(COMBINATION)
 
@@ -61,3 +65,18 @@ def test_a_stream_of_one_round_has_none(tmp_path):
     once = store.load(make_run(tmp_path, tasks=["a"], adapters=["none"], domains=["fog", "snow"], images=20))
     assert made(once, "rounds").empty
     assert made(once, "forgetting").empty
+
+
+def test_rounds_that_have_no_domain_in_common_forget_none():
+    """Each round shows its own severity of the same corruptions, as a stream of one's own may."""
+    domains = tuple(Domain(name, severity) for severity in (3, 5) for name in ("fog", "snow"))
+    domain = np.repeat(np.arange(4), 20).astype(np.int16)
+    shown = Stream(domains, np.tile(np.arange(20), 4).astype(np.int32), domain, np.arange(0, 80, 10), np.zeros(8, bool))
+    assert shown.rounds().max() == 1
+    names, code = np.unique([domains[place].name for place in domain], return_inverse=True)
+    severity = np.array([domains[place].severity for place in domain])
+    stream = StreamRows(tuple(names), shown.image, code, severity, shown.batch_of(), shown.rounds())
+    own = square(20, 4)
+    member = combination("rtn", {0: own}, {0: np.zeros(80)})
+    rows = outcomes([member]).rows("task", [own])
+    assert list(_forgotten({0: stream}, rows, [0], [member], np.zeros((80, 1), np.int8))) == []

@@ -144,3 +144,26 @@ def test_ratios_of_many_values_are_those_in_double_precision():
     ratio.add(exact[100:], actual[100:])
     noise = (actual.double() - exact.double()).square().sum() / exact.double().square().sum()
     assert ratio.decibels() == pytest.approx(-10 * math.log10(noise), abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::evalsuite.errors.QuantizationWarning")
+def test_channels_of_a_sequence_are_those_of_its_layer():
+    """(N, C, L) of Conv1d: positions are no channels."""
+
+    class Pixels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.mix, self.head = nn.Conv2d(3, 8, 3), nn.Conv1d(8, 16, 1), nn.Linear(16, 5)
+
+        def forward(self, x):
+            sequence = torch.relu(self.stem(x)).flatten(2)
+            return self.head(torch.relu(self.mix(sequence)).mean(2))
+
+    network, shown = Pixels().eval(), torch.randn(8, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        network.mix.weight[:8], network.mix.bias[:8] = 0, 0
+    method = RoundToNearest()
+    model, ready = (method.insert(network, BitPolicy(8, 8), shown[:1]) for _ in range(2))
+    method.calibrate(model, shown, torch.Generator())
+    rows = diagnose(ready, model, shown).set_index("layer")
+    assert rows.loc["mix", "dead_channels"] == 1 / 2
