@@ -161,7 +161,8 @@ def _passes(frame: pd.DataFrame, asked: Asked) -> tuple[str, bool]:
     each = frame[["forwards_per_batch", "backwards_per_batch"]].drop_duplicates()
     said = [f"{number(f, 0)} forward and {number(b, 0)} backward" for f, b in each.to_numpy()]
     seen = bool(len(frame) and (frame["forwards_per_batch"] == 2).all() and (frame["backwards_per_batch"] == 0).all())
-    return f"{listed(said)}, in {count(len(frame), 'network')}", seen
+    networks = len(frame.drop_duplicates(["task", "calibration_label", "quantizer_label"]))
+    return f"{listed(said)}, on {count(networks, 'quantized network')}", seen
 
 
 def _lower(frame: pd.DataFrame, asked: Asked) -> tuple[str, bool]:

@@ -16,6 +16,7 @@ from reports.words.numbers import number, p_cell
 from reports.words.verdict import named_class
 
 EFFECTS = "calibration_effects.csv"
+LEAST_OF_CLASS = 10
 _NONE = "\N{EN DASH}"
 
 
@@ -35,7 +36,10 @@ def at_a_glance(results: Path) -> str:
 
 
 _NOTES = {
-    "Least reliable": "of the networks without adaptation the one whose worst class loses most",
+    "Least reliable": (
+        "of the networks without adaptation, under the study's first calibration set, the one whose worst class loses "
+        f"most; where a class has fewer than {LEAST_OF_CLASS} images, the one that loses most on average"
+    ),
     "Beyond chance": "networks whose worst class loses more than chance explains",
     "Sets": "calibration sets, of each network, that are shown to change its mean error",
     "Augmentation, sampling": "the same of sets that are augmented or chosen",
@@ -56,27 +60,40 @@ def unadapted(file: Path) -> Iterator[pd.DataFrame]:
         yield largest_drop_first(own)
 
 
+def large_enough(networks: pd.DataFrame) -> bool:
+    """Whether enough images of a class were shown for its error to say something; ours."""
+    return bool((networks["worst_class_size"] >= LEAST_OF_CLASS).all())
+
+
 def _cells(file: Path) -> Iterator[dict[str, str]]:
     effects, compared = file.with_name(EFFECTS), claims.read_table(file.with_name("comparisons.csv"))
     changed = claims.read_table(effects) if effects.is_file() else None
     compared = compared[(compared["question"] == "quantizers_at_bits") & (compared["adapter_label"] == "none")]
     for networks in unadapted(file):
-        worst, pairs = networks.iloc[0], compared
+        large = large_enough(networks)
+        worst, pairs = networks.iloc[0] if large else networks.loc[networks["drop"].idxmax()], compared
         for name in ("task", "calibration_label", "stream_label"):
             pairs = pairs[pairs[name] == worst[name]]
         yield {
             "Task": worst["task"],
             "Least reliable": worst["quantizer_label"],
             "Mean drop": number(100 * worst["drop"]),
-            "Worst class": named_class(worst["worst_drop_class"]),
-            "Its drop": number(100 * worst["worst_drop_class_value"]),
-            "By chance": number(100 * worst["worst_drop_class_null"]),
-            "p": p_cell(worst["worst_drop_class_p_holm"]),
-            "Beyond chance": _share(networks, lambda own: significant(own["worst_drop_class_p_holm"])),
+            **_of_classes(networks, worst, large),
             "Sets": _changed(changed, worst["task"], chosen=False),
             "Augmentation, sampling": _changed(changed, worst["task"], chosen=True),
             "Apart": _share(pairs, lambda own: shown(own["p_holm"], own["low"], own["high"])),
         }
+
+
+def _of_classes(networks: pd.DataFrame, worst: pd.Series, large: bool) -> dict[str, str]:
+    heads = ("Worst class", "Its drop", "By chance", "p", "Beyond chance")
+    if not large:
+        return dict.fromkeys(heads, _NONE)
+    cells = [named_class(worst["worst_drop_class"])]
+    cells += [number(100 * worst[f"worst_drop_class_{name}"]) for name in ("value", "null")]
+    cells += [p_cell(worst["worst_drop_class_p_holm"])]
+    cells += [_share(networks, lambda own: significant(own["worst_drop_class_p_holm"]))]
+    return dict(zip(heads, cells, strict=True))
 
 
 def _changed(effects: pd.DataFrame | None, task: str, chosen: bool) -> str:

@@ -5,14 +5,17 @@ python -m benchmarks.publish [NAME RUN...] [--figures NAME,...]
 Writes docs/results/NAME.md, and beside it a folder a run with its section of the page, its tables, the figures and, of
 an audit, verdict.json; sections of runs that are not given again stay as they are, so that networks can be added one by
 one. Commands are shown without the folders of this machine. NAME is that of the study, by which benchmarks/claims.toml
-finds it. The runs' reports must be there (evalsuite report). Then, and alone where nothing is named,
-docs/results/claims.md and the table in README.md are made anew from all tables that are published.
+finds it. The runs' reports must be there (evalsuite report). Then, and alone where nothing is named, all pages are put
+together anew from their sections, and docs/results/claims.md and the table in README.md made from all tables that are
+published.
 tests/test_results.py holds every number to the tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,10 +27,11 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks import claims
-from benchmarks.glance import EFFECTS, at_a_glance, unadapted
-from evalsuite import store
+from benchmarks.glance import EFFECTS, at_a_glance, large_enough, unadapted
+from evalsuite import registry, store
 from evalsuite.analysis.verdict import FILE as VERDICT
 from evalsuite.files import write_text
+from evalsuite.registry import plain
 from evalsuite.store import Run
 from reports.card import of_run
 from reports.frames.calibration_sets import effects
@@ -48,6 +52,7 @@ FIGURES = (
 )
 MARKS = ("<!-- results: made by benchmarks/publish.py -->", "<!-- end of results -->")
 SECTION = "section.txt"  # no page of its own
+_PICTURE = re.compile(r"!\[[^]]*\]\([^)]*/(\w+)\.png\)")
 _MOST = 8  # rows of the table in README.md
 _MOST_ROWS = 60  # of a card here
 
@@ -62,6 +67,9 @@ def main() -> None:
         parser.error(f"expected the folder of a run beside {arguments.name}")
     if arguments.runs:
         publish(arguments.name, arguments.runs, arguments.figures.split(","))
+    for page in sorted(RESULTS.glob("*.md")):
+        if any((RESULTS / page.stem).glob(f"*/{SECTION}")):
+            assemble(page.stem, page.read_text(encoding="utf-8").partition("\n")[0])
     write_text(RESULTS / "claims.md", claims.page(RESULTS))
     write_text(README, with_results(README.read_text(encoding="utf-8"), RESULTS))
 
@@ -72,10 +80,36 @@ def publish(name: str, folders: Sequence[Path], figures: Sequence[str], results:
     for folder, run in runs:
         text = "\n\n".join(_section(f"{name}/{folder.name}", folder, run, figures, results))
         write_text(results / name / folder.name / SECTION, f"{text}\n")
-    sections = [file.read_text(encoding="utf-8") for file in sorted((results / name).glob(f"*/{SECTION}"))]
-    title = f"# {escaped(runs[0][1].study['title'] or name)}\n"
+    assemble(name, f"# {escaped(runs[0][1].study['title'] or name)}", results)
+
+
+def assemble(name: str, title: str, results: Path = RESULTS) -> None:
+    """Write the page ``name`` anew from the sections of its runs, each figure with what it shows."""
+    sections = [_captioned(file.read_text(encoding="utf-8")) for file in sorted((results / name).glob(f"*/{SECTION}"))]
     glance = at_a_glance(results / name)
-    write_text(results / f"{name}.md", "\n".join([title, *([f"{glance}\n"] if glance else []), *sections]))
+    write_text(results / f"{name}.md", "\n".join([f"{title}\n", *([f"{glance}\n"] if glance else []), *sections]))
+
+
+def _captioned(section: str) -> str:
+    """Say below a figure, or the last of its pages, how it is read."""
+    parts = section.split("\n\n")
+    figures = [_figure_of(part) for part in parts]
+    if "recurring_rounds" in figures:  # which shows the same by round
+        kept = [place for place, figure in enumerate(figures) if figure != "stream_error"]
+        parts, figures = [parts[place] for place in kept], [figures[place] for place in kept]
+    found = []
+    for part, figure, after in zip(parts, figures, [*figures[1:], ""], strict=True):
+        found.append(part)
+        if figure and figure != after:
+            _, _, caption = (inspect.getdoc(registry.load("figures", figure)) or "").partition("\n\n")
+            found.append(f"*{escaped(plain(' '.join(caption.split())))}*")
+    return "\n\n".join(found)
+
+
+def _figure_of(part: str) -> str:
+    """Return the name of the figure that a part of a section shows; empty: none."""
+    found = _PICTURE.fullmatch(part)
+    return re.sub(r"_\d+$", "", found[1]) if found else ""
 
 
 def _section(where: str, folder: Path, run: Run, figures: Sequence[str], results: Path) -> Iterator[str]:
@@ -152,10 +186,13 @@ def table_of_all(results: Path) -> str:
     """Return a table of unadapted networks: of every published task as many as there is room for, worst class first.
 
     Of one task the least and the most reliable are there, and others at equal distances between; of too many tasks
-    those whose worst class loses most.
+    those whose worst class loses most. Tasks of which too few images of a class were shown are left out.
     """
     own = [
-        (file.parent.parent.name, part) for file in sorted(results.glob("*/*/summary.csv")) for part in unadapted(file)
+        (file.parent.parent.name, part)
+        for file in sorted(results.glob("*/*/summary.csv"))
+        for part in unadapted(file)
+        if large_enough(part)
     ]
     worst = sorted(range(len(own)), key=lambda place: -own[place][1]["worst_drop_class_value"].iloc[0])
     own = [own[place] for place in sorted(worst[:_MOST])]

@@ -19,6 +19,7 @@ from typing import Any
 # Of <malloc.h>: M_TRIM_THRESHOLD (never), M_MMAP_MAX (no mapping of its own for a large block).
 _KEEP_FREED = ((-1, -1), (-4, 0))
 _DEVELOPMENT = re.compile(r"extra == .(dev|docs|test)\b")
+_INTEGER_INSTRUCTIONS = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
 _SPINS = 10_000  # some ten microseconds
 OWN_PACKAGES = ("protocols", "reports")
 """Top-level packages beside this one, whose names others may have too."""
@@ -42,10 +43,11 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 
 def hardware(device: str, threads: int) -> dict[str, Any]:
-    """Return processor, cores, memory in bytes, device and torch threads."""
+    """Return processor, its instructions for 8-bit products, cores, memory in bytes, device and torch threads."""
     return {
         "machine": platform.machine(),
         "processor": _processor(),
+        "integer_instructions": _integer_instructions(),
         "cores": available_cores(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(terse=True),
@@ -61,6 +63,13 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def _integer_instructions() -> list[str]:
+    """Return which instructions for products of 8-bit integers Linux knows of: engines without them may saturate."""
+    info = Path("/proc/cpuinfo")
+    words = set(info.read_text(encoding="utf-8").split()) if info.is_file() else set[str]()
+    return [name for name in _INTEGER_INSTRUCTIONS if name in words]
 
 
 def resolve_device(device: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from evalsuite.store import Run
 from reports.frames.evidence import Evidence, evidence
 from reports.frames.first_screen import networks
 from reports.frames.methods import each_row
+from reports.frames.shown_images import shown_images
 from reports.markdown import escaped, fenced, listed, table
 from reports.words import audit_page, audit_tiles
 from reports.words import first_screen as words
 from reports.words.numbers import CONFIDENCE_PERCENT, NOTHING, count, is_missing, number, p_cell
+from reports.words.numbers import listed as joined
 from reports.words.verdict import named_class
 
 FILE = "card.md"
@@ -105,9 +107,9 @@ def of_run(run: Run, most: int = _MOST_ROWS) -> Card:
     made = [
         ("Study", f"{study['name']}, settings {digest(study['settings'])}"),
         ("Trials", ", ".join([*ends, *left])),
-        ("Images", ", ".join(f"{task}: {facts.get('test_images', '?')}" for task, facts in study["tasks"].items())),
+        ("Images shown", _images(run)),
         ("Draws (seeds)", str(len(study["seeds"]))),
-        *_environment(study["versions"], study["hardware"]),
+        *_environment(study["versions"], study["hardware"], run.trials["engine"].dropna().unique()),
     ]
     return Card(
         str(study["title"]) or str(study["name"]),
@@ -116,8 +118,8 @@ def of_run(run: Run, most: int = _MOST_ROWS) -> Card:
         [(tile.title, "; ".join([tile.value, *tile.lines])) for tile in tiles],
         _networks(found, rows, most),
         "Error is the share of wrong predictions, drop what is added to that of full precision, in points; brackets: "
-        f"{CONFIDENCE_PERCENT} % intervals over test images; p: of the worst class, by exchanging images between "
-        "classes, after Holm's correction over the networks.",
+        f"{CONFIDENCE_PERCENT} % intervals over {_covered(found)}, those of the worst class for all classes at once; "
+        "p: of the worst class, by exchanging images between classes, after Holm's correction over the networks.",
         made,
         str(study["command"]),
     )
@@ -211,7 +213,30 @@ def _claims(verdict: Verdict) -> str:
     return table(heads, rows, [False, False, False, True, False]) + more if rows else ""
 
 
-def _environment(versions: dict[str, str], hardware: dict[str, Any]) -> list[tuple[str, str]]:
-    known = [f"{name} {versions[name]}" for name in _PACKAGES if versions.get(name)]
+def _covered(found: Evidence) -> str:
+    """Say over what intervals of the mean are."""
+    units = found.summary["unit"].dropna().unique()
+    draws = [str(unit).partition(" x ")[2] for unit in units if " x " in str(unit)]
+    return f"test images and {joined(draws)}" if draws else "test images"
+
+
+def _images(run: Run) -> str:
+    """Say how many images each task's streams show, in how many domains."""
+    parts = []
+    for row in each_row(shown_images(run).drop(columns="stream_label").drop_duplicates()):
+        of = "" if is_missing(row.of) else f" of {int(row.of):,}"
+        each = f"{row.least:,}" if row.least == row.most else f"{row.least:,} to {row.most:,}"
+        severity = f" at severity {joined([str(one) for one in row.severities])}" if row.severities else ""
+        where = f", {each} in each of {row.domains} domains" if row.domains > 1 else ""
+        parts.append(f"{row.task}: {row.images:,}{of}{where}{severity}")
+    return "; ".join(parts)
+
+
+def _environment(
+    versions: dict[str, str], hardware: dict[str, Any], engines: Iterable[str] = ()
+) -> list[tuple[str, str]]:
+    deployed = [name for name in versions if any(str(engine).startswith(name) for engine in engines)]
+    known = [f"{name} {versions[name]}" for name in (*_PACKAGES, *deployed) if versions.get(name)]
     machine = [str(hardware[name]) for name in ("processor", "device") if hardware.get(name)]
+    machine[1:1] = [f"8-bit instructions: {joined(own)}"] if (own := hardware.get("integer_instructions")) else []
     return [("Versions", ", ".join(known)), ("Machine", ", ".join(machine))]

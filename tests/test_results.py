@@ -288,3 +288,41 @@ def test_of_many_tasks_the_readme_has_the_worst(published, tmp_path):
     shown = [cells["Task"] for cells in rows_of(publish.table_of_all(tmp_path))]
     assert len(shown) == 8
     assert shown.count(worst.max().idxmax()) == 6
+
+
+def test_a_task_of_few_images_a_class_has_no_worst_class(tmp_path):
+    networks = pd.DataFrame(
+        {
+            "task": "a", "calibration_label": "one", "stream_label": "usual", "adapter_label": "none",
+            "quantizer_label": ["full precision", "rtn", "gptq"], "drop": [0.0, 0.1, 0.3],
+            "worst_drop_class": [None, "cat", "dog"], "worst_drop_class_value": [0.0, 1.0, 0.9],
+            "worst_drop_class_null": 0.5, "worst_drop_class_p_holm": 0.2, "worst_drop_class_shown": False,
+            "worst_class_size": [9, 9, 9],
+        }
+    )  # fmt: skip
+    for size, least, worst in ((9, "gptq", "\N{EN DASH}"), (10, "rtn", "cat")):
+        for run in ("one", "two"):
+            folder = tmp_path / str(size) / run
+            folder.mkdir(parents=True)
+            networks.assign(worst_class_size=size, task=run).to_csv(folder / "summary.csv", index=False)
+            (folder / "comparisons.csv").write_text(
+                "question,adapter_label,task,calibration_label,stream_label,p_holm\n"
+            )
+        text = at_a_glance(tmp_path / str(size))
+        rows = rows_of(text)
+        assert [row["Least reliable"] for row in rows] == [least, least]
+        assert [worst in row.get("Worst class", "\N{EN DASH}") for row in rows] == [True, True]
+
+
+def test_a_figure_is_followed_by_what_it_shows_and_stands_once():
+    picture = "![{0}](study/run/{0}.png)".format
+    section = "\n\n".join(
+        ["## run", *map(picture, ("stream_error", "class_drops", "class_drops_2", "recurring_rounds"))]
+    )
+    parts = publish._captioned(section).split("\n\n")
+    assert parts[:3] == ["## run", picture("class_drops"), picture("class_drops_2")]
+    assert parts[3].startswith("*A dot is a group")
+    assert parts[4] == picture("recurring_rounds")
+    assert len(parts) == 6
+    alone = publish._captioned("\n\n".join(["## run", picture("stream_error"), "Behind the numbers"]))
+    assert alone.split("\n\n")[1] == picture("stream_error")

@@ -41,7 +41,7 @@ class AblationBars:
     Change of the mean error in points where one option of a method takes another value and everything else stays; to
     the left of 0 the change helps. Bars are 95 % intervals of the paired difference over test images and,
     where there are several, calibration draws. Filled: shown (Holm-corrected p < 0.05 and an interval without 0);
-    hollow: no evidence of a difference.
+    hollow: not shown.
     """
 
     order: ClassVar[int] = 130
@@ -142,7 +142,7 @@ def _height(data: pd.DataFrame) -> float:
 
 
 def _handles() -> list[Line2D]:
-    marks = {"shown": style.INK, "no evidence": "white"}
+    marks = {"shown": style.INK, "not shown": "white"}
     return [Line2D([], [], ls="", marker="o", ms=3.6, mfc=c, mec=style.INK, label=n) for n, c in marks.items()]
 
 

@@ -33,7 +33,8 @@ class ParadigmComparison:
 
     Drop of quantizers with equal bits, under the study's first calibration set and without adaptation. Left, the mean
     drop: black is the lowest mean error of its bits and what is not shown to differ from it (p < 0.05 over domains,
-    Holm within these quantizers, and an interval without 0), grey what is shown to be worse. Right, the worst class:
+    Holm within these quantizers, and an interval without 0), grey what is shown to be worse, hollow what no test
+    compares with it (another engine, other images). Right, the worst class:
     coloured where it is beyond chance (permutation p < 0.05, Holm within the rows of a task), the short bar being
     the worst class to expect where all classes are harmed alike. Lines are 95 % intervals over test images
     and, where there are several, calibration draws.
@@ -58,7 +59,7 @@ class ParadigmComparison:
         gap, edge = style.scaled(0.2), style.scaled(0.1)
         inner = (width - left - gap - edge) / 2
         canvas = Canvas.of(width, _height(data, width), ax)
-        top = legend_height(_handles(), width, 2) + style.scaled(_ABOVE)
+        top = legend_height(_handles(data), width, 2) + style.scaled(_ABOVE)
         for own in blocks:
             place = _places(own)
             heading = broken(str(own["task"].iloc[0]), width * 7 / 8, bold=True)
@@ -78,7 +79,7 @@ class ParadigmComparison:
             worst.set_xlabel("worst-class drop\n(points)")
             canvas.heading(0, top - 0.05, heading)
             top += height + style.scaled(_FOOT)
-        canvas.legend(_handles(), 2)
+        canvas.legend(_handles(data), 2)
         return canvas.whole
 
 
@@ -91,7 +92,7 @@ def _row(labels: dict[str, str]) -> float:
 
 
 def _height(data: pd.DataFrame, width: float) -> float:
-    row, whole = _row(_labels(data, width)), legend_height(_handles(), width, 2) + style.scaled(_ABOVE)
+    row, whole = _row(_labels(data, width)), legend_height(_handles(data), width, 2) + style.scaled(_ABOVE)
     for task, own in data.groupby("task", sort=False):
         heading = broken(str(task), width * 7 / 8, bold=True)
         whole += line_height(heading) + (_places(own)[-1] + 1) * row + style.scaled(_HEAD + _FOOT)
@@ -107,7 +108,8 @@ def _mean(axes: Axes, data: pd.DataFrame, places: list[float]) -> None:
     for y, row in zip(places, as_rows(data), strict=True):
         colour = style.INK if row["best"] or row["not_distinct"] else style.MUTED
         axes.hlines(y, row["drop_low"] * 100, row["drop_high"] * 100, color=colour, lw=0.8)
-        axes.plot(row["drop"] * 100, y, "o", ms=3.6 if not row["best"] else 4.6, color=colour)
+        fill = "white" if row["not_compared"] else colour
+        axes.plot(row["drop"] * 100, y, "o", ms=3.6 if not row["best"] else 4.6, color=colour, mfc=fill)
 
 
 def _worst(axes: Axes, data: pd.DataFrame, places: list[float]) -> None:
@@ -120,14 +122,17 @@ def _worst(axes: Axes, data: pd.DataFrame, places: list[float]) -> None:
         axes.plot(row["worst_drop_class_value"] * 100, y, **mark)
 
 
-def _handles() -> list[Line2D]:
+def _handles(data: pd.DataFrame) -> list[Line2D]:
     # Columns are filled first: the marks of a panel stand one below the other.
     marks: dict[str, Mapping[str, Any]] = {
         "lowest mean of its bits": {"marker": "o", "ms": 4.6, "color": style.INK},
         "not shown to be worse": {"marker": "o", "ms": 3.6, "color": style.INK},
         "shown to be worse": {"marker": "o", "ms": 3.6, "color": style.MUTED},
+        "not compared with it": {"marker": "o", "ms": 3.6, "color": style.MUTED, "mfc": "white"},
         "worst class, beyond chance": style.BEYOND_CHANCE,
         "worst class, within chance": style.WITHIN_CHANCE,
         "worst class expected by chance": style.EXPECTED,
     }
+    if not data["not_compared"].any():
+        del marks["not compared with it"]
     return [Line2D([], [], **{"ls": "", **mark}, label=name) for name, mark in marks.items()]

@@ -17,8 +17,8 @@ _COLUMNS = [*KEYS, "bits", "bits_order", "unit", "error", "drop", "drop_low", "d
 def paradigms(run: Run, evidence: Evidence) -> pd.DataFrame:
     """Return rows of ``summary.csv`` for bits with at least two quantizers, the lowest mean error of its bits first.
 
-    Those without adaptation, under the study's first calibration set, in each task's first stream. ``best`` and
-    ``not_distinct`` are those of :func:`reports.frames.rivals.best_of_rivals`.
+    Those without adaptation, under the study's first calibration set, in each task's first stream. ``best``,
+    ``not_distinct`` and ``not_compared`` are those of :func:`reports.frames.rivals.best_of_rivals`.
     """
     own = pd.concat([evidence.methods, best_of_rivals(evidence)], axis=1)
     own = own[own["unadapted"] & ~own["full_precision"] & own["drop"].notna()]
@@ -28,5 +28,5 @@ def paradigms(run: Run, evidence: Evidence) -> pd.DataFrame:
     own = own[own.groupby(["task", "bits"])["quantizer_label"].transform("nunique") > 1]
     order = {bits: place for place, bits in enumerate(own["bits"].unique())}
     own = own.assign(bits_order=own["bits"].map(order))
-    columns = [*_COLUMNS, "best", "not_distinct"]
+    columns = [*_COLUMNS, "best", "not_distinct", "not_compared"]
     return own.sort_values(["task_order", "bits_order", "error"], kind="stable", ignore_index=True)[columns]

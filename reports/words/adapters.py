@@ -49,7 +49,7 @@ def _effect(own: pd.DataFrame, streams: bool) -> str:
     better, worse = shown[shown["difference"] < 0], shown[shown["difference"] > 0]
     text = (
         f"{name} lowers the error in {len(better) or 'none'} of {len(known)} pairs of network and stream and raises it "
-        f"in {len(worse) or 'none'}; in {len(known) - len(shown) or 'none'} there is no evidence of a change."
+        f"in {len(worse) or 'none'}; in {len(known) - len(shown) or 'none'} no change is shown."
     )
     ends = [("It helps most with", better, "idxmin"), ("It harms most with", worse, "idxmax")]
     said = [

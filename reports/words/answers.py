@@ -131,7 +131,7 @@ def _of_sets(changed: pd.DataFrame, rows: pd.DataFrame, evidence: Evidence) -> I
     yield (
         f"Against {readable(changed['first'].iloc[0])}, {count(sets, 'other set')} on {count(networks, 'network')}, "
         f"{count(len(changed), 'comparison')}: the mean error rises in {len(harm) or 'none'}, falls in "
-        f"{len(help_) or 'none'}, and for {unclear or 'none'} there is no evidence of a change."
+        f"{len(help_) or 'none'}, and for {unclear or 'none'} no change is shown."
     )
     yield from _too_few_domains(changed)
     yield _extreme(changed, harm, "raises", "harmful")
@@ -162,7 +162,7 @@ def _extreme(changed: pd.DataFrame, certain: pd.DataFrame, verb: str, kind: str)
     sign = 1 if verb == "raises" else -1
     if certain.empty:
         row = next(each_row(changed.loc[[(sign * changed["difference"]).idxmax()]]))
-        text = f"There is no evidence that any of them {verb} the mean error of any network"
+        text = f"None of them is shown to {verb.removesuffix('s')} the mean error of any network"
         if sign * row.difference <= 0:
             return f"{text}: on these images, none does."
         return f"{text}; the largest difference is {points(row.difference)} ({row.level}, {_tested(row)})."
@@ -244,7 +244,7 @@ def _against_chance(row: Any, who: str) -> str:
         return f"{text}; {p_value(p)}."
     if out_of_reach(row.least_p):
         return f"{text}; the permutations are too few to tell whether that is chance ({p_value(p)})."
-    return f"{text}; no evidence that it is more than chance ({p_value(p)})."
+    return f"{text}; not shown to be more than chance ({p_value(p)})."
 
 
 def _same_class(rows: pd.DataFrame) -> Iterator[str]:
@@ -276,20 +276,22 @@ def _range(values: pd.Series) -> str:
 def _of_paradigms(compared: pd.DataFrame, rows: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
     for bits, own in compared.groupby("bits", sort=False):
         best = next(each_row(own[own["best"]]))
-        worse, unclear = [], []
+        worse, unclear, untested = list[str](), list[str](), list[str]()
         for row in each_row(own[~own["best"]]):
             found = evidence.against_quantizer(row, str(best.quantizer_label))
             if found is not None and found.shown:
                 size = f"{row.quantizer_label} by {points(found.difference)}"
                 worse.append(f"{size} ({interval(found.low, found.high)}; {p_value(found.p)})")
             else:
-                unclear.append(str(row.quantizer_label))
+                (untested if found is None else unclear).append(str(row.quantizer_label))
         text = f"Of {len(own)} quantizers at {bits}, {best.quantizer_label} has the lowest mean error, "
         text += percent(best.error)
         if worse:
             text += f"; worse: {listed(worse)}"
         if unclear:
-            text += f"; no evidence that {listed(unclear, 'or')} is worse"
+            text += f"; not shown to be worse: {listed(unclear)}"
+        if untested:
+            text += f"; not compared with it: {listed(untested)}"
         yield text + "."
     ordered = compared.sort_values("worst_drop_class_value", kind="stable")
     for row in each_row(ordered.iloc[[0, -1]]):
@@ -306,12 +308,15 @@ def _draws(rows: pd.DataFrame) -> Iterator[str]:
     always = int((known["times"] == known["draws"]).sum())
     draws = _range(known["draws"].astype(int))
     least, most = (next(each_row(known.loc[[place]])) for place in _extremes(known["stability_class"]))
+    alike = number(least.stability_class, 2) == number(most.stability_class, 2)
     ends = [
         f"{number(row.stability_class, 2)} ({row.quantizer_label}, p{_EQUALS}{row.stability_class_p:.3f})".replace(
             f"p{_EQUALS}0.000", p_value(0.0)
         )
-        for row in ([least] if len(known) == 1 else [least, most])
+        for row in ([least] if alike else [least, most])
     ]
+    if alike and len(known) > 1:
+        ends = [f"{number(least.stability_class, 2)} for all"]
     yield (
         f"The same class is worst in each of {draws} draws for {always} of {count(len(known), 'network')}; Kendall's W "
         f"of the classes' order is {' to '.join(ends)}, p uncorrected."

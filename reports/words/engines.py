@@ -37,9 +37,13 @@ def _flips(row: Any) -> str:
     threads = "" if is_missing(row.threads) else f" with {count(int(row.threads), 'thread')}"
     text += f"; its mean error changes by {points(row.change)} ({interval(row.change_low, row.change_high)}"
     text += ")" if excludes_zero(row.change_low, row.change_high) else ", which includes 0)"
-    text += f"; it takes {number(row.milliseconds, 2)}{_SPACE}ms an image{threads}"
-    if not is_missing(row.latency_ratio):
-        text += f", {number(row.latency_ratio, 2)} times as long as the network in full precision on the same engine"
+    if is_missing(row.latency_ratio):
+        text += f"; it took {number(row.milliseconds, 2)}{_SPACE}ms an image of the stream{threads}"
+    else:
+        text += (
+            f"; in batches of 16 it takes {number(row.latency_ms, 2)}{_SPACE}ms an image{threads}, "
+            f"{number(row.latency_ratio, 2)} times as long as the network in full precision on the same engine"
+        )
     return f"{text}."
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from evalsuite.analysis.claims import LEVEL, shown
 from evalsuite.store import Run
 from reports.frames.calibration_sets import effects
-from reports.frames.evidence import Comparison, Evidence
+from reports.frames.evidence import Comparison, Evidence, with_room
 from reports.frames.first_screen import worst_first
 from reports.frames.methods import each_row, readable
 from reports.words.audit_tiles import short
@@ -57,7 +57,11 @@ class Tile:
 def asked(run: Run, evidence: Evidence) -> str:
     """Say in one line what the study asks."""
     methods = evidence.methods
-    quantized = methods.loc[~methods["full_precision"], "network"].nunique()
+    rows = methods[~methods["full_precision"]]
+    sets = rows["calibration_label"].nunique()
+    # Where a task has many calibration sets, what is judged are the networks of its first one.
+    judged = with_room(evidence).methods
+    quantized = judged.loc[~judged["full_precision"], "network"].nunique()
     adapters = methods.loc[~methods["unadapted"], "adapter_label"].nunique()
     where = (
         f"on {count(run.trials['task'].nunique(), 'task')} and {count(run.trials['stream_label'].nunique(), 'stream')}"
@@ -67,9 +71,15 @@ def asked(run: Run, evidence: Evidence) -> str:
         ask = "How reliable is the quantized network, on average and in its worst class"
     if not quantized:
         return f"How large the errors are {where}."
-    return f"{ask}, {where}" + (
-        f"; and what {'does' if adapters == 1 else 'do'} {count(adapters, 'adapter')} change?" if adapters else "?"
-    )
+    others = 0
+    if len(judged) < len(methods):
+        first = judged.loc[~judged["full_precision"], "calibration_label"].unique()
+        ask += f", calibrated on {readable(first[0]) if len(first) == 1 else 'the first calibration set of each task'}"
+        others = sets - len(first)
+    changes = [count(n, what) for n, what in ((adapters, "adapter"), (others, "other calibration set")) if n]
+    if not changes:
+        return f"{ask}, {where}?"
+    return f"{ask}, {where}; and what {'does' if adapters + others == 1 else 'do'} {listed(changes)} change?"
 
 
 def methods(study: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ def of_shift(excess: pd.DataFrame) -> Iterator[str]:
         yield (
             f"Against full precision, {len(more) or 'none'} of {count(len(excess), 'quantized network')} "
             f"{'loses' if len(more) == 1 else 'lose'} more under shift than on clean images, {len(less) or 'none'} "
-            f"less; for {unclear or 'none'} there is no evidence of a difference."
+            f"less; for {unclear or 'none'} no difference is shown."
         )
     if len(more):
         yield _most(more, "Most more")

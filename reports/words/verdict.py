@@ -56,7 +56,7 @@ def judge(run: Run, evidence: Evidence) -> Verdict:
 
 
 def change(subject: str, whose: str, found: Comparison, detail: str = "") -> str:
-    """Say what ``subject`` does to ``whose`` error, or that there is no evidence that it does anything.
+    """Say what ``subject`` does to ``whose`` error, or that it is not shown to do anything.
 
     >>> change("zoa", "the error of rtn W4A4", Comparison(-0.031, -0.042, -0.02, 0.012, 15)).replace(chr(160), " ")
     'zoa lowers the error of rtn W4A4 by 3.1 points (95 % interval 2.0 to 4.2; p = 0.012)'
@@ -71,10 +71,10 @@ def change(subject: str, whose: str, found: Comparison, detail: str = "") -> str
     if found.apart:
         return (
             f"{subject} {verb} {whose} by {size}, on these images ({between}), "
-            f"but there is no evidence that this holds across domains ({tested})"
+            f"but that this holds across domains is not shown ({tested})"
         )
     signed = f"difference {points(found.difference)}{detail}; {interval(found.low, found.high)}; {tested}"
-    return f"there is no evidence that {subject} changes {whose} ({signed})"
+    return f"{subject} is not shown to change {whose} ({signed})"
 
 
 def mean_sentence(method: Any, reference_error: float, found: Comparison | None) -> str:
@@ -90,7 +90,7 @@ def group_sentence(method: Any, group: str) -> str:
     """Say whether a network harms its worst class, domain or other group more than chance explains.
 
     ``method.least_p`` is the smallest p that the number of permutations allows; where even that is too large,
-    the sentence says so instead of calling it no evidence.
+    the sentence says so instead of calling it not shown.
     """
     name, value, null, p = (getattr(method, f"worst_drop_{group}{part}") for part in ("", "_value", "_null", "_p_holm"))
     if is_missing(p):
@@ -104,7 +104,7 @@ def group_sentence(method: Any, group: str) -> str:
         return (
             f"Its worst {group}, {worst}; the permutations are too few to tell whether that is chance ({p_value(p)})."
         )
-    return f"There is no evidence that it harms one {group} more than another: the worst, {worst} ({p_value(p)})."
+    return f"It is not shown to harm one {group} more than another: the worst, {worst} ({p_value(p)})."
 
 
 def _title(evidence: Evidence, task: str, ranked: pd.DataFrame) -> str:
@@ -132,7 +132,7 @@ def _lead(evidence: Evidence, ranked: pd.DataFrame) -> str:
         largest = f"The largest drop is that of {where}: {loses}; on average it {lost(worst.drop)}."
         if out_of_reach(ranked["least_p"]).all():
             return f"This run has too few permutations to tell unequal harm of the classes from chance. {largest}"
-        return f"There is no evidence that any quantized network harms one class more than another. {largest}"
+        return f"No quantized network is shown to harm one class more than another. {largest}"
     text = f"By its worst class, the least reliable network is {where}: {loses}; on average it {lost(worst.drop)}."
     tried = tried_on_its_stream(evidence, worst)
     if not tried:
@@ -205,7 +205,7 @@ def _of_others(others: pd.DataFrame) -> Iterator[str]:
     within = within[significant(within["least_p"])]
     if len(within):
         names = [_name(row) for row in each_row(within)]
-        yield f"There is no evidence that {_shortened(names, 'or')} harms one class more than another."
+        yield f"{_shortened(names)} {_are(names)} not shown to harm one class more than another."
 
 
 def _of_rivals(evidence: Evidence, ranked: pd.DataFrame) -> Iterator[str]:
@@ -259,7 +259,11 @@ def _briefly(others: Sequence[tuple[Any, Comparison]]) -> Iterator[str]:
             yield f"{listed(names)} {verb}{'s' if len(names) == 1 else ''} it by {listed(sizes)}{_SPACE}points"
     unclear = [row.adapter_label for row, found in others if not found.shown]
     if unclear:
-        yield f"no evidence that {_shortened(unclear, 'or')} changes it"
+        yield f"{_shortened(unclear)} {_are(unclear)} not shown to change it"
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def with_adapters(evidence: Evidence, worst: Any) -> list[tuple[Any, Comparison]]:

@@ -50,7 +50,7 @@ def test_what_is_shown_is_counted_and_the_largest_is_named() -> None:
     )
     assert said == [
         f"Against full precision, 2 of 4{SPACE}quantized networks lose more under shift than on clean images, 1 less; "
-        "for 1 there is no evidence of a difference.",
+        "for 1 no difference is shown.",
         f"Most more: b, which loses 0.0{SPACE}points on clean images and 6.0{SPACE}points under shift, "
         f"6.0{SPACE}points more (95{SPACE}% interval 5.0 to 7.0; p{SPACE}={SPACE}0.010).",
         f"Most less: c, which loses 10.0{SPACE}points on clean images and 2.0{SPACE}points under shift, "

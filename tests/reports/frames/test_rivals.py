@@ -31,3 +31,17 @@ def test_of_equal_errors_none_is_better_than_the_other(errors, best) -> None:
     table = best_of_rivals(evidence)
     assert set(evidence.methods.loc[table["best"], "quantizer_label"]) == best
     assert not table["not_distinct"].any()
+
+
+def test_what_no_test_compares_is_neither_worse_nor_not_worse() -> None:
+    """Networks that different engines run are not compared."""
+
+    class Untold(Told):
+        def against_quantizer(self, row, label):
+            return None if row.quantizer_label == "c" else type("Comparison", (), {"shown": False})
+
+    evidence = Untold({"a": 0.2, "b": 0.1, "c": 0.3})
+    table = best_of_rivals(evidence).set_axis(evidence.methods["quantizer_label"])
+    assert table.loc["a"].tolist() == [False, True, False]
+    assert table.loc["b"].tolist() == [True, False, False]
+    assert table.loc["c"].tolist() == [False, False, True]

@@ -52,7 +52,7 @@ def test_a_shown_change_is_stated_with_its_size_interval_and_p() -> None:
 
 def test_a_change_that_is_not_shown_is_called_so() -> None:
     assert plain(change("zoa", "the error", Comparison(-0.003, -0.01, 0.004, 0.4, 15))) == (
-        "there is no evidence that zoa changes the error "
+        "zoa is not shown to change the error "
         "(difference \N{MINUS SIGN}0.3 points; 95 % interval \N{MINUS SIGN}1.0 to 0.4; p = 0.400)"
     )
 
@@ -68,13 +68,13 @@ def test_a_change_that_is_not_shown_is_called_so() -> None:
 def test_an_interval_without_a_test_speaks_of_these_images_only(p: float, note: str, reason: str) -> None:
     assert plain(change("zoa", "the error", Comparison(-0.031, -0.042, -0.02, p, 3, note))) == (
         "zoa lowers the error by 3.1 points, on these images (95 % interval 2.0 to 4.2), "
-        f"but there is no evidence that this holds across domains ({reason})"
+        f"but that this holds across domains is not shown ({reason})"
     )
 
 
 def test_a_significant_test_with_an_interval_around_zero_is_no_claim() -> None:
     assert plain(change("zoa", "the error", Comparison(-0.01, -0.03, 0.01, 0.01, 15))).startswith(
-        "there is no evidence"
+        "zoa is not shown to change the error ("
     )
 
 
@@ -89,7 +89,7 @@ def test_mean_sentence() -> None:
         "(95 % interval 11.0 to 13.6, not tested)."
     )
     nothing = plain(mean_sentence(method(), 0.1, Comparison(0.001, -0.01, 0.012, 0.8, 15)))
-    assert nothing.startswith("There is no evidence that rtn W4A4 changes the mean error (")
+    assert nothing.startswith("rtn W4A4 is not shown to change the mean error (")
     assert nothing.endswith(".")
 
 
@@ -101,14 +101,14 @@ def test_group_sentence_where_harm_is_shown() -> None:
 
 def test_group_sentence_where_harm_is_not_shown() -> None:
     assert plain(group_sentence(method(), "domain")) == (
-        "There is no evidence that it harms one domain more than another: "
+        "It is not shown to harm one domain more than another: "
         "the worst, glass blur, loses 20.0 points where chance alone would give 15.0 (p = 0.300)."
     )
 
 
 def test_group_sentence_where_the_permutations_are_too_few() -> None:
     text = plain(group_sentence(method(worst_drop_class_p_holm=0.15, least_p=0.15), "class"))
-    assert "no evidence" not in text
+    assert "not shown" not in text
     assert text.endswith("the permutations are too few to tell whether that is chance (p = 0.150).")
 
 
@@ -135,7 +135,7 @@ def test_the_lead_names_the_network_that_harms_a_class_most(run: Run) -> None:
     assert any(sentence.startswith("Its worst class, class 3, loses") for sentence in sentences)
     assert any(sentence.startswith("The worst class of adaround W4A4 (class 3,") for sentence in sentences)
     assert any("adaround W4A4" in sentence and "rtn W4A4" in sentence for sentence in sentences)
-    assert any("no evidence that rtn W8A8 harms one class more" in sentence for sentence in sentences)
+    assert any("rtn W8A8 is not shown to harm one class more" in sentence for sentence in sentences)
     assert all(sentence.endswith(".") and "nan" not in sentence for sentence in sentences)
 
 
@@ -144,7 +144,7 @@ def test_nothing_is_claimed_of_a_network_that_is_not_beyond_chance(run: Run) -> 
     methods = found.methods.assign(worst_drop_class_p_holm=0.5, worst_drop_domain_p_holm=0.5)
     methods = methods.assign(worst_drop_class_shown=False, worst_drop_domain_shown=False)
     verdict = judge(run, Evidence(found.analysis, methods))
-    assert verdict.lead.startswith("There is no evidence that any quantized network harms one class more than another.")
+    assert verdict.lead.startswith("No quantized network is shown to harm one class more than another.")
     text = plain(" ".join(sentence for task in verdict.tasks for sentence in task.sentences))
     assert "more than chance explains" not in text
     assert "Its worst" not in text
@@ -164,7 +164,7 @@ def test_adapters_are_ranked_and_those_without_effect_named(run: Run) -> None:
     )
     text = plain(" ".join(judge(run, more).tasks[0].sentences))
     assert "tent lowers the mean error of rtn W4A4 by" in text
-    assert "; cotta raises it by 5.0 points; no evidence that zoa changes it." in text
+    assert "; cotta raises it by 5.0 points; zoa is not shown to change it." in text
 
 
 def test_an_adapter_that_does_not_help_is_not_praised(run: Run) -> None:
