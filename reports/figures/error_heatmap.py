@@ -92,7 +92,7 @@ class ErrorHeatmap:
                 rows.label(axes)
                 if task == data["task"].iloc[0]:
                     _names(axes, part, plan.slant)
-                canvas.heading(0, top - 0.06, broken(str(task), plan.left, bold=True))
+                canvas.heading(0, top - 0.06, broken(f"{task}, error (%)", plan.left, bold=True))
                 top += rows.height * rows.inches + style.scaled(_BETWEEN)
             top -= style.scaled(_BETWEEN)
             _families(axes, own, part)
