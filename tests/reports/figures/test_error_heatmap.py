@@ -59,7 +59,8 @@ def test_what_is_drawn_is_what_the_csv_holds(data: pd.DataFrame) -> None:
     drawn = [text.get_text() for axes in figure.axes for text in axes.texts]
     for error in reread["error"]:
         drawn.remove(f"{error * 100:.1f}" if error < 0.9995 else "100")
-    assert [text.get_text() for text in figure.texts] == ["digits/resnet", "digits/vit"]
+    headings = [" ".join(text.get_text().split()) for text in figure.texts]
+    assert headings == ["digits/resnet, error (%)", "digits/vit, error (%)"]
     assert {"noise", "weather", "digital", "fog", "rtn W4A4"} <= set(drawn)
     assert not any(text.replace(".", "").isdigit() for text in drawn)
 
