@@ -5,7 +5,7 @@ A plugin is any class; it inherits nothing and declares only what differs from t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -112,6 +112,11 @@ def length_of(stream: Any) -> int | None:
 def factor_of(step: Any) -> str | None:
     """The kind of change that a calibration step is: its attribute ``factor``; None: none of the known kinds."""
     return getattr(step, "factor", None)
+
+
+def data_read_by(step: Any) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """Tasks, by name and options, whose images a calibration step takes: its attribute ``reads``; by default none."""
+    return tuple(getattr(step, "reads", ()))
 
 
 def order_of(figure: Any) -> int | None:

@@ -285,9 +285,10 @@ class Transformation(Protocol):
 CalibrationStep: TypeAlias = Selection | Transformation
 """One step of a calibration-set shift: ``select``, ``transform`` or both; several compose.
 
-All selections come first, then all transforms, each in the order of the list. Everything that can be refused should
-be refused by ``select``, which is called for every calibration set before a run begins; a step that only transforms
-may have one for that. Optional class attribute ``factor``: the kind of change that the step is, in words.
+All selections come first, then all transforms, each in the order of the list. Everything that can be refused should be
+refused by ``select``, which is called for every calibration set before a run begins; a step that only transforms may
+have one for that. Optional class attribute ``factor``: the kind of change that the step is, in words; ``reads``: names
+and options of the tasks whose data it loads, which are then part of what its trials are.
 """
 
 

@@ -43,6 +43,11 @@ class OtherDataSet:
     def __str__(self) -> str:
         return f"images of {self.task}{share(self.fraction)}"
 
+    @property
+    def reads(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+        """The other task."""
+        return ((self.task, self.options),)
+
     def select(self, pool: Pool, indices: IntArray, generator: np.random.Generator) -> IntArray:
         """Keep all images. Raises RequestError if the other task's data are missing or too few."""
         self._enough(pool.load(self.task, self.options), number_changed(self.fraction, len(indices), str(self)))

@@ -12,12 +12,12 @@ import numpy as np
 
 from evalsuite import registry
 from evalsuite.hashing import canonical_json, digest, digest_tensors
-from evalsuite.optional_members import selected, transformed
+from evalsuite.optional_members import data_read_by, selected, transformed
 from evalsuite.plugins import IntArray, Pool, PoolOutputs, TaskData, UInt8Array
 from evalsuite.randomness import numpy_generator
 from evalsuite.registry import Setting
 from evalsuite.running.pool_outputs import kept, look
-from evalsuite.running.task_data import _loaded_data, data_digest, normalise, task_data, task_model
+from evalsuite.running.task_data import _loaded_data, data_digest, digest_data, normalise, task_data, task_model
 from evalsuite.running.workspace import Workspace
 from evalsuite.study.settings import Calibration
 
@@ -58,6 +58,16 @@ def _other_data(root: str | None, task: str, options: Mapping[str, Any]) -> Task
 @functools.lru_cache(maxsize=1)
 def _configured_data(task: Setting, root: str | None) -> TaskData:
     return _loaded_data(task.build(), task.name, root)
+
+
+def loaded_digest(calibration: Calibration, root: str | None) -> str:
+    """Return a hash of the data of other tasks that a calibration set's steps load; empty where they load none.
+
+    Raises RequestError if these are not here.
+    """
+    read = [each for step in calibration.steps for each in data_read_by(step.build())]
+    tasks = [registry.configure("tasks", name, options) for name, options in read]
+    return digest([digest_data(_configured_data(task, root)) for task in tasks]) if tasks else ""
 
 
 def check_calibration(calibration: Calibration, pool: Pool) -> None:

@@ -16,7 +16,7 @@ from evalsuite.hashing import digest
 from evalsuite.isolation import printable, requested
 from evalsuite.quantization.insert import check_overrides
 from evalsuite.registry import Setting
-from evalsuite.running.calibration_sets import calibration_pool, check_calibration
+from evalsuite.running.calibration_sets import calibration_pool, check_calibration, loaded_digest
 from evalsuite.running.domain_images import DomainImages, domain_images
 from evalsuite.running.estimates import Estimates, learnt
 from evalsuite.running.notes import notes
@@ -80,7 +80,7 @@ def planned(
     tasks = {task: _described(task, workspace.root) for task in study.tasks}
     chosen_groups(study.analysis.groups, [facts["groups"] for facts in tasks.values()])
     digests = {task: task_digest(facts) for task, facts in tasks.items()}
-    of_study = expand(study, digests)
+    of_study = expand(study, digests, {each: loaded_digest(each, workspace.root) for each in study.calibrations})
     trials = of_study if shard is None else part_of(of_study, study, shard)
     names = task_labels(trial.task for trial in of_study)
     rows = store.read_rows(workspace.folder)

@@ -96,8 +96,13 @@ def images_digest(task: Setting, root: str | None) -> str:
 
 def data_digest(task: Setting, root: str | None) -> str:
     """Hash of a task's images, labels, groups and normalisation."""
-    data = task_data(task, root)
-    arrays = [images_digest(task, root), digest_arrays(data.test_labels, data.pool_images, data.pool_labels)]
+    return digest_data(task_data(task, root), images_digest(task, root))
+
+
+def digest_data(data: TaskData, images: str | None = None) -> str:
+    """Return the same of a task's data; ``images``: hash of the test images, where it is known."""
+    known = digest_arrays(data.test_images) if images is None else images
+    arrays = [known, digest_arrays(data.test_labels, data.pool_images, data.pool_labels)]
     groups = {name: np.asarray(values).tolist() for name, values in data.groups.items()}
     return digest([arrays, groups, data.classes, data.mean, data.std, data.data_set])
 

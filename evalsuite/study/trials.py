@@ -68,13 +68,16 @@ class Trial:
     seed: int
     source_images: int
     corruption: Corruption
+    calibration_digest: str = ""
+    """Digest of the images of other tasks that the calibration set takes; empty: none."""
 
     @functools.cached_property
     def quantization(self) -> str:
         """Hash of what the quantized model depends on."""
         draw = str(self.seed) if self.quantizer.bits is not None else "null"
         parts = (self.task.canonical, json.dumps(self.digests), self.calibration.canonical, self.quantizer.canonical)
-        return digest_list([str(SCHEMA), *parts, draw])
+        further = [self.calibration_digest] if self.calibration.steps and self.calibration_digest else []
+        return digest_list([str(SCHEMA), *parts, draw, *further])
 
     @functools.cached_property
     def identity(self) -> str:
@@ -186,10 +189,13 @@ def _plain_columns(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: canonical_json(value) if isinstance(value, list | dict) else value for key, value in values.items()}
 
 
-def expand(study: Study, digests: Mapping[Setting, str]) -> list[Trial]:
+def expand(
+    study: Study, digests: Mapping[Setting, str], calibration_digests: Mapping[Calibration, str] | None = None
+) -> list[Trial]:
     """Return a study's trials in a fixed order, each once, with the references they need.
 
-    ``digests``: by task, of its images and weights. A quantizer that is not calibrated (full precision) is
+    ``digests``: by task, of its images and weights; ``calibration_digests``: of the images of other tasks that a
+    calibration set takes, where one takes any. A quantizer that is not calibrated (full precision) is
     the same trial for every calibration set, and left out only where it is for all. References, and the simulations of
     what engines run, are added at the end where the study does not ask for them.
     Raises RequestError for a filter that matches nothing, or filters that leave nothing.
@@ -214,6 +220,7 @@ def expand(study: Study, digests: Mapping[Setting, str]) -> list[Trial]:
             study.seeds[seed],
             study.source_images,
             study.corruption,
+            (calibration_digests or {}).get(calibrations[calibration][1], ""),
         )
         trials.setdefault(trial.identity, trial)
     left_out.check_used()

@@ -2,13 +2,22 @@ import numpy as np
 import pytest
 import torch
 from _dummies.plugins import TASK, WRONG
+from _dummies.studies import tiny
 
 from evalsuite.errors import RequestError
 from evalsuite.registry import configure
-from evalsuite.running.calibration_sets import calibration_images, calibration_pool, check_calibration, select_images
+from evalsuite.running.calibration_sets import (
+    _configured_data,
+    calibration_images,
+    calibration_pool,
+    check_calibration,
+    loaded_digest,
+    select_images,
+)
 from evalsuite.running.task_data import data_digest, normalise, task_data, task_model
 from evalsuite.running.workspace import Workspace
 from evalsuite.study.settings import Calibration
+from evalsuite.study.trials import expand
 
 DIGITS = configure("tasks", "digits/resnet")
 
@@ -115,3 +124,40 @@ def test_options_of_another_task_are_part_of_the_setting(workspace):
 def test_labels_of_another_integer_type_are_the_same_data():
     plain, small = (configure("tasks", WRONG, {"wrong": wrong}) for wrong in ("", "uint8 labels"))
     assert data_digest(plain, None) == data_digest(small, None)
+
+
+PIXELS = """
+from dataclasses import dataclass
+import numpy as np
+from _dummies.plugins import StripesTask
+
+@dataclass(frozen=True)
+class Pixels(StripesTask):
+    file: str = ""
+
+    def data(self, root):
+        data = super().data(root)
+        return type(data)(**vars(data) | {"pool_images": np.load(self.file)})
+"""
+
+
+def test_pictures_of_another_task_are_part_of_what_a_network_is(tmp_path):
+    """A set of other pictures under the same name and options is another set."""
+    code, file = tmp_path / "pixels.py", tmp_path / "pool.npy"
+    code.write_text(PIXELS)
+    pool = task_data(configure("tasks", TASK), None).pool_images
+    calibration = steps(
+        ("calibration", {"size": 4}), ("other_data_set", {"task": f"{code}:Pixels", "options": {"file": str(file)}})
+    )
+    found = []
+    for images in (pool, pool, 255 - pool):
+        np.save(file, images)
+        _configured_data.cache_clear()
+        chosen = tiny(calibration=[{"protocol": "calibration", "size": 4}])
+        read = dict.fromkeys(chosen.calibrations, loaded_digest(calibration, None))
+        trials = expand(chosen, dict.fromkeys(chosen.tasks, ""), read)
+        found.append([(trial.quantization, trial.quantizer.bits is None) for trial in trials])
+    assert found[0] == found[1]
+    for (before, full), (after, _) in zip(found[0], found[2], strict=True):
+        assert (before == after) == full
+    assert loaded_digest(steps(("calibration", {"size": 4})), None) == ""
