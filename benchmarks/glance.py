@@ -92,8 +92,13 @@ def _of_classes(networks: pd.DataFrame, worst: pd.Series, large: bool) -> dict[s
     cells = [named_class(worst["worst_drop_class"])]
     cells += [number(100 * worst[f"worst_drop_class_{name}"]) for name in ("value", "null")]
     cells += [p_cell(worst["worst_drop_class_p_holm"])]
-    cells += [_share(networks, lambda own: significant(own["worst_drop_class_p_holm"]))]
+    cells += [_share(networks, _harmed)]
     return dict(zip(heads, cells, strict=True))
+
+
+def _harmed(networks: pd.DataFrame) -> pd.Series:
+    harmed: pd.Series = significant(networks["worst_drop_class_p_holm"]) & (networks["worst_drop_class_value"] > 0)
+    return harmed
 
 
 def _changed(effects: pd.DataFrame | None, task: str, chosen: bool) -> str:

@@ -165,11 +165,11 @@ def anywhere(command: str) -> str:
     """Return a command as somebody else would call it: no folder of this machine, ``DIR`` for that of the data."""
     words, shown = iter(shlex.split(command)), []
     for word in words:
-        if word == "--out":
-            next(words, None)
-        elif word == "--data-root":
-            next(words, None)
-            shown += [word, "DIR"]
+        option, given, _ = word.partition("=")
+        if option in ("--out", "--data-root"):
+            if not given:
+                next(words, None)
+            shown += ["--data-root", "DIR"] if option == "--data-root" else []
         else:
             shown.append(Path(word).name if Path(word).is_absolute() else word)
     return shlex.join(shown)

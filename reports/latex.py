@@ -22,7 +22,7 @@ from reports.frames.rankings import chosen_rankings
 from reports.frames.rivals import best_of_rivals
 from reports.selection import Selection
 from reports.tabular import Block, Column, digits_for, floats
-from reports.words.numbers import CONFIDENCE_PERCENT, MINUS, is_missing, number
+from reports.words.numbers import CONFIDENCE_PERCENT, MINUS, is_missing, number, p_bound
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -105,10 +105,12 @@ def mean_error_tex(table: pd.DataFrame) -> str:
         ]
         blocks.append(Block(f"{escape(str(task))}, stream {escape(str(stream))}", tuple(rows)))
     caption = (
-        rf"Behind $\pm$: half the width of its {CONFIDENCE_PERCENT}\,\% interval over test images. "
+        rf"Behind $\pm$: half the width of its {CONFIDENCE_PERCENT}\,\% interval over test images and, where there are "
+        r"several, calibration draws. "
         r"\textbf{Bold}: lowest in its column of the quantizers with equal bits and calibration set; $\dagger$: not "
         r"shown to differ from that one; $\ast$: shown to differ from the same network without adaptation. Shown: "
-        rf"Wilcoxon over domains, Holm-corrected $p < {LEVEL:g}$ (over the quantizers of equal bits, for $\ast$ over "
+        rf"Wilcoxon over domains or McNemar over images, Holm-corrected $p < {LEVEL:g}$ (over the quantizers of equal "
+        r"bits, for $\ast$ over "
         r"the adapters of the row), and an interval of the difference without 0."
     )
     columns = [Column(escape(str(name))) for name in adapters]
@@ -169,7 +171,7 @@ def _tested(p: float) -> str:
     """Return p in three digits, none of which hides on which side of the level it lies."""
     if is_missing(p):
         return _NOTHING
-    bound = next((own for own in (0.001, LEVEL) if p < own <= max(round(p, 3), 0.001)), None)
+    bound = p_bound(p)
     return f"{p:.3f}" if bound is None else f"$<${bound:g}"
 
 
@@ -196,7 +198,8 @@ def adaptation_tex(table: pd.DataFrame) -> str:
     digits = digits_for(table["low"], table["high"])
     changes = (
         r"Error in \% with the adapter, that without it by the network; change in points with its "
-        rf"{CONFIDENCE_PERCENT}\,\% interval over test images; $p$: Wilcoxon over domains or McNemar over images, "
+        rf"{CONFIDENCE_PERCENT}\,\% interval over test images and, where there are several, calibration "
+        r"draws; $p$: Wilcoxon over domains or McNemar over images, "
         r"Holm-corrected over the adapters of one network on one stream, bold where a change is shown."
     )
     costs = (
@@ -251,8 +254,9 @@ def rankings(evidence: Evidence) -> pd.DataFrame:
     """Return the rows of ``rankings.csv`` for which Friedman's test has a number, the lowest mean rank first."""
     table = evidence.rankings
     table = table[table["critical_difference"].notna()]
-    place = table.groupby(_RANKED_TOGETHER, sort=False, dropna=False).ngroup()
-    return table.assign(place=place).sort_values(["place", "mean_rank"], kind="stable").drop(columns="place")
+    together = table.groupby(_RANKED_TOGETHER, sort=False, dropna=False)
+    table = table.assign(place=together.ngroup(), best=table["mean_rank"] == together["mean_rank"].transform("min"))
+    return table.sort_values(["place", "mean_rank"], kind="stable").drop(columns="place")
 
 
 def rankings_tex(table: pd.DataFrame) -> str:
@@ -260,24 +264,26 @@ def rankings_tex(table: pd.DataFrame) -> str:
     blocks = []
     for (task, *_), own in table.groupby(_RANKED_TOGETHER, sort=False, dropna=False):
         first = own.iloc[0]
-        p = "$p<0.001$" if first["p"] < 0.001 else f"$p={first['p']:.3f}$"
-        title = f"{escape(str(task))}, {escape(context_in_words(first.to_dict()))}: Friedman {p}, "
+        tested = _tested(first["p"])
+        p = f"$p$ {tested}" if tested.startswith("$") else f"$p={tested}$"
+        title = f"{escape(str(task))}, {escape(context_in_words(first.to_dict()))}: all alike {p}, "
         title += f"{first['n']} {first['unit']}s, CD {first['critical_difference']:.2f}"
-        rows = [_ranking_cells(row, own["mean_rank"].min()) for row in each_row(own)]
+        rows = [_ranking_cells(row) for row in each_row(own)]
         blocks.append(Block(title, tuple(rows)))
     caption = (
         r"Rank 1 is the lowest error; ranks that a method may have, given which of them differ; and mean error in \%. "
-        r"\textbf{Bold}: the best mean rank; $\dagger$: not distinguishable from it, "
-        rf"that is within Nemenyi's critical difference (CD) at {100 * LEVEL:g}\,\%."
+        r"\textbf{Bold}: the best mean rank of all methods that were run; $\dagger$: not told apart from it, for which "
+        rf"mean ranks have to differ by more than Nemenyi's critical difference (CD) at {100 * LEVEL:g}\,\%, and "
+        r"exchanging the two methods within images has to tell them apart as well (Holm over all pairs)."
     )
     columns = [Column(name) for name in ("mean rank", "ranks", "error")]
     return floats("rankings", "Mean rank over domains.", caption, "Method", columns, blocks)
 
 
-def _ranking_cells(row: Any, best: float) -> tuple[str, ...]:
+def _ranking_cells(row: Any) -> tuple[str, ...]:
     rank = f"{row.mean_rank:.2f}"
     mark = r"$^{\dagger}$" if row.among_best else ""
-    rank = rf"\textbf{{{rank}}}" if row.mean_rank == best else rank + mark
+    rank = rf"\textbf{{{rank}}}" if row.best else rank + mark
     ranks = f"{row.best_rank}--{row.worst_rank}" if row.best_rank != row.worst_rank else str(row.best_rank)
     digits = style.current().digits
     return escape(row.method), rank, ranks, number(row.error * 100, 1 if digits is None else digits)

@@ -91,7 +91,10 @@ def summary_of(outcomes: Outcomes, baselines: dict[str, tuple[str, str]], settin
     for group in groups:
         drop = f"worst_drop_{group}"
         corrected = frame.groupby(families)[f"{drop}_p"].transform(lambda p: holm(p.astype(float)))
-        frame[f"{drop}_p_holm"], frame[f"{drop}_shown"] = corrected, significant(corrected)
+        # A network that helps all groups but one is told from chance as well; that group loses nothing.
+        harmed = significant(corrected) & (frame[f"{drop}_value"] > 0)
+        harmed = significant(corrected) & (frame[f"{drop}_value"] > 0)
+        frame[f"{drop}_p_holm"], frame[f"{drop}_shown"] = corrected, harmed
     return frame
 
 

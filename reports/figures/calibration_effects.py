@@ -40,8 +40,9 @@ class CalibrationEffects:
     first set, for every quantizer without adaptation; to the right of 0 the set harms. Grouped by what differs from
     the first set; of more than 12 sets of a group, those with the largest changes. Lines are 95 % intervals of the
     paired difference over test images and, where there are several, calibration draws. Filled: for the mean,
-    Holm-corrected p < 0.05 over domains (within a quantizer) and an interval without 0; for the worst class, which is
-    not tested, an interval without 0. Its two worst classes, which may be different ones, are taken as given.
+    Holm-corrected p < 0.05 over domains, or images shown once (within a quantizer), and an interval without 0; for the
+    worst class, which is not tested, an interval without 0. Its two worst classes, which may be different ones, are
+    taken as given.
     """
 
     order: ClassVar[int] = 40

@@ -130,10 +130,10 @@ def _plans(data: pd.DataFrame, width: float) -> list[_Plan]:
 
 
 def _said(data: pd.DataFrame) -> str:
-    """Say what a diagram's methods have in common, and what Friedman's test says of them."""
+    """Say what a diagram's methods have in common, and what the test says that all are alike."""
     first = data.iloc[0]
     common = context_in_words(first.drop("stream_label").to_dict())
-    return f"{common}; Friedman {p_value(first['p'])}, {first['n']}\N{NO-BREAK SPACE}{first['unit']}s"
+    return f"{common}; all alike: {p_value(first['p'])}, {first['n']}\N{NO-BREAK SPACE}{first['unit']}s"
 
 
 def cliques(data: pd.DataFrame) -> list[tuple[float, float]]:

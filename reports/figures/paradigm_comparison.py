@@ -32,12 +32,12 @@ class ParadigmComparison:
     """Calibration paradigms at equal bits.
 
     Drop of quantizers with equal bits, under the study's first calibration set and without adaptation. Left, the mean
-    drop: black is the lowest mean error of its bits and what is not shown to differ from it (p < 0.05 over domains,
-    Holm within these quantizers, and an interval without 0), grey what is shown to be worse, hollow what no test
-    compares with it (another engine, other images). Right, the worst class:
-    coloured where it is beyond chance (permutation p < 0.05, Holm within the rows of a task), the short bar being
-    the worst class to expect where all classes are harmed alike. Lines are 95 % intervals over test images
-    and, where there are several, calibration draws.
+    drop: black is the lowest mean error of its bits and what is not shown to differ from it (p < 0.05 over domains, or
+    images shown once, Holm within these quantizers, and an interval without 0), grey what is shown to be worse, hollow
+    what no test compares with it (another engine, other images). Right, the worst class: coloured where it is beyond
+    chance (permutation p < 0.05, Holm within the rows of a task), the short bar being the worst class to expect where
+    all classes are harmed alike. Lines are 95 % intervals over test images and, where there are several, calibration
+    draws.
     """
 
     order: ClassVar[int] = 30

@@ -17,11 +17,11 @@ def chosen_rankings(run: Run) -> pd.DataFrame:
     """Return rows of ``rankings.csv``: quantizers under the first calibration set, adapters on the first network.
 
     For each task's first stream, where Friedman's test has a number, the lowest mean rank first; which network,
-    :func:`reports.frames.views.views` says. ``place`` numbers the rows of a ranking from 0, ``before`` holds the places
-    of the methods that one is shown to rank before, a JSON list.
+    :func:`reports.frames.views.views` says. ``place`` numbers the rows of a ranking from 0, ``best`` are those of the
+    best mean rank, ``before`` holds the places of the methods that one is shown to rank before, a JSON list.
     """
     rankings = evidence(run).rankings
-    shown = [rankings.iloc[:0]]
+    shown = [_placed(rankings.iloc[:0])]
     chosen = first_stream(views(run))
     for keys, own in chosen[~chosen["reference"]].groupby(["task", "view"], sort=False):
         row = next(each_row(own))
@@ -37,4 +37,5 @@ def _placed(ranking: pd.DataFrame) -> pd.DataFrame:
     """Say by place instead of name which methods are behind, for names may be changed."""
     place = {method: number for number, method in enumerate(ranking["method"])}
     behind = [json.dumps([place[name] for name in json.loads(names)]) for names in ranking["before"]]
-    return ranking.assign(place=range(len(ranking)), before=behind)
+    best = ranking["mean_rank"] == ranking["mean_rank"].min()
+    return ranking.assign(place=range(len(ranking)), best=best, before=behind)

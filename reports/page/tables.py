@@ -148,8 +148,9 @@ def _rankings(evidence: Evidence, marks: _Marks) -> Table:
     return table_of(
         "rankings",
         "Rankings",
-        "Mean rank over domains, 1 being the lowest error; methods whose mean ranks differ by more than the critical "
-        f"difference differ at {100 * LEVEL:g} % (Nemenyi); p is Friedman's, of all methods with the rest in common.",
+        "Mean rank over domains, 1 being the lowest error; methods differ whose mean ranks differ by more than the "
+        f"critical difference at {100 * LEVEL:g} % (Nemenyi) and that exchanging them within images tells apart; p is "
+        "the larger of Friedman's and Cochran's, of all methods with the rest in common.",
         [
             text_column("Method", "method"),
             text_column("Task", "task"),

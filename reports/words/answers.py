@@ -199,9 +199,9 @@ def _worst_change(changed: pd.DataFrame) -> Iterator[str]:
     known = changed[changed["worst_change"].notna()]
     if known.empty:
         return
-    row = next(each_row(known.loc[[known["worst_change"].idxmax()]]))
-    apart = (known["worst_low"] > 0).sum()
-    if row.worst_low <= 0:
+    higher = known[known["worst_low"] > 0]
+    row = next(each_row((known if higher.empty else higher).sort_values("worst_change", kind="stable").iloc[[-1]]))
+    if higher.empty:
         yield (
             "No set is seen to make the worst class worse: the largest change of its drop is "
             f"{points(row.worst_change)} ({row.level}, {row.quantizer_label}; "
@@ -212,7 +212,7 @@ def _worst_change(changed: pd.DataFrame) -> Iterator[str]:
         f"The worst class suffers most from {row.level}: that of {row.quantizer_label} then loses "
         f"{points(row.worst_drop)} ({readable(str(row.worst_class))}) instead of {number(row.first_worst_drop * 100)} "
         f"({readable(str(row.first_worst_class))}; change {number(row.worst_change * 100)}, "
-        f"{interval(row.worst_low, row.worst_high)}; not tested). The interval lies above 0 in {apart} of "
+        f"{interval(row.worst_low, row.worst_high)}; not tested). The interval lies above 0 in {len(higher)} of "
         f"{count(len(known), 'comparison')}."
     )
 

@@ -23,7 +23,7 @@ class How:
 
 
 _IMAGE, _DOMAIN, _TRIAL = "test image", "domain", "trial"
-_INTERVAL = f"with a {CONFIDENCE_PERCENT} % interval over test images"
+_INTERVAL = f"with a {CONFIDENCE_PERCENT} % interval over test images and, where there are several, calibration draws"
 _AT_ONCE = f"with a {CONFIDENCE_PERCENT} % interval that holds for all groups at once"
 
 COLUMNS: Mapping[str, How] = {
@@ -139,7 +139,10 @@ COLUMNS: Mapping[str, How] = {
     "context": How("What all methods ranked against each other have in common.", "", "how-rankings"),
     "mean_rank": How("Mean over domains of the place by error, 1 being the lowest.", _DOMAIN, "how-rankings"),
     "critical_difference": How(
-        f"Mean ranks farther apart than this differ at {100 * LEVEL:g} % (Nemenyi).", _DOMAIN, "how-rankings"
+        f"Mean ranks have to be farther apart than this to differ at {100 * LEVEL:g} % (Nemenyi); images have to tell "
+        "the two apart as well.",
+        _DOMAIN,
+        "how-rankings",
     ),
     "friedman_p": How(
         "Whether all methods are alike: the larger p of Friedman's test over domains and Cochran's Q over images; "

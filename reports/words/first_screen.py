@@ -112,7 +112,7 @@ def brief(evidence: Evidence, rows: pd.DataFrame) -> str:
     worst = _least_reliable(rows)
     if is_missing(worst.worst_drop_class_p_holm):
         return "There is no full-precision result to compare with: only the size of the errors can be said."
-    if worst.worst_drop_class_value <= 0:
+    if rows["worst_drop_class_value"].max() <= 0:
         return "No quantized network makes more errors than full precision in any class."
     tested = p_value(worst.worst_drop_class_p_holm)
     name = f"{short(worst.network, _NAME)} on {short(worst.task, _NAME)}"
@@ -212,8 +212,9 @@ def _errors(evidence: Evidence, worst: Any, best: tuple[Any, Comparison] | None)
         lines.append(f"with {named[-1]}: {text}" + (f", {p_value(found.p)}" if tested else ""))
     value = f"{_ARROW.join(number(each * 100) for each in shown_errors)}\N{NO-BREAK SPACE}%"
     how = (
-        f"Share of test images that are predicted wrongly; intervals of {CONFIDENCE_PERCENT} % are over test images, "
-        "tests of differences are signed-rank tests over domains. Unit: test image; domain."
+        f"Share of test images that are predicted wrongly; intervals of {CONFIDENCE_PERCENT} % are over test images "
+        "and, where there are several, calibration draws; differences are tested by signed ranks over domains, or over "
+        "images where each was shown once. Unit: test image; domain."
     )
     better = best is not None and best[1].lowers
     return Tile("Its mean error", value, (_ARROW.join(named), *lines), how, "how-error", "better" if better else "")
@@ -222,7 +223,8 @@ def _errors(evidence: Evidence, worst: Any, best: tuple[Any, Comparison] | None)
 def _calibration(run: Run, rows: pd.DataFrame) -> Tile:
     how = (
         "Mean error with another calibration set minus that with the study's first one, where it is farthest from 0; "
-        "signed-rank test over domains, corrected by Holm over the sets of one network. Unit: domain."
+        "signed-rank test over domains, or a test over images where each was shown once, corrected by Holm over the "
+        "sets of one network. Unit: domain, or image."
     )
     changed = effects(run)
     changed = changed[changed["difference"].notna()]
@@ -252,7 +254,8 @@ def _cost(worst: Any, best: tuple[Any, Comparison] | None, evidence: Evidence) -
         return Tile("Cost of adaptation", "not asked", ("no adapter on this network",), how, "how-cost")
     row, _ = best
     ratio = row.seconds_per_image / worst.seconds_per_image if worst.seconds_per_image else math.nan
-    passes = f"{row.forwards_per_batch:.3g} forward and {row.backwards_per_batch:.3g} backward passes a batch"
+    forwards, backwards = (f"{each:.3g}" for each in (row.forwards_per_batch, row.backwards_per_batch))
+    passes = f"{forwards} forward {'pass' if forwards == '1' else 'passes'} and {backwards} backward a batch"
     lines = (
         f"{short(row.adapter_label, _NAME)} on {short(worst.network, _NAME)}",
         passes,
@@ -274,7 +277,8 @@ def _bytes(size: int) -> str:
 def _not_told_apart(evidence: Evidence, rows: pd.DataFrame, worst: Any) -> Tile:
     how = (
         f"Pairs of quantizers with equal bits whose mean errors are not shown to differ (p below {LEVEL:g} after Holm "
-        "and an interval without 0 would show it); then the adapters of the least reliable network. Unit: domain."
+        "and an interval without 0 would show it); then the adapters of the least reliable network. Unit: domain, or "
+        "image where each was shown once."
     )
     title, pairs = "Quantizers not told apart", evidence.comparisons
     first = rows.drop_duplicates(["task", "stream_label", "adapter_label"])[["task", "stream_label", "adapter_label"]]

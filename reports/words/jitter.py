@@ -10,10 +10,15 @@ def jitter_note(summary: pd.DataFrame) -> list[str]:
     measured = summary[summary["jitter_flip_rate"].notna()]
     if measured.empty:
         return []
-    worst = measured.sort_values("jitter_error").iloc[-1]
+    flips = measured.sort_values("jitter_flip_rate", kind="stable").iloc[-1]
+    error = measured.sort_values("jitter_error", kind="stable").iloc[-1]
     return [
         "With every norm's weights changed by one part in ten million, up to "
-        f"{100 * measured['jitter_flip_rate'].max():.2g} % of a network's predictions change, and its error by "
-        f"{100 * worst['jitter_error']:.2g} points (standard deviation; largest with {worst['quantizer_label']} under "
-        f"{worst['adapter_label']}). Differences of that size are rounding, not methods."
+        f"{100 * flips['jitter_flip_rate']:.2g} % of a network's predictions change ({_of(flips)}), and its error by "
+        f"up to {100 * error['jitter_error']:.2g} points (standard deviation; {_of(error)}). Differences of that size "
+        "are rounding, not methods."
     ]
+
+
+def _of(row: pd.Series) -> str:
+    return f"{row['quantizer_label']} under {row['adapter_label']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from evalsuite.analysis.claims import CONFIDENCE
+from evalsuite.analysis.claims import CONFIDENCE, LEVEL
 
 NOTHING = "\N{EN DASH}"
 """Stands where there is no number."""
@@ -39,13 +39,20 @@ def points(fraction: float | None) -> str:
 
 
 def p_value(p: float) -> str:
-    """Write p = 0.012, or p < 0.001 below that."""
-    return f"p{_SPACE}<{_SPACE}0.001" if p < 0.001 else f"p{_SPACE}={_SPACE}{p:.3f}"
+    """Write p = 0.012, or p < 0.001 below that; see :func:`p_bound`."""
+    bound = p_bound(p)
+    return f"p{_SPACE}={_SPACE}{p:.3f}" if bound is None else f"p{_SPACE}<{_SPACE}{bound:g}"
 
 
 def p_cell(p: float) -> str:
-    """Write 0.012, or < 0.001 below that, as a cell of a column of p-values."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    """Write 0.012, or < 0.001 below that, as a cell of a column of p-values; see :func:`p_bound`."""
+    bound = p_bound(p)
+    return f"{p:.3f}" if bound is None else f"< {bound:g}"
+
+
+def p_bound(p: float) -> float | None:
+    """Return what p is written to be less than: three digits must not hide on which side of the level it lies."""
+    return next((bound for bound in (0.001, LEVEL) if p < bound <= max(round(p, 3), 0.001)), None)
 
 
 def interval(low: float, high: float) -> str:

@@ -121,7 +121,7 @@ def _lead(evidence: Evidence, ranked: pd.DataFrame) -> str:
             "There is no full-precision result to compare with: this run says how large the errors are, "
             "not what quantization costs."
         )
-    if worst.worst_drop_class_value <= 0:
+    if ranked["worst_drop_class_value"].max() <= 0:
         return "No quantized network makes more errors than full precision in any class."
     where = f"{_name(worst)} on {worst.task}"
     loses = (
@@ -271,7 +271,9 @@ def with_adapters(evidence: Evidence, worst: Any) -> list[tuple[Any, Comparison]
     if not worst.unadapted:
         return []
     methods = evidence.methods
-    own = methods[(methods["task"] == worst.task) & (methods["network"] == worst.network) & ~methods["unadapted"]]
+    own = methods[~methods["unadapted"]]
+    for name in ("task", "calibration_label", "quantizer_label"):  # what a network is called depends on what is shown
+        own = own[own[name] == getattr(worst, name)]
     found = [(row, evidence.against_unadapted(row, worst.adapter_label)) for row in each_row(own)]
     return [(row, each) for row, each in found if each is not None and not is_missing(each.difference)]
 
