@@ -17,7 +17,15 @@ from evalsuite.plugins import IntArray, Pool, PoolOutputs, TaskData, UInt8Array
 from evalsuite.randomness import numpy_generator
 from evalsuite.registry import Setting
 from evalsuite.running.pool_outputs import kept, look
-from evalsuite.running.task_data import _loaded_data, data_digest, digest_data, normalise, task_data, task_model
+from evalsuite.running.task_data import (
+    _loaded_data,
+    code_digest,
+    data_digest,
+    digest_data,
+    normalise,
+    task_data,
+    task_model,
+)
 from evalsuite.running.workspace import Workspace
 from evalsuite.study.settings import Calibration
 
@@ -44,7 +52,8 @@ def calibration_pool(task: Setting, workspace: Workspace, seed: int) -> Pool:
 def _pool_outputs(task: Setting, workspace: Workspace) -> PoolOutputs:
     data, model = task_data(task, workspace.root), task_model(task, workspace.root)
     weights = digest_tensors(model.state_dict())
-    key = digest([task.as_dict(), data_digest(task, workspace.root), weights, workspace.device.partition(":")[0]])
+    read = [code_digest(task), data_digest(task, workspace.root), weights]
+    key = digest([task.as_dict(), *read, workspace.device.partition(":")[0]])
     starts = range(0, len(data.pool_images), _BATCH)
     batches = (normalise(data.pool_images[start : start + _BATCH], data).to(workspace.device) for start in starts)
     file = workspace.outputs_file(key)

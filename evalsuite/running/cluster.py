@@ -26,7 +26,7 @@ from evalsuite.isolation import Failure, reason_of
 from evalsuite.running.backends import connected
 from evalsuite.running.watch import Unwatched, Watch
 from evalsuite.running.workers import Limits, Work, Workers
-from evalsuite.running.workspace import Workspace
+from evalsuite.running.workspace import Workspace, cannot_write_images
 from evalsuite.study.trials import Trial
 
 S = TypeVar("S")
@@ -52,6 +52,7 @@ class Node:
     mark : file that is in the run's folder: a node that sees it shares the folder.
     data_root, cache : as on the driving machine, used where they are there; else what the node's variables say.
     device : as the user named it.
+    memory : bytes that a process is to keep to by what it chooses, of the run's budget.
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class Node:
     cache: Path | None
     device: str
     limits: Limits
+    memory: float | None = None
 
     def workspace(self, folder: Path) -> Workspace:
         """Return where the node works; called on it."""
@@ -71,12 +73,15 @@ class Node:
         if self.cache is not None and self.cache.is_dir():
             cache = str(self.cache)
         threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+        shared = Path(cache).absolute() if cache else None
         return Workspace(
             folder,
             root,
             resolve_devices(self.device)[0],
             int(threads) if threads.isdecimal() and int(threads) > 0 else 1,
-            Path(cache).absolute() if cache else None,
+            shared,
+            cache_read_only=cannot_write_images(shared),
+            memory=self.memory,
         )
 
     def kept(self) -> Slot:
@@ -199,7 +204,7 @@ class Cluster:
     ) -> None:
         self._backend, self._address, self.count = backend, address, workers
         self._workspace = workspace
-        self._node = Node(workspace.folder, "", workspace.root, workspace.cache, device, limits)
+        self._node = Node(workspace.folder, "", workspace.root, workspace.cache, device, limits, workspace.memory)
         self._stack = ExitStack()
         self._apart = False
         """Whether a node has been met that does not share the run's folder."""

@@ -138,7 +138,8 @@ def _domains(network: Network, workspace: Workspace) -> list[DomainImages]:
         first.setdefault(trial.stream, trial)
     for trial in first.values():
         for each in domain_images(trial, plan_stream(trial, labels), workspace.root):
-            found.setdefault(each.domain, each)
+            if len(each.indices):  # a stream may name a domain and not show it
+                found.setdefault(each.domain, each)
     return list(found.values())
 
 

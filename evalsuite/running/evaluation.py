@@ -174,6 +174,8 @@ class FixedModel:
         predicted, seconds, passing, compiled = _unfilled(len(stream)), 0.0, 0.0, 0.0
         for number, (shown, opened) in enumerate(zip(images.shown, images.images, strict=True)):
             indices, key = shown.indices, (shown.key, batch_size)
+            if not len(indices):  # a domain that a stream names and does not show
+                continue
             if key not in self.known:
                 self.known[key] = self._evaluate(opened, indices, batch_size)
             known = self.known[key]

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from evalsuite.environment import available_cores, threads_per_worker
 from evalsuite.errors import RequestError
-from evalsuite.files import read_only
 from evalsuite.running.backends import BACKENDS
 from evalsuite.running.cluster import Cluster
 from evalsuite.running.devices import resolve_devices
 from evalsuite.running.pools import Pool
 from evalsuite.running.workers import TIME_LIMIT, Here, Limits, Workers
-from evalsuite.running.workspace import Workspace
+from evalsuite.running.workspace import Workspace, cannot_write_images
 from evalsuite.shared_cache import shared_cache
 
 LOCAL = "local"
@@ -126,7 +125,7 @@ class RunOptions:
             self._devices[0],
             threads_per_worker(self.count),
             cache.absolute() if cache else None,
-            cache is not None and read_only(cache / "images" if (cache / "images").is_dir() else cache),
+            cannot_write_images(cache),
             self._devices,
             None if self.memory is None else 1e9 * self.memory,
         )

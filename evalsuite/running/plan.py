@@ -104,7 +104,7 @@ def _check_whose(folder: Path, rows: Collection[str], study: Study, trials: Sequ
         return
     try:
         name = store.read_study(folder).get("name")
-    except RequestError:  # damaged: nobody's any more
+    except (OSError, ValueError):  # damaged: nobody's any more
         return
     if name != study.name:
         raise RequestError(

@@ -94,6 +94,11 @@ def images_digest(task: Setting, root: str | None) -> str:
     return digest_arrays(task_data(task, root).test_images)
 
 
+def code_digest(task: Setting) -> str:
+    """Hash of the files that a task's code comes from, its own and those that its options name."""
+    return digest([registry.source_digest(task.name), *registry.options_digests(task.values())])
+
+
 def data_digest(task: Setting, root: str | None) -> str:
     """Hash of a task's images, labels, groups and normalisation."""
     return digest_data(task_data(task, root), images_digest(task, root))
@@ -128,7 +133,7 @@ def describe_task(task: Setting, root: str | None) -> dict[str, Any]:
         "test_images": len(data.test_images),
         "pool_images": len(data.pool_images),
         "groups": sorted(data.groups),
-        "source_digest": digest([registry.source_digest(task.name), *registry.options_digests(task.values())]),
+        "source_digest": code_digest(task),
         "data_digest": data_digest(task, root),
         "weights_digest": digest_tensors(model.state_dict()),
     }

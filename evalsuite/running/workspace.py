@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from evalsuite.files import read_only
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -41,3 +43,8 @@ class Workspace:
     def graph_file(self, key: str) -> Path:
         """File of a quantized model as an ONNX graph."""
         return self.folder / ".work" / "models" / f"{key}.onnx"
+
+
+def cannot_write_images(cache: Path | None) -> bool:
+    """Whether the folder that runs share for images is there and read only, on the machine at hand."""
+    return cache is not None and read_only(cache / "images" if (cache / "images").is_dir() else cache)

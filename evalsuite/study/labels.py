@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from evalsuite import registry
@@ -75,7 +75,8 @@ def _distinct(
     What is at its default is left out, unless it is the only such option and not a mere switch.
 
     Where two plugins call themselves alike, the name by which the study calls them is added. Underscores become
-    spaces unless names are to be ``exact``.
+    spaces unless names are to be ``exact``. Where that leaves two with one name (a word may be the value of more than
+    one option), theirs has all options in which they differ, each with its value.
     """
     unique = list(dict.fromkeys(settings))
     names = {setting: name(setting) if exact else name(setting).replace("_", " ") for setting in unique}
@@ -98,7 +99,20 @@ def _distinct(
                 if key not in plain
             ]
             found[setting] = " ".join([alike, *filter(None, words)])
+    for kin in _by_name(found).values():
+        chosen = {setting: options(setting) for setting in kin}
+        told = {
+            setting: f"{names[setting]} {_in_full(values, _differing(list(chosen.values())))}".rstrip()
+            for setting, values in chosen.items()
+        }
+        if len(set(told.values())) > 1:
+            found |= told
     return {setting: found[setting] for setting in unique}
+
+
+def _in_full(values: Mapping[str, Any], keys: Collection[str]) -> str:
+    """Return options with their values, an underscore staying one: names that differ must not become one name."""
+    return " ".join(f"{key}={canonical_json(value).strip(chr(34))}" for key, value in values.items() if key in keys)
 
 
 def _by_name(names: Mapping[T, str]) -> dict[str, list[T]]:

@@ -119,3 +119,15 @@ def test_an_address_is_needed_and_a_cluster_at_it(monkeypatch, tmp_path):
     with pytest.raises(RequestError, match="without a cluster"):
         RunOptions(address="here:1")
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_node_keeps_to_the_memory_and_writes_no_shared_images_where_it_may_not(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    node = Node(tmp_path / "none", "mark", None, cache, "cpu", Limits(), memory=4e9)
+    assert node.workspace(tmp_path / "run").memory == 4e9
+    for read_only in (False, True):
+        monkeypatch.setattr("evalsuite.running.workspace.read_only", lambda folder, own=read_only: own)
+        there = node.workspace(tmp_path / "run")
+        assert there.cache_read_only == read_only
+        assert (there.images_files("key")[-1].is_relative_to(cache)) != read_only
