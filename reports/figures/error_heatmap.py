@@ -39,10 +39,10 @@ _FOOT = 0.3  # for the names of families, inches
 class ErrorHeatmap:
     """Error by corruption and method.
 
-    Error in % under each corruption, averaged over severities, seeds and streams. A row is an adapter under the
-    quantized network named on the left; darker is worse, on one scale for what is drawn together. The mean, on the
-    right, weighs every corruption alike and leaves clean images out. Where columns are narrow, numbers stand upright,
-    as far as they fit, and a scale says which colour is which error.
+    Error in % under each corruption on the task's first stream, averaged over severities and seeds. A row is an
+    adapter under the quantized network named on the left; darker is worse, on one scale for what is drawn together.
+    The mean, on the right, weighs every corruption alike and leaves clean images out. Where columns are narrow,
+    numbers stand upright, as far as they fit, and a scale says which colour is which error.
     """
 
     order: ClassVar[int] = 90
@@ -50,10 +50,13 @@ class ErrorHeatmap:
     def data(self, run: Run) -> pd.DataFrame:
         """Return a row per (task, network, adapter, domain), and one for the mean over the corruptions.
 
-        ``error`` is a fraction: the mean over the images of a trial, then over seeds and streams. The domain
-        ``mean of corruptions`` weighs all alike and leaves ``clean`` out.
+        ``error`` is a fraction: the mean over the images of a trial, then over seeds, on the task's first stream, for
+        networks that met other streams are not to be read beside each other. The domain ``mean of corruptions`` weighs
+        all alike and leaves ``clean`` out.
         """
         trials = with_room(labelled(run))
+        first = trials.drop_duplicates("task").set_index("task")["stream_label"]
+        trials = trials[trials["stream_label"] == trials["task"].map(first)]
         keys = ["trial", "domain", "family"]
         records = run.records_with([*keys, "label", "prediction"], trials["trial"])
         wrong = (records["prediction"] != records["label"]).astype(float)
