@@ -106,7 +106,7 @@ def _check_whose(folder: Path, rows: Collection[str], study: Study, trials: Sequ
         name = store.read_study(folder).get("name")
     except (OSError, ValueError):  # damaged: nobody's any more
         return
-    if name != study.name:
+    if isinstance(name, str) and name != study.name:
         raise RequestError(
             f"{folder} holds the run of study {printable(str(name), 100)!r}, {len(rows)} trials, none of which study "
             f"{study.name!r} has: expected its own folder or a new one (--out)"

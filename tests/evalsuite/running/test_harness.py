@@ -1,5 +1,6 @@
 import json
 import os
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,13 @@ from rich.console import Console
 
 from evalsuite import store
 from evalsuite.adaptation.collapse import CollapseWatch, first_collapse
-from evalsuite.errors import RequestError
+from evalsuite.errors import DamageWarning, ReasonCode, RequestError
+from evalsuite.isolation import Failure
 from evalsuite.running import harness, notes
-from evalsuite.running.run_log import LOG
+from evalsuite.running.run_log import LOG, Stage
+from evalsuite.running.table import gather
+from evalsuite.running.workspace import Workspace
+from evalsuite.streams import Domain, Stream
 
 MEASURED = ["adapt_seconds", "forward_seconds", "quantize_seconds", "peak_bytes"]
 
@@ -283,3 +288,42 @@ def test_group_columns_may_not_hide_records(tmp_path, monkeypatch):
             execute(tiny(), tmp_path)
     finally:
         task_data.cache_clear()
+
+
+def test_a_stream_may_name_a_domain_that_it_does_not_show(tmp_path):
+    """As a saved stream does that was cut to its first images."""
+    domains = (Domain(), Domain("fog", 3), Domain("snow", 3))
+    domain = np.repeat(np.array([0, 1], np.int16), 12)
+    cut = Stream(domains, np.arange(24, dtype=np.int32), domain, np.array([0, 12]), np.zeros(2, bool))
+    cut.save(tmp_path / "cut.npz")
+    study = tiny(stream=[{"protocol": "replay", "file": str(tmp_path / "cut.npz")}])
+    execute(study, tmp_path / "run")
+    run = store.load(tmp_path / "run")
+    assert set(run.trials["status"]) == {"done"}
+    assert set(run.records["domain"].astype(str)) == {"clean", "fog"}
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "no name"])
+def test_a_folder_whose_study_file_is_damaged_is_nobody_s(finished, tmp_path, damage):
+    execute(tiny(name="before", **UNADAPTED), tmp_path)
+    file = tmp_path / "study.json"
+    whole = file.read_text()
+    file.unlink()
+    if damage != "gone":
+        file.write_text(whole[:50] if damage == "cut" else "{}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DamageWarning)
+        outcome = execute(tiny(name="after", seeds=[7], **UNADAPTED), tmp_path)
+    assert outcome.reused == 0
+    assert store.read_study(tmp_path)["name"] == "after"
+
+
+def test_what_another_call_has_done_does_not_fail(finished, tmp_path):
+    execute(tiny(**UNADAPTED), tmp_path)
+    trial = harness.planned(tiny(**UNADAPTED), Workspace(tmp_path), "").trials[0]
+    before = store.load(tmp_path).trials
+    failure = Failure("failed", "out of time", ReasonCode.TIME_LIMIT)
+    harness._write_failure(tmp_path, trial, failure, Stage.EVALUATING)
+    assert store.read_rows(tmp_path)[trial.identity]["status"] == "done"
+    rows = [{"trial": one} for one in before["trial"]]
+    assert {row["status"] for row in gather(rows, tmp_path, {trial.identity: failure})} == {"done"}
