@@ -116,13 +116,47 @@ def of_run(run: Run, most: int = _MOST_ROWS) -> Card:
         words.asked(run, found),
         words.brief(found, rows),
         [(tile.title, "; ".join([tile.value, *tile.lines])) for tile in tiles],
-        _networks(found, rows, most),
-        "Error is the share of wrong predictions, drop what is added to that of full precision, in points; brackets: "
-        f"{CONFIDENCE_PERCENT} % intervals over {_covered(found)}, those of the worst class for all classes at once; "
-        "p: of the worst class, by exchanging images between classes, after Holm's correction over the networks.",
+        _networks(found, rows, most) if len(rows) else _adapters(found),
+        _note(found, bool(len(rows))),
         made,
         str(study["command"]),
     )
+
+
+def _note(found: Evidence, quantized: bool) -> str:
+    """Say how the numbers of a run's table are read."""
+    text = (
+        "Error is the share of wrong predictions, drop what is added to that of full precision, in points; brackets: "
+        f"{CONFIDENCE_PERCENT} % intervals over {_covered(found)}, those of the worst class for all classes at once; "
+        "p: of the worst class, by exchanging images between classes, after Holm's correction over the networks."
+    )
+    if not quantized:
+        text = (
+            "Error is the share of wrong predictions, change what an adapter adds to it, in points; brackets: "
+            f"{CONFIDENCE_PERCENT} % intervals over {_covered(found)}; p after Holm's correction over the adapters."
+        )
+    return text
+
+
+def _adapters(found: Evidence) -> str:
+    """Return a table of the adapters of networks in full precision, where a run quantizes none."""
+    cells = []
+    for row in each_row(found.methods[found.methods["full_precision"]]):
+        told = None if row.unadapted else found.against_unadapted(row, _unadapted(found, row))
+        change = [NOTHING, NOTHING]
+        if told is not None:
+            tested = NOTHING if is_missing(told.p) else p_cell(told.p)
+            change = [_with_interval(told.difference, told.low, told.high), tested]
+        error = _with_interval(row.error, row.error_low, row.error_high)
+        cells.append([row.task, row.stream_label, row.adapter_label, error, *change])
+    heads = ["Task", "Stream", "Adapter", "Error (%)", "Change (points)", "p"]
+    return table(heads, cells, [False, False, False, True, True, True]) if len(cells) > 1 else ""
+
+
+def _unadapted(found: Evidence, row: Any) -> str:
+    """Return what a task calls the lack of an adapter."""
+    own = found.methods[found.methods["unadapted"] & (found.methods["task"] == row.task)]
+    return str(own["adapter_label"].iloc[0]) if len(own) else ""
 
 
 def _networks(found: Evidence, rows: Any, most: int) -> str:

@@ -59,6 +59,12 @@ def check_numbers(page):
         summary = claims.read_table(folder / "summary.csv")
         assert len(rows) > 1
         for cells in rows:
+            if "Adapter" in cells:  # of networks in full precision
+                own = summary[
+                    (summary["stream_label"] == cells["Stream"]) & (summary["adapter_label"] == cells["Adapter"])
+                ]
+                assert cells["Error (%)"].startswith(f"{number(100 * own['error'].item())} (")
+                continue
             own = network(summary, cells)
             low, high = (number(100 * own[f"error_{edge}"]) for edge in ("low", "high"))
             assert cells["Error (%)"] == f"{number(100 * own['error'])} ({low} to {high})"

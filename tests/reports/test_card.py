@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 from _dummies import verdicts
+from _dummies.runs import make_run
 from markdown_it import MarkdownIt
 
+from evalsuite import store
 from evalsuite.errors import RequestError
 from evalsuite.store import Run
-from reports.card import of_verdict, write_card
+from reports.card import of_run, of_verdict, write_card
 from reports.frames.evidence import evidence
 from reports.words.numbers import NOTHING
 
@@ -73,3 +75,16 @@ def test_what_is_neither_run_nor_audit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="is not a run's folder"):
         write_card(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_card_of_a_run_that_quantizes_nothing_has_its_adapters(tmp_path: Path) -> None:
+    options = {"tasks": ["a"], "streams": ["usual"], "domains": ["fog", "snow"], "images": 20}
+    folder = make_run(tmp_path / "run", quantizers=[("full_precision", "FP32")], adapters=["none", "tent"], **options)
+    card = of_run(store.load(folder))
+    heads, none, tent = rows_of(card.markdown)
+    assert heads[2:] == ["Adapter", "Error (%)", "Change (points)", "p"]
+    assert (none[2], none[4:]) == ("none", [NOTHING, NOTHING])
+    known = evidence(store.load(folder)).methods.set_index("adapter_label")["error"]
+    assert tent[2] == "tent"
+    assert tent[4].startswith(f"{100 * (known['tent'] - known['none']):.1f}".replace("-", "\N{MINUS SIGN}"))
+    assert "over the adapters" in card.note
