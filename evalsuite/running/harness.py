@@ -305,17 +305,8 @@ def _quantize(trial: Trial, workspace: Workspace, kept: dict[str, Any]) -> None:
     quantize_model(trial, workspace)
 
 
-def _done(folder: Path, trial: str) -> bool:
-    """Whether a trial has a whole record of results."""
-    try:
-        return bool(store.read_row(store.record_file(folder, trial)).get("status") == "done")
-    except store.DAMAGE:
-        return False
-
-
 def _write_failure(folder: Path, trial: Trial, failure: Failure, name: Stage) -> None:
     with suppress(Unwritable):  # on a full disk; the row is gathered all the same
-        if not _done(folder, trial.identity):  # by another call that works in this folder
-            store.write_trial(folder, failed_row(trial.identity, failure))
+        store.write_trial(folder, failed_row(trial.identity, failure))
     if failure.status == "failed":
         write_failure(folder, trial.identity, name, failure)

@@ -41,9 +41,7 @@ def gather(rows: Sequence[Mapping[str, Any]], folder: Path, failures: Mapping[st
     """
     ended = store.read_rows(folder)
     if failures is not None:
-        failed = {identity: failed_row(identity, failure) for identity, failure in failures.items()}
-        # What another call has done meanwhile stays done.
-        ended |= {identity: row for identity, row in failed.items() if ended.get(identity, {}).get("status") != "done"}
+        ended |= {identity: failed_row(identity, failure) for identity, failure in failures.items()}
         gone = f"its record is not in {folder / 'records'}: it was removed, or written elsewhere"
         lost = Failure("failed", gone, ReasonCode.RECORD_MISSING)
         for row in rows:

@@ -12,12 +12,9 @@ from rich.console import Console
 
 from evalsuite import store
 from evalsuite.adaptation.collapse import CollapseWatch, first_collapse
-from evalsuite.errors import DamageWarning, ReasonCode, RequestError
-from evalsuite.isolation import Failure
+from evalsuite.errors import DamageWarning, RequestError
 from evalsuite.running import harness, notes
-from evalsuite.running.run_log import LOG, Stage
-from evalsuite.running.table import gather
-from evalsuite.running.workspace import Workspace
+from evalsuite.running.run_log import LOG
 from evalsuite.streams import Domain, Stream
 
 MEASURED = ["adapt_seconds", "forward_seconds", "quantize_seconds", "peak_bytes"]
@@ -316,14 +313,3 @@ def test_a_folder_whose_study_file_is_damaged_is_nobody_s(finished, tmp_path, da
         outcome = execute(tiny(name="after", seeds=[7], **UNADAPTED), tmp_path)
     assert outcome.reused == 0
     assert store.read_study(tmp_path)["name"] == "after"
-
-
-def test_what_another_call_has_done_does_not_fail(finished, tmp_path):
-    execute(tiny(**UNADAPTED), tmp_path)
-    trial = harness.planned(tiny(**UNADAPTED), Workspace(tmp_path), "").trials[0]
-    before = store.load(tmp_path).trials
-    failure = Failure("failed", "out of time", ReasonCode.TIME_LIMIT)
-    harness._write_failure(tmp_path, trial, failure, Stage.EVALUATING)
-    assert store.read_rows(tmp_path)[trial.identity]["status"] == "done"
-    rows = [{"trial": one} for one in before["trial"]]
-    assert {row["status"] for row in gather(rows, tmp_path, {trial.identity: failure})} == {"done"}

@@ -40,6 +40,7 @@ CALLS = {
     "images_needed": lambda v: statistics.images_needed(v, *ONCE, generator=draw(), repetitions=9),
     "draws_needed": lambda v: statistics.draws_needed(v, *ONCE, generator=draw(), repetitions=9),
     "exchange_test": lambda v: statistics.exchange_test(np.column_stack([v, PAIR, PAIR]), ROWS, 0 * ROWS),
+    "pairwise_exchange_test": lambda v: statistics.pairwise_exchange_test(np.column_stack([v, PAIR]), ROWS, 0 * ROWS),
     "friedman_nemenyi": lambda v: statistics.friedman_nemenyi(v.reshape(4, 3)),
     "kendalls_w": lambda v: statistics.kendalls_w(v.reshape(4, 3)),
     "interquartile_mean": statistics.interquartile_mean,

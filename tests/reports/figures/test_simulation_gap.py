@@ -31,7 +31,7 @@ def test_the_gap_is_said_in_sentences(engine_run):
     assert row["change"] > 0
     said = list(of_engines(engine_gaps(engine_run)))
     assert said[0].startswith(f"{ENGINE} names another class than its simulation for {100 * row['flips']:.1f}")
-    assert "5.00\N{NO-BREAK SPACE}ms an image" in said[0]
+    assert "in batches of 16 it takes 8.00\N{NO-BREAK SPACE}ms an image" in said[0]
     assert "0.64 times as long as the network in full precision on the same engine" in said[0]
     differs = [text for text in said if text.startswith(f"The worst class of {ENGINE} differs")]
     assert bool(differs) == (row["worst_class"] != row["simulated_worst_class"])
