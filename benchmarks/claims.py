@@ -144,7 +144,7 @@ def _directed(frame: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataF
 
 
 def _harmed(frame: pd.DataFrame, asked: Asked) -> tuple[str, bool]:
-    harmed = frame[claims.significant(frame["worst_drop_class_p_holm"]) & (frame["worst_drop_class_value"] > 0)]
+    harmed = frame[claims.harmed(frame["worst_drop_class_p_holm"], frame["worst_drop_class_value"])]
     text = f"the worst class loses more than chance explains in {len(harmed)} of {count(len(frame), 'network')}"
     if len(frame):
         top = frame.loc[frame["worst_drop_class_value"].idxmax()]

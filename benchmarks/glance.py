@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import claims
-from evalsuite.analysis.claims import shown, significant
+from evalsuite.analysis.claims import harmed, shown
 from reports.frames.first_screen import largest_drop_first
 from reports.markdown import escaped, table
 from reports.words.answers import CHOSEN
@@ -92,13 +92,8 @@ def _of_classes(networks: pd.DataFrame, worst: pd.Series, large: bool) -> dict[s
     cells = [named_class(worst["worst_drop_class"])]
     cells += [number(100 * worst[f"worst_drop_class_{name}"]) for name in ("value", "null")]
     cells += [p_cell(worst["worst_drop_class_p_holm"])]
-    cells += [_share(networks, _harmed)]
+    cells += [_share(networks, lambda own: harmed(own["worst_drop_class_p_holm"], own["worst_drop_class_value"]))]
     return dict(zip(heads, cells, strict=True))
-
-
-def _harmed(networks: pd.DataFrame) -> pd.Series:
-    harmed: pd.Series = significant(networks["worst_drop_class_p_holm"]) & (networks["worst_drop_class_value"] > 0)
-    return harmed
 
 
 def _changed(effects: pd.DataFrame | None, task: str, chosen: bool) -> str:

@@ -44,10 +44,11 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 def hardware(device: str, threads: int) -> dict[str, Any]:
     """Return processor, its instructions for 8-bit products, cores, memory in bytes, device and torch threads."""
+    info = _cpuinfo()
     return {
         "machine": platform.machine(),
-        "processor": _processor(),
-        "integer_instructions": _integer_instructions(),
+        "processor": _processor(info),
+        "integer_instructions": _integer_instructions(info),
         "cores": available_cores(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(terse=True),
@@ -56,19 +57,22 @@ def hardware(device: str, threads: int) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def _cpuinfo() -> str:
+    """Return what Linux says of the processor; nothing elsewhere."""
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    return info.read_text(encoding="utf-8") if info.is_file() else ""
+
+
+def _processor(info: str) -> str:
+    for line in info.splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.processor()
 
 
-def _integer_instructions() -> list[str]:
-    """Return which instructions for products of 8-bit integers Linux knows of: engines without them may saturate."""
-    info = Path("/proc/cpuinfo")
-    words = set(info.read_text(encoding="utf-8").split()) if info.is_file() else set[str]()
+def _integer_instructions(info: str) -> list[str]:
+    """Return which instructions for products of 8-bit integers there are: engines without them may saturate."""
+    words = set(info.split())
     return [name for name in _INTEGER_INSTRUCTIONS if name in words]
 
 

@@ -21,6 +21,7 @@ from reports.frames.shown_images import shown_images
 from reports.markdown import escaped, fenced, listed, table
 from reports.words import audit_page, audit_tiles
 from reports.words import first_screen as words
+from reports.words.answers import covered
 from reports.words.numbers import CONFIDENCE_PERCENT, NOTHING, count, is_missing, number, p_cell
 from reports.words.numbers import listed as joined
 from reports.words.verdict import named_class
@@ -125,17 +126,17 @@ def of_run(run: Run, most: int = _MOST_ROWS) -> Card:
 
 def _note(found: Evidence, quantized: bool) -> str:
     """Say how the numbers of a run's table are read."""
-    text = (
-        "Error is the share of wrong predictions, drop what is added to that of full precision, in points; brackets: "
-        f"{CONFIDENCE_PERCENT} % intervals over {_covered(found)}, those of the worst class for all classes at once; "
-        "p: of the worst class, by exchanging images between classes, after Holm's correction over the networks."
-    )
+    intervals = f"{CONFIDENCE_PERCENT} % intervals over {covered(found)}"
     if not quantized:
-        text = (
+        return (
             "Error is the share of wrong predictions, change what an adapter adds to it, in points; brackets: "
-            f"{CONFIDENCE_PERCENT} % intervals over {_covered(found)}; p after Holm's correction over the adapters."
+            f"{intervals}; p after Holm's correction over the adapters."
         )
-    return text
+    return (
+        "Error is the share of wrong predictions, drop what is added to that of full precision, in points; brackets: "
+        f"{intervals}, those of the worst class for all classes at once; p: of the worst class, by exchanging images "
+        "between classes, after Holm's correction over the networks."
+    )
 
 
 def _adapters(found: Evidence) -> str:
@@ -245,13 +246,6 @@ def _claims(verdict: Verdict) -> str:
     more = f"\n\nand {count(len(lines) - _MOST_ROWS, 'more row')}" if len(lines) > _MOST_ROWS else ""
     heads = ["Question", "The target is", "Against", "Difference (points; cost: ratio)", "Of what"]
     return table(heads, rows, [False, False, False, True, False]) + more if rows else ""
-
-
-def _covered(found: Evidence) -> str:
-    """Say over what intervals of the mean are."""
-    units = found.summary["unit"].dropna().unique()
-    draws = [str(unit).partition(" x ")[2] for unit in units if " x " in str(unit)]
-    return f"test images and {joined(draws)}" if draws else "test images"
 
 
 def _images(run: Run) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "CONFIDENCE",
     "LEVEL",
     "excludes_zero",
+    "harmed",
     "least_permutation_p",
     "least_signed_rank_p",
     "out_of_reach",
@@ -49,6 +50,14 @@ def shown(p: ArrayLike, low: ArrayLike, high: ArrayLike) -> BoolArray:
     low, high : of the interval of the difference.
     """
     return significant(p) & excludes_zero(low, high)
+
+
+def harmed(p: ArrayLike, drop: ArrayLike) -> BoolArray:
+    """Tell where a worst group is claimed to suffer: the test rejects, and the group loses something (*ours*).
+
+    A network that helps all groups but one is told from chance as well; that group loses nothing.
+    """
+    return significant(p) & (_numbers(drop) > 0)
 
 
 def out_of_reach(least_p: ArrayLike) -> BoolArray:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evalsuite.analysis._settings import Values
-from evalsuite.analysis.claims import LEVEL, significant
+from evalsuite.analysis.claims import significant
 from evalsuite.analysis.families import IN_COMMON, context_in_words
 from evalsuite.analysis.outcomes import Combination, Int8Array, Outcomes, Rows
 from evalsuite.hashing import canonical_json
@@ -105,8 +105,7 @@ def _better(ranking: Ranking, wrong: Int8Array, rows: Rows) -> NDArray[np.bool_]
     p[above] = holm(np.where(np.isnan(p[above]), 1.0, p[above]))
     p.T[above] = p[above]
     farther = rank[None, :] - rank[:, None] > ranking.critical_difference
-    with np.errstate(invalid="ignore"):  # the diagonal
-        return np.asarray(farther & (p < LEVEL))
+    return np.asarray(farther & significant(p))
 
 
 def _of_all(ranking: Ranking) -> Values:

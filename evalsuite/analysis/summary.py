@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evalsuite.analysis._settings import Settings, Values, differences
-from evalsuite.analysis.claims import LEVEL, significant
+from evalsuite.analysis.claims import LEVEL, harmed
 from evalsuite.analysis.families import worst_group_families, worst_group_family_in_words
 from evalsuite.analysis.outcomes import COMBINATION, GROUPS, Combination, Int8Array, Outcome, Outcomes, Rows, pooled
 from evalsuite.errors import RequestError
@@ -91,10 +91,8 @@ def summary_of(outcomes: Outcomes, baselines: dict[str, tuple[str, str]], settin
     for group in groups:
         drop = f"worst_drop_{group}"
         corrected = frame.groupby(families)[f"{drop}_p"].transform(lambda p: holm(p.astype(float)))
-        # A network that helps all groups but one is told from chance as well; that group loses nothing.
-        harmed = significant(corrected) & (frame[f"{drop}_value"] > 0)
-        harmed = significant(corrected) & (frame[f"{drop}_value"] > 0)
-        frame[f"{drop}_p_holm"], frame[f"{drop}_shown"] = corrected, harmed
+        shown = harmed(corrected, frame[f"{drop}_value"])
+        frame[f"{drop}_p_holm"], frame[f"{drop}_shown"] = corrected, shown
     return frame
 
 

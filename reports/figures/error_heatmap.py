@@ -16,6 +16,7 @@ from matplotlib.colors import Normalize
 from evalsuite.streams import CLEAN
 from reports import style
 from reports.frames.methods import DOMAINS, labelled, readable, with_room
+from reports.frames.views import first_stream
 from reports.layout import Canvas, Rows, broken, page, pages, size, text_width
 
 if TYPE_CHECKING:
@@ -54,9 +55,7 @@ class ErrorHeatmap:
         networks that met other streams are not to be read beside each other. The domain ``mean of corruptions`` weighs
         all alike and leaves ``clean`` out.
         """
-        trials = with_room(labelled(run))
-        first = trials.drop_duplicates("task").set_index("task")["stream_label"]
-        trials = trials[trials["stream_label"] == trials["task"].map(first)]
+        trials = first_stream(with_room(labelled(run)))
         keys = ["trial", "domain", "family"]
         records = run.records_with([*keys, "label", "prediction"], trials["trial"])
         wrong = (records["prediction"] != records["label"]).astype(float)

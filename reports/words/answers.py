@@ -327,14 +327,21 @@ def _extremes(values: pd.Series) -> tuple[Any, Any]:
     return values.idxmin(), values.idxmax()
 
 
-def _note(evidence: Evidence, sets: bool, quantizers: bool, adapters: bool) -> str:
+IMAGES_ALONE = "test images"
+
+
+def covered(evidence: Evidence) -> str:
+    """Say over what the intervals of means are."""
     units = [str(unit) for unit in evidence.summary["unit"].dropna().unique()]
     crossed = [unit.partition(" x ")[2] for unit in units if " x " in unit]
-    if crossed:
-        covers = f"test images and {listed(crossed)}"
-    else:
-        covers = (
-            "test images alone: with one calibration draw, how much results vary from draw to draw is in no interval, "
+    return f"{IMAGES_ALONE} and {listed(crossed)}" if crossed else IMAGES_ALONE
+
+
+def _note(evidence: Evidence, sets: bool, quantizers: bool, adapters: bool) -> str:
+    covers = covered(evidence)
+    if covers == IMAGES_ALONE:
+        covers += (
+            " alone: with one calibration draw, how much results vary from draw to draw is in no interval, "
             "and whether the same class is worst in every draw cannot be said"
         )
     families = {

@@ -109,3 +109,8 @@ def test_the_level_stands_in_one_place(file):
 )
 def test_a_level_written_anew_is_noticed(line):
     assert list(offences(ast.parse(line))) == [1]
+
+
+def test_a_group_that_loses_nothing_is_not_harmed_however_far_from_chance():
+    found = claims.harmed([0.001, 0.001, 0.001, 0.2, np.nan], [0.1, 0.0, -0.1, 0.1, 0.1])
+    assert found.tolist() == [True, False, False, False, False]
